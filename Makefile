@@ -1,0 +1,63 @@
+# `make` lists the targets. Everything runs in .venv, which is made from requirements.lock on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := build/demo.duckdb
+# Affinity none, local with its backends scaled away and back, unshared; NodePorts; and a mesh that masquerades.
+RECORDINGS := global-none local-scaled0 shared-false nodeport-global snat
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench proto docs lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "meshobs needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(READY) ## make .venv with everything in it
+
+demo: $(READY) ## import bundled recordings of a real mesh and print all reports
+	@mkdir -p build && rm -f $(DEMO)
+	@$(BIN)/meshobs --db $(DEMO) import $(addprefix tests/recordings/,$(RECORDINGS))
+	@for report in affinity nat hops coverage; do echo; $(BIN)/meshobs --db $(DEMO) report $$report || exit; done
+	@echo; echo "The database is $(DEMO). Go on with:"
+	@echo "    $(BIN)/duckdb $(DEMO)        from report_affinity();  from connections limit 5;"
+	@echo "    $(BIN)/meshobs --db $(DEMO) report nat --evidence"
+
+test: $(READY) ## run the tests
+	$(BIN)/pytest
+
+check: $(READY) ## format, lint, types, import contracts, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+format: $(READY) ## format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## measure speed, memory and size -> build/bench.json
+	$(BIN)/python tests/bench/bench.py
+
+proto: $(READY) ## generate meshobs/pb from proto/
+	$(BIN)/python proto/generate.py
+
+docs: $(READY) ## generate docs/reference.md from the commands and queries
+	$(BIN)/python docs/generate.py
+
+lock: ## choose the newest versions anew
+	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
+	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group dev --upgrade pyproject.toml --output-file requirements.lock
+
+clean: ## remove .venv and everything generated that is not committed
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
