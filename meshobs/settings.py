@@ -1,0 +1,72 @@
+"""Settings, made once by the command line and passed down: flags before environment before file before defaults."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from meshobs.errors import MeshobsError
+
+FILE = "meshobs.toml"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a configuration file may say.
+
+    Attributes:
+        db: the database file; relative to where the command runs.
+        cluster: the cluster of nodes and objects that name none themselves.
+        max_unproved: share of lost or one-sided events above which a report says insufficient, 0 to 1.
+    """
+
+    db: str = "meshobs.duckdb"
+    cluster: str = ""
+    max_unproved: float = 0.01
+
+
+def load(path: Path | None) -> Settings:
+    """Read a configuration file.
+
+    Args:
+        path: the file, None for none.
+
+    Raises:
+        MeshobsError: it cannot be read or has mistakes; all of them are named.
+    """
+    if path is None:
+        return Settings()
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MeshobsError(f"cannot read the configuration {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise MeshobsError(f"{path} is not valid TOML: {error}") from error
+    known = {field.name: field.type for field in fields(Settings)}
+    mistakes = [f"unknown key {key}" for key in content if key not in known]
+    values: dict[str, str | float] = {}
+    for key, value in content.items():
+        if key in known and (mistake := _mistake(key, value)):
+            mistakes.append(mistake)
+        elif key in known:
+            values[key] = value
+    if mistakes:
+        raise MeshobsError(f"{path}: {'; '.join(mistakes)} (known keys: {', '.join(known)})")
+    return Settings(**values)  # type: ignore[arg-type]  # checked one by one above
+
+
+def find() -> Path | None:
+    """Return ./meshobs.toml, else the user's, else None."""
+    here = Path(FILE)
+    if here.is_file():
+        return here
+    from platformdirs import user_config_path  # noqa: PLC0415 - only where there is no ./meshobs.toml
+
+    user = user_config_path("meshobs") / FILE
+    return user if user.is_file() else None
+
+
+def _mistake(key: str, value: object) -> str:
+    if key == "max_unproved":
+        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+        return "" if good else f"max_unproved must be a number from 0 to 1, not {value!r}"
+    return "" if isinstance(value, str) else f"{key} must be a text, not {value!r}"

@@ -1,0 +1,245 @@
+"""The only door to DuckDB: opens the one database file, brings it up to date and runs SQL on it.
+
+One process may write at a time; that is DuckDB's rule. Everything that can be wrong with the file becomes a
+DatabaseError that says what to do.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import duckdb
+
+from meshobs import sqlfiles
+from meshobs.errors import DatabaseError, OutdatedError
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+# Reading other file kinds by downloading an extension is not ours to do behind the user's back.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    # Small transactions would otherwise rewrite row groups again and again (docs/internals.md, "Store").
+    "checkpoint_threshold": "256MB",
+}
+Value: TypeAlias = object
+Row: TypeAlias = tuple[Value, ...]
+# By position, or by name.
+Parameters: TypeAlias = Sequence[Value] | Mapping[str, Value] | None
+
+
+class Store:
+    """A meshobs database.
+
+    Args:
+        path: the file; created where it does not exist and `write` is set.
+        write: hold the file for writing, and migrate it. Without it the file is only read and must exist.
+
+    Raises:
+        OutdatedError: read only, and an older meshobs wrote it; opening it for writing mends that.
+        DatabaseError: the file is missing, locked, not DuckDB's, not ours, newer than this program, or not writable.
+    """
+
+    def __init__(self, path: Path, *, write: bool = False) -> None:
+        self.path = path
+        self.write = write
+        self._connection = _connect(path, write=write)
+        try:
+            with self.translated():
+                self._check()
+                if write:
+                    self._bring_up_to_date()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Flush and close. A second call does nothing."""
+        with self.translated():
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, sql: str, parameters: Parameters = None) -> None:
+        """Run one statement or, without parameters, several."""
+        with self.translated():
+            self._connection.execute(sql, parameters)
+
+    def rows(self, sql: str, parameters: Parameters = None) -> list[Row]:
+        """Run a query and return its rows."""
+        with self.translated():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def value(self, sql: str, parameters: Parameters = None) -> Value:
+        """Run a query and return the first column of its first row, None where there is no row."""
+        rows = self.rows(sql, parameters)
+        return rows[0][0] if rows else None
+
+    def frame(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
+        """Run a query and return a polars frame."""
+        with self.translated():
+            return self._connection.execute(sql, parameters).pl()
+
+    def is_query(self, sql: str) -> bool:
+        """Tell whether a text has any statement in it."""
+        with self.translated():
+            return bool(self._connection.extract_statements(sql))
+
+    def texts(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
+        """Run a query and return its values as the texts that DuckDB makes of them."""
+        with self.translated():
+            return self._connection.sql(sql, params=parameters).select("columns(*)::varchar").pl()
+
+    def copy_tables(self, folder: Path) -> Iterator[tuple[str, Value]]:
+        """Write each table to `folder`/TABLE.parquet; yield its name and number of rows when it is done."""
+        for (table,) in self.rows("select table_name from duckdb_tables() where not internal order by all"):
+            target = str(folder / f"{table}.parquet").replace("'", "''")
+            yield str(table), self.value(f"copy {table} to '{target}' (format parquet, compression zstd)")
+
+    @contextmanager
+    def relation(self, name: str, data: "pa.RecordBatch | pa.Table") -> Iterator[None]:
+        """Make Arrow data readable as a table of that name, without a copy."""
+        with self.translated():
+            self._connection.register(name, data)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what happens inside, or nothing of it."""
+        self.run("begin transaction")
+        try:
+            yield
+            self.run("commit")
+        except BaseException:
+            with suppress(duckdb.Error, DatabaseError):
+                self._connection.execute("rollback")
+            raise
+
+    def interrupt(self) -> None:
+        """Stop the running query from another thread."""
+        self._connection.interrupt()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn DuckDB's errors inside into a DatabaseError."""
+        try:
+            yield
+        except duckdb.Error as error:
+            raise _explained(error, self.path) from error
+
+    def _check(self) -> None:
+        """Refuse what is not ours or newer; read only, also what is older."""
+        tables = {name for (name,) in self.rows("select table_name from duckdb_tables() where not internal")}
+        if not tables and self.write:
+            return
+        if "schema_migrations" not in tables:
+            raise DatabaseError(
+                f"{self.path} is a DuckDB database, but not one of meshobs: choose another file with --db"
+            )
+        newest, known = self.value("select max(number) from schema_migrations"), len(sqlfiles.names("schema"))
+        if isinstance(newest, int) and newest > known:
+            raise DatabaseError(
+                f"{self.path} was written by a newer meshobs (schema {newest}, this one knows {known}):"
+                " upgrade meshobs, or choose another file with --db"
+            )
+        if not self.write and (newest != known or self.value("select fingerprint from queries") != _fingerprint()):
+            raise OutdatedError(f"{self.path} was written by an older meshobs")
+
+    def _bring_up_to_date(self) -> None:
+        self.run(
+            "create table if not exists schema_migrations"
+            " (number integer primary key, name varchar not null, applied timestamp not null)"
+        )
+        done = {number for (number,) in self.rows("select number from schema_migrations")}
+        for name in sqlfiles.names("schema"):
+            number = _number(name)
+            if number not in done:
+                with self.transaction():
+                    self.run(sqlfiles.read(name))
+                    self.run("insert into schema_migrations values (?, ?, now()::timestamp)", [number, name])
+        if self.value("select fingerprint from queries") != _fingerprint():
+            with self.transaction():
+                for name in sqlfiles.names("macros"):
+                    self.run(sqlfiles.read(name))
+                self.run("delete from queries")
+                self.run("insert into queries values (?)", [_fingerprint()])
+
+
+def _fingerprint() -> str:
+    """Return what tells the installed views and macros from others."""
+    texts = "".join(sqlfiles.read(name) for name in sqlfiles.names("macros"))
+    return hashlib.sha256(texts.encode()).hexdigest()
+
+
+def _number(name: str) -> int:
+    return int(name.rsplit("/", 1)[-1].split("_", 1)[0])
+
+
+def _connect(path: Path, *, write: bool) -> duckdb.DuckDBPyConnection:
+    if path.is_dir():
+        raise DatabaseError(f"{path} is a folder: name a file with --db")
+    if not write and not path.exists():
+        raise DatabaseError(f"{path} does not exist: `meshobs import` makes it, or choose another file with --db")
+    if write and not path.parent.is_dir():
+        raise DatabaseError(f"the folder {path.parent} does not exist: make it, or choose another file with --db")
+    if path.exists() and path.stat().st_size == 0:
+        raise DatabaseError(
+            f"{path} is empty and so not a DuckDB database: delete it, or choose another file with --db"
+        )
+    try:
+        connection = duckdb.connect(str(path), read_only=not write, config=_CONFIG)
+        connection.execute("set TimeZone = 'UTC'")
+    except duckdb.Error as error:
+        raise _explained(error, path) from error
+    return connection
+
+
+# What DuckDB says -> what the user is told; `{path}` is the file, `{text}` DuckDB's words. The first that fits counts.
+_EXPLANATIONS = (
+    ("Could not set lock", "{path} is in use by another process: wait until it ends, or stop it"),
+    (
+        "not a valid DuckDB database|sqlite_scanner",
+        "{path} is not a DuckDB database: choose another file with --db",
+    ),
+    (
+        "Trying to read a database file with version|was written with a newer",
+        "{path} was written by a newer DuckDB: upgrade meshobs, or choose another file with --db",
+    ),
+    (
+        "Corrupt database file|Could not read enough bytes|deserialization",
+        "{path} is damaged: restore it from a copy, or import again into another file ({text})",
+    ),
+    (
+        "No space left on device|could not write all bytes",
+        "no space left for {path}: free some and run the command again; what was committed is kept",
+    ),
+    (
+        "Permission denied|Read-only file system|read-only mode",
+        "{path} cannot be written: check its permissions and those of its folder ({text})",
+    ),
+)
+
+
+def _explained(error: duckdb.Error, path: Path) -> DatabaseError:
+    text = " ".join(str(error).split())
+    holder = re.search(r"Conflicting lock is held in (\S+) \(PID (\d+)\)", text)
+    if holder:
+        return DatabaseError(
+            f"{path} is in use by process {holder[2]} ({Path(holder[1]).name}): wait until it ends, or stop it"
+        )
+    for pattern, explanation in _EXPLANATIONS:
+        if re.search(pattern, text, re.IGNORECASE):
+            return DatabaseError(explanation.format(path=path, text=text))
+    return DatabaseError(text)

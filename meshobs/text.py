@@ -1,0 +1,19 @@
+"""Text from the outside, made safe to show: names, labels and paths in flows are whatever a sender chose."""
+
+import unicodedata
+
+# Control, format (as the marks that reverse the reading direction), surrogate and private characters.
+_UNSAFE = {"Cc", "Cf", "Cs", "Co"}
+
+
+def printable(text: str) -> str:
+    """Return text with every character that could steer a terminal spelled out, newlines included."""
+    if text.isprintable():
+        return text
+    return "".join(_spelled(character) for character in text)
+
+
+def _spelled(character: str) -> str:
+    if unicodedata.category(character) not in _UNSAFE:
+        return character
+    return character.encode("unicode_escape").decode()
