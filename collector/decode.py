@@ -1,0 +1,67 @@
+"""Raw GetFlowsResponse bytes -> one Arrow batch, in Rust (ptars): no Python per flow.
+
+ptars refuses a whole list when one message is broken. Then `reference.py`, the same in plain protobuf, finds which.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import ptars
+import pyarrow as pa
+
+from meshobs.collector import reference, wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ptars._lib import MessageHandler
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded list of messages.
+
+    Attributes:
+        batch: the readable messages in order, columns as `wanted.message_type()`.
+        positions: for each row of `batch`, its index in the list.
+        broken: index in the list and the reason, of each message that is no GetFlowsResponse.
+    """
+
+    batch: pa.RecordBatch
+    positions: "Sequence[int]"
+    broken: list[tuple[int, str]]
+
+
+def decode(messages: list[bytes]) -> Decoded:
+    """Decode messages; broken ones are named, not raised."""
+    try:
+        batch = _handler().list_to_record_batch(messages)
+    except ValueError:
+        return _one_by_one(messages)
+    return Decoded(batch, range(len(messages)), [])
+
+
+def schema() -> pa.Schema:
+    """Return the schema that every decoded batch has."""
+    return _handler().list_to_record_batch([]).schema
+
+
+def _one_by_one(messages: list[bytes]) -> Decoded:
+    broken = [(index, reason) for index, message in enumerate(messages) if (reason := reference.fault(message))]
+    bad = {index for index, _ in broken}
+    positions = [index for index in range(len(messages)) if index not in bad]
+    readable = [messages[index] for index in positions]
+    try:
+        batch = _handler().list_to_record_batch(readable)
+    except ValueError:  # ptars cannot read what protobuf can
+        batch = reference.decode(readable, schema())
+    return Decoded(batch, positions, broken)
+
+
+@cache
+def _handler() -> "MessageHandler":
+    descriptor = wanted.message_type()
+    # With a time zone DuckDB would take the times as microseconds.
+    config = ptars.PtarsConfig(timestamp_tz=None)
+    return ptars.HandlerPool([descriptor.file], config).get_for_message(descriptor)

@@ -1,0 +1,96 @@
+"""The row in `collections` of one run: what came from which source and what became of it.
+
+It is saved in the transaction of each batch, so that after a crash it still tells exactly what is stored.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import meshobs
+from meshobs import sqlfiles
+from meshobs.collector.counts import Counts
+from meshobs.collector.topology import Span
+from meshobs.store import Store
+
+
+class State(Enum):
+    """How a run stands or ended. A run that was killed stays `running` until the next one finds it."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+@dataclass
+class Entry:
+    """One source of a run.
+
+    Attributes:
+        name: a path or an address.
+        reader: the Relay or file that a reader's own losses belong to.
+        kind: what it holds, in words.
+        span: first and last time of its flows, those that were there already included.
+    """
+
+    name: str
+    reader: str
+    kind: str
+    counts: Counts = field(default_factory=Counts)
+    span: Span | None = None
+
+
+class Ledger:
+    """The account of one run; making one writes its row.
+
+    Args:
+        kind: `import` or `collect`.
+        arguments: the command line.
+    """
+
+    def __init__(self, store: Store, kind: str, arguments: Sequence[str]) -> None:
+        self._store = store
+        self.entries: list[Entry] = []
+        self.number = 0
+        with store.transaction():
+            store.run(sqlfiles.read("ledger/close_killed.sql"))
+            parameters = {"kind": kind, "version": meshobs.__version__, "arguments": list(arguments)}
+            self.number = int(str(store.value(sqlfiles.read("ledger/begin.sql"), parameters)))
+
+    def open(self, name: str, reader: str, kind: str) -> Entry:
+        """Add a source."""
+        entry = Entry(name, reader, kind)
+        self.entries.append(entry)
+        return entry
+
+    @property
+    def total(self) -> Counts:
+        """Return the sum over all sources."""
+        total = Counts()
+        for entry in self.entries:
+            total.add(entry.counts)
+        return total
+
+    @property
+    def span(self) -> Span | None:
+        """Return the time from the first to the last flow of all sources."""
+        return Span.around([entry.span for entry in self.entries])
+
+    def save(self, state: State = State.RUNNING) -> None:
+        """Write the row as it stands, inside the caller's transaction if there is one."""
+        total, span = self.total, self.span
+        sources = [{"name": entry.name, "kind": entry.kind, **entry.counts.numbers()} for entry in self.entries]
+        self._store.run(
+            sqlfiles.read("ledger/save.sql"),
+            {
+                "collection": self.number,
+                "state": state.value,
+                "sources": json.dumps(sources),
+                "problems": total.problems,
+                "first": span.first if span else None,
+                "last": span.last if span else None,
+                **total.numbers(),
+            },
+        )

@@ -1,0 +1,132 @@
+"""Kubernetes objects, watch logs and Relay status of a recording -> states with the times they held.
+
+A watch log says since when each state held. A snapshot only says what held when it was taken, at the end of its
+recording; that it held before is an assumption, and reports are told so (`known_from`). Times are nanoseconds.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from meshobs.collector.kube import Json, KubeState, at, items, state_of, text
+from meshobs.times import nanoseconds
+
+# A snapshot is taken to hold from a little before its recording: what was seen first began before it.
+_BEFORE_NS = 60 * 10**9
+# Names of watch logs are watch-CLUSTER-KIND; a cluster's name may have dashes too.
+_KINDS = "svc|services?|endpointslices?|eps|nodes?|ciliumnodes?|pods?|configmaps?|cm|ciliumendpoints?"
+_NAME = re.compile(rf"k8s-(?P<k8s>.+)|watch-(?P<watch>.+?)(-({_KINDS}))?|relay-(?P<relay>.+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Span:
+    """First and last flow of a source, a recording or a run."""
+
+    first: int
+    last: int
+
+    @staticmethod
+    def around(spans: "Iterable[Span | None]") -> "Span | None":
+        """Return the span that covers all of them, None if there is none."""
+        known = [span for span in spans if span]
+        return Span(min(span.first for span in known), max(span.last for span in known)) if known else None
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One state of one object of one cluster.
+
+    Attributes:
+        valid_from: since when it holds.
+        known_from: since when that is known and not assumed; None for a snapshot without flows beside it.
+        deleted: the object is gone from then on.
+    """
+
+    cluster: str
+    state: KubeState
+    valid_from: int
+    known_from: int | None
+    deleted: bool = False
+
+    @property
+    def object(self) -> tuple[str, str, str, str]:
+        """Return what object it is about."""
+        return self.cluster, self.state.kind, self.state.namespace, self.state.name
+
+
+@dataclass(frozen=True)
+class RelayNode:
+    """What a Relay's GetNodes said of one node; numbers it left out are 0."""
+
+    time: int | None
+    node_name: str
+    state: str
+    version: str
+    address: str
+    uptime_ns: int
+    num_flows: int
+    max_flows: int
+    seen_flows: int
+
+
+def cluster_of(stem: str) -> str:
+    """Return the cluster that a file's name says (`k8s-west`, `watch-eu-west-svc`), empty if it says none."""
+    match = _NAME.fullmatch(stem)
+    return next((group for group in match.groupdict().values() if group), "") if match else ""
+
+
+def watched(events: Iterable[Json], cluster: str) -> list[Sighting]:
+    """Return the states that a watch log tells of: events with `type`, `object` and the time they were `received`.
+
+    Events without a time or of unknown kinds are left out.
+    """
+    found = []
+    for event in events:
+        state = state_of(at(event, "object"), cluster)
+        received = nanoseconds(text(event, "received"))
+        if state and received is not None and text(event, "type") in ("ADDED", "MODIFIED", "DELETED"):
+            found.append(Sighting(cluster, state, received, received, text(event, "type") == "DELETED"))
+    return found
+
+
+def snapshot(document: Json, cluster: str, span: Span | None) -> list[Sighting]:
+    """Return the states of a list of objects, or of a single one, taken at the end of `span`."""
+    objects = items(document, "items") or [document]
+    states = [state for one in objects if (state := state_of(one, cluster))]
+    return [_snapped(state, cluster, span) for state in states]
+
+
+def relay_nodes(document: Json, span: Span | None) -> list[RelayNode]:
+    """Return the nodes of a Relay's status: a GetNodes answer, alone or under the key `GetNodes`."""
+    nodes = items(document, "GetNodes", "nodes") or items(document, "nodes")
+    return [
+        RelayNode(
+            time=span.last if span else None,
+            node_name=text(node, "name"),
+            state=text(node, "state"),
+            version=text(node, "version"),
+            address=text(node, "address"),
+            uptime_ns=_number(node, "uptime_ns", "uptimeNs"),
+            num_flows=_number(node, "num_flows", "numFlows"),
+            max_flows=_number(node, "max_flows", "maxFlows"),
+            seen_flows=_number(node, "seen_flows", "seenFlows"),
+        )
+        for node in nodes
+        if text(node, "name")
+    ]
+
+
+def _snapped(state: KubeState, cluster: str, span: Span | None) -> Sighting:
+    created = nanoseconds(state.created) or 0
+    if span is None:
+        return Sighting(cluster, state, created, None)
+    return Sighting(cluster, state, max(created, span.first - _BEFORE_NS), span.last)
+
+
+def _number(node: Json, *names: str) -> int:
+    """Return a 64-bit number, which JSON writes as text."""
+    for name in names:
+        value = at(node, name)
+        if isinstance(value, int | str) and str(value).isdecimal() and int(value) < 2**64:
+            return int(value)
+    return 0
