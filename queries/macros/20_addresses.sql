@@ -1,0 +1,72 @@
+-- Whose address it is: nodes, service frontends, pod ranges.
+
+create or replace macro ipv4_number(address) as
+    if(regexp_full_match(address, '\d{1,3}(\.\d{1,3}){3}'), list_reduce(string_split(address, '.')::bigint[], lambda number, byte: number * 256 + byte), null);
+
+-- Addresses of nodes from Kubernetes and from what Relays say. One that several nodes share names none of them.
+create or replace view node_addresses as
+with known as (
+    select cluster, node, unnest(addresses) as address from nodes
+    union
+    select cluster, node, regexp_replace(address, '^\[?(.*?)\]?:\d+$', '\1') as address from relay_nodes where address <> ''
+)
+select any_value(cluster) as cluster, any_value(node) as node, address
+from known
+group by address
+having count(distinct (cluster, node)) = 1;
+
+-- Where a service can be called: its own address, the addresses of its load balancer, and each node of its cluster.
+create or replace view frontends as
+with ports as (
+    select cluster, namespace, service, addresses, balancer_addresses, unnest(ports) as port, valid_from, valid_to
+    from services
+),
+all_periods as (
+    select 'service' as door, cluster, namespace, service, unnest(addresses) as address, port.port as port, port.protocol as protocol, valid_from, valid_to
+    from ports
+    union all
+    select 'loadbalancer', cluster, namespace, service, unnest(balancer_addresses), port.port, port.protocol, valid_from, valid_to
+    from ports
+    union all
+    select 'nodeport', p.cluster, p.namespace, p.service, n.address, p.port.node_port, p.port.protocol, p.valid_from, p.valid_to
+    from ports p
+    join node_addresses n on n.cluster = p.cluster
+    where p.port.node_port is not null
+)
+select
+    door, cluster, namespace, service, address, port, protocol,
+    min(valid_from) as valid_from, max(coalesce(valid_to, timestamp_ns '2262-01-01')) as valid_end
+from all_periods
+group by all;
+
+-- The ranges that clusters take pod addresses from (IPv4).
+create or replace view pod_ranges as
+select distinct
+    cluster,
+    ipv4_number(split_part(cidr, '/', 1)) as first,
+    first + (1 << (32 - split_part(cidr, '/', 2)::int)) - 1 as last
+from (select cluster, unnest(pod_cidrs) as cidr from nodes)
+where regexp_full_match(cidr, '[\d.]+/\d{1,2}');
+
+-- The frontends that clients of a cluster can call: the services of their own, and the doors of all.
+create or replace view callable_frontends as
+select cluster as client_cluster, * from frontends where door = 'service'
+union all
+select c.cluster, f.* from frontends f cross join clusters c where f.door <> 'service';
+
+-- service_periods with an end for each, so that joins on it stay joins of ranges.
+create or replace view settings_in_force as
+select *, coalesce(valid_to, timestamp_ns '2262-01-01') as valid_end from service_periods;
+
+-- Whether pod ranges of two clusters overlap: then an address does not tell whose it is.
+create or replace view overlapping_ranges as
+select a.cluster, b.cluster as other
+from pod_ranges a
+join pod_ranges b on a.cluster < b.cluster and a.first <= b.last and b.first <= a.last;
+
+-- Services that anything tells of: Kubernetes, or a flow that names one.
+create or replace view known_services as
+select namespace, service from services
+union
+select split_part(destination_service, '/', 1), split_part(destination_service, '/', 2) from flows where destination_service is not null
+order by all;

@@ -1,0 +1,88 @@
+-- What was watched, and what could not be seen.
+
+-- Nodes that should have been watched: those of Kubernetes, of the Relays, and those that sent anything.
+-- `watched` is false where nothing says that a Relay was connected to the node and no flow of it came.
+create or replace macro watched_nodes(since, until) as table
+with seen as (
+    select cluster, node, count(*) as flows, true as watched, true as expected
+    from flows where time >= since and time < until and node <> ''
+    group by all
+    union all
+    select cluster, node, 0, state = 'NODE_CONNECTED', true
+    from node_status where time >= moved(since, -60) and time < until and node <> ''
+    union all
+    select cluster, node, 0, state = 'NODE_CONNECTED', true
+    from relay_nodes where time is null or time >= since and time < moved(until, 60)
+    union all
+    select cluster, node, 0, false, true
+    from nodes where valid_from < until and (valid_to is null or valid_to > since)
+)
+select cluster, node, sum(flows)::ubigint as flows, bool_or(watched) as watched
+from seen
+group by all;
+
+-- Stretches in which a node sent nothing although flows were asked for: it failed or was not reachable, or its agent
+-- started anew with an empty ring. They end with the node's next flow, else with the last flow of all.
+create or replace macro gaps_between(since, until) as table
+with restarts as materialized (
+    select distinct cluster, node, epoch_ns(time) - uptime_ns::bigint as ns
+    from relay_nodes
+    where uptime_ns is not null and time is not null and epoch_ns(time) - uptime_ns::bigint between epoch_ns(since) and epoch_ns(until)
+),
+starts as materialized (
+    select cluster, node, epoch_ns(time) as ns
+    from node_status
+    where state in ('NODE_ERROR', 'NODE_UNAVAILABLE', 'NODE_GONE') and node <> '' and time >= moved(since, -60) and time < until
+    union
+    select r.cluster, r.node, max(epoch_ns(f.time))
+    from restarts r
+    join flows f on f.cluster = r.cluster and f.node = r.node
+    where f.time >= since and f.time < until and epoch_ns(f.time) < r.ns
+    group by r.cluster, r.node, r.ns
+),
+times as materialized (
+    select f.cluster, f.node, epoch_ns(f.time) as ns
+    from flows f
+    where f.time >= since and f.time < until and (f.cluster, f.node) in (select (cluster, node) from starts)
+),
+ended as (
+    select s.cluster, s.node, s.ns, coalesce(min(t.ns), (select max(epoch_ns(time)) from flows where time >= since and time < until)) as end_ns
+    from starts s
+    left join times t on t.cluster = s.cluster and t.node = s.node and t.ns > s.ns
+    group by s.cluster, s.node, s.ns
+)
+select cluster, node, make_timestamp_ns(min(ns)) as first_time, make_timestamp_ns(end_ns) as end_time, (end_ns - min(ns)) / 1e9 as seconds
+from ended
+where end_ns > ns
+group by cluster, node, end_ns;
+
+-- Events lost per node. Loss before the ring is the same for every reader; ring loss is a reader's own, and a node whose
+-- other reader lost less has lost only that.
+create or replace macro losses_between(since, until) as table
+with lost as materialized (
+    select cluster, node, reader, source = 'HUBBLE_RING_BUFFER' as in_ring, sum(num_events_lost) as events
+    from lost_events
+    where time >= since and time < until
+    group by all
+),
+readers as (
+    select distinct f.cluster, f.node, b.reader
+    from (select distinct cluster, node, batch from flows where time >= since and time < until) f
+    join batches b using (batch)
+    union
+    select cluster, node, reader from lost
+),
+ring as (
+    select r.cluster, r.node, min(coalesce(l.events, 0)) as events
+    from readers r
+    left join lost l on l.cluster = r.cluster and l.node = r.node and l.reader = r.reader and l.in_ring
+    group by all
+)
+select cluster, node, sum(events)::ubigint as events
+from (
+    select cluster, node, events from lost where not in_ring
+    union all
+    select cluster, node, events from ring
+)
+group by all
+having sum(events) > 0;

@@ -1,0 +1,178 @@
+-- Every attempt with the door it went through: pod (straight to its address), service, nodeport, loadbalancer or unknown.
+-- At the backend a call of a service and a call of the pod look alike; only the client's node tells them apart:
+--   the socket load balancer, by what a socket aimed at; the packet load balancer, by the ClusterIP in the answers.
+-- That a call was direct is proved by the absence of such signs only where they would have been seen.
+create or replace macro connections_between(since, until) as table
+with
+attempts as materialized (from attempts_between(since, until)),
+-- Socket calls that the load balancer answered, with the frontend of the client's cluster that they aimed at.
+calls as materialized (
+    select row_number() over (order by s.ns, s.cluster, s.node, s.uuid) as call, s.*, f.door, f.namespace, f.service, f.cluster as door_cluster
+    from socket_calls(moved(since, -10), moved(until, 10)) s
+    left join callable_frontends f
+        on f.client_cluster = s.cluster and f.address = s.aim and f.port = s.aim_port and f.protocol = s.protocol
+        and f.valid_from <= make_timestamp_ns(s.ns + 2000000000) and f.valid_end > make_timestamp_ns(s.ns - 2000000000)
+    where s.aim is null or s.aim <> s.destination or s.aim_port is distinct from s.destination_port
+    qualify row_number() over (partition by s.cluster, s.node, s.uuid order by f.cluster = s.cluster desc, f.door, f.namespace, f.service) = 1
+),
+callers as materialized (
+    select attempt as id, true as is_attempt, client_ns as ns, client_address as source, server_address as destination, coalesce(server_port, 0) as server_port, protocol
+    from attempts
+    where packet_door is null and client_kind = 'pod'
+),
+-- Attempts and calls of one pod to one backend on one line of time. Each takes the other kind that came last before it; a
+-- pair that is nearest to both belongs together.
+line as materialized (
+    from callers
+    union all by name
+    select call as id, false as is_attempt, ns, source, destination, coalesce(destination_port, 0) as server_port, protocol from calls
+),
+first_pairs as materialized (
+    select
+        if(is_attempt, id, last_value(if(is_attempt, id, null) ignore nulls) over before) as attempt,
+        if(is_attempt, last_value(if(is_attempt, null, id) ignore nulls) over before, id) as call,
+        if(is_attempt, ns, last_value(if(is_attempt, ns, null) ignore nulls) over before)
+            - if(is_attempt, last_value(if(is_attempt, null, ns) ignore nulls) over before, ns) as later
+    from line
+    window before as (partition by source, destination, server_port, protocol order by ns, is_attempt, id rows between unbounded preceding and 1 preceding)
+),
+first_round as materialized (
+    select attempt, call
+    from first_pairs
+    where later between -200000000 and 2000000000
+    qualify row_number() over (partition by attempt order by abs(later), call) = 1 and row_number() over (partition by call order by abs(later), attempt) = 1
+),
+line_left as materialized (
+    from line
+    anti join (select attempt as id, true as is_attempt from first_round union all select call, false from first_round) using (id, is_attempt)
+),
+second_pairs as materialized (
+    select
+        if(is_attempt, id, last_value(if(is_attempt, id, null) ignore nulls) over before) as attempt,
+        if(is_attempt, last_value(if(is_attempt, null, id) ignore nulls) over before, id) as call,
+        if(is_attempt, ns, last_value(if(is_attempt, ns, null) ignore nulls) over before)
+            - if(is_attempt, last_value(if(is_attempt, null, ns) ignore nulls) over before, ns) as later
+    from line_left
+    window before as (partition by source, destination, server_port, protocol order by ns, is_attempt, id rows between unbounded preceding and 1 preceding)
+),
+second_round as materialized (
+    select attempt, call
+    from second_pairs
+    where later between -200000000 and 2000000000
+    qualify row_number() over (partition by attempt order by abs(later), call) = 1 and row_number() over (partition by call order by abs(later), attempt) = 1
+),
+-- A burst of one pod to one backend: what is left is taken in the order of time, until a pause of both ends the burst.
+leftover as materialized (
+    select *, count(*) filter (paused) over (partition by source, destination, server_port, protocol order by ns, id) as burst
+    from (
+        select *, coalesce(ns - lag(ns) over (partition by source, destination, server_port, protocol order by ns, id) > 2200000000, false) as paused
+        from line_left
+        anti join (select attempt as id, true as is_attempt from second_round union all select call, false from second_round) using (id, is_attempt)
+    )
+),
+ranked as materialized (
+    select *, row_number() over (partition by source, destination, server_port, protocol, burst, is_attempt order by ns, id) as nth from leftover
+),
+third_round as materialized (
+    select a.id as attempt, c.id as call
+    from ranked a
+    join ranked c using (source, destination, server_port, protocol, burst, nth)
+    where a.is_attempt and not c.is_attempt and a.ns - c.ns between -200000000 and 2000000000
+),
+called as materialized (
+    from first_round union all from second_round union all from third_round
+),
+-- The first packet of a pod, before the packet load balancer.
+sent as materialized (
+    select s.*, f.door, f.namespace, f.service
+    from sends(moved(since, -10), moved(until, 10)) s
+    left join callable_frontends f
+        on f.client_cluster = s.cluster and f.address = s.destination and f.port = s.destination_port and f.protocol = s.protocol
+    qualify row_number() over (partition by s.cluster, s.node, s.protocol, s.source, s.source_port, s.destination, s.destination_port, s.slice order by f.cluster = s.cluster desc, f.door, f.namespace, f.service) = 1
+),
+sent_by as materialized (
+    select
+        a.attempt,
+        bool_or(s.destination = a.server_address and s.destination_port is not distinct from a.server_port) as to_backend,
+        max(s.door) as door, max(s.namespace) as namespace, max(s.service) as service
+    from (select *, unnest([client_ns // 10000000000 - 1, client_ns // 10000000000, client_ns // 10000000000 + 1]) as slice from attempts) a
+    join sent s
+        on s.slice = a.slice and s.protocol = a.protocol and s.source = a.client_address and coalesce(s.source_port, 0) = coalesce(a.client_port, 0)
+        and a.client_ns between s.ns - 2000000000 and s.last_ns + 2000000000
+    where s.door is not null or s.destination = a.server_address
+    group by a.attempt
+),
+answered as materialized (
+    select a.attempt, max(r.service_address) as service_address
+    from (select *, unnest([client_ns // 10000000000 - 1, client_ns // 10000000000, client_ns // 10000000000 + 1]) as slice from attempts) a
+    join answers(moved(since, -10), moved(until, 10)) r
+        on r.slice = a.slice and r.protocol = a.protocol and r.source = a.client_address and r.destination = a.server_address
+        and coalesce(r.source_port, 0) = coalesce(a.client_port, 0) and coalesce(r.destination_port, 0) = coalesce(a.server_port, 0)
+        and a.client_ns between r.ns - 5000000000 and r.last_ns + 1000000000
+    group by a.attempt
+),
+-- Pods whose packets are load balanced: without a ClusterIP in the answer their call was direct.
+packet_balanced as materialized (
+    select distinct a.client_address from answered r join attempts a using (attempt) where r.service_address is not null
+),
+addresses as materialized (
+    select cluster, address, any_value(namespace) as namespace, any_value(service) as service
+    from frontends where door = 'service'
+    group by all
+    having count(distinct (namespace, service)) = 1
+),
+-- Nodes on which a missing sign means something: their sockets are traced, and nothing was lost.
+telling as materialized (
+    select s.cluster, s.node, coalesce(bool_and(v.old), false) as old
+    from (select distinct cluster, node from flows where event_type = 7 and time >= moved(since, -10) and time < moved(until, 10)) s
+    anti join losses_between(moved(since, -10), moved(until, 10)) l on l.cluster = s.cluster and l.node = s.node
+    anti join gaps_between(since, until) g on g.cluster = s.cluster and g.node = s.node
+    left join (
+        select cluster, node, string_split(version, '.')[1]::int * 100 + string_split(version, '.')[2]::int < 118 as old from node_versions
+    ) v on v.cluster = s.cluster and v.node = s.node
+    group by s.cluster, s.node
+)
+select
+    a.* exclude (packet_door, door_namespace, door_service, translation, translated_by),
+    case
+        when a.packet_door is not null then a.packet_door
+        -- Services carry ports: a ping is for the address it names.
+        when a.protocol = 'ICMP' and a.client_kind = 'pod' then 'pod'
+        when c.call is not null and c.door is not null then c.door
+        when c.call is not null then 'service'
+        when r.service_address is not null then 'service'
+        when s.door is not null then s.door
+        when a.client_kind = 'pod' and p.client_address is not null and r.attempt is not null then 'pod'
+        when a.client_kind = 'pod' and t.node is not null and (s.to_backend or t.old) then 'pod'
+        else 'unknown'
+    end as door,
+    coalesce(a.door_namespace, c.namespace, split_part(c.aim_service, '/', 1), d.namespace, s.namespace) as door_namespace,
+    coalesce(a.door_service, c.service, split_part(c.aim_service, '/', 2), d.service, s.service) as door_service,
+    if(a.translation = 'none' and c.door in ('nodeport', 'loadbalancer'), 'destination', a.translation) as translation,
+    if(a.translation = 'none' and c.door in ('nodeport', 'loadbalancer'), c.door, a.translated_by) as translated_by,
+    -- The cluster whose NodePort or balancer the socket aimed at; the socket load balancer then answers by itself.
+    if(c.door in ('nodeport', 'loadbalancer'), c.door_cluster, null) as aimed_cluster,
+    c.uuid as call_uuid, make_timestamp_ns(c.ns) as call_time, c.cluster || '/' || c.node as call_seen_by
+from attempts a
+left join called m using (attempt)
+left join calls c using (call)
+left join answered r using (attempt)
+left join sent_by s using (attempt)
+left join packet_balanced p on p.client_address = a.client_address
+left join addresses d on d.cluster = a.client_cluster and d.address = r.service_address
+left join telling t on t.cluster = a.client_node_cluster and t.node = a.client_node;
+
+create or replace view connections as
+from connections_between(make_timestamp_ns(0), timestamp_ns '2262-01-01');
+
+-- Those that were between clusters, or came from outside.
+create or replace view cross_cluster_connections as
+from connections where client_cluster is distinct from server_cluster;
+
+-- The flows that a connection rests on: what left, what the socket aimed at, what arrived (or was dropped).
+create or replace macro flows_behind(connection) as
+    list_filter([
+        {'role': 'departure', 'uuid': connection.departure_uuid, 'time': connection.departure_time, 'node': connection.departure_seen_by},
+        {'role': 'socket', 'uuid': connection.call_uuid, 'time': connection.call_time, 'node': connection.call_seen_by},
+        {'role': if(connection.outcome = 'refused', 'drop', 'arrival'), 'uuid': connection.arrival_uuid, 'time': connection.arrival_time, 'node': connection.arrival_seen_by}
+    ], lambda flow: flow.uuid is not null);

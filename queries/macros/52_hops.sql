@@ -1,0 +1,88 @@
+-- Every connection with the way it took.
+--   passes:   how often it passed the border between clusters
+--   class:    stayed | crossed | avoidable | trombone | hairpin | dropped
+--   misled:   asked for another cluster's NodePort, answered by its own (cilium/cilium#24692)
+create or replace macro hops_between(since, until, only_namespace, only_service) as table
+with
+seen as materialized (
+    select * from connections_between(since, until) where outcome <> 'cut-off' and server_cluster is not null
+),
+-- Calls of pods to outside addresses that also call in, and what came from there: paired by nearness in time.
+callers as materialized (
+    select attempt, client_address, client_ns from seen where client_kind = 'outside' and outcome in ('arrived', 'refused')
+),
+outward as materialized (
+    select row_number() over (order by d.ns, d.uuid) as call, d.*
+    from departures(moved(since, -2), until) d
+    where d.destination_cluster is null and d.destination in (select client_address from callers)
+),
+line as materialized (
+    select attempt as id, true as inward, client_ns as ns, client_address as address from callers
+    union all
+    select call, false, ns, destination from outward
+),
+neighbours as materialized (
+    select
+        if(inward, id, last_value(if(inward, id, null) ignore nulls) over before) as attempt,
+        if(inward, last_value(if(inward, null, id) ignore nulls) over before, id) as call,
+        if(inward, ns, last_value(if(inward, ns, null) ignore nulls) over before)
+            - if(inward, last_value(if(inward, null, ns) ignore nulls) over before, ns) as later
+    from line
+    window before as (partition by address order by ns, inward, id rows between unbounded preceding and 1 preceding)
+),
+turned as materialized (
+    select n.attempt, o.source_cluster, o.source_namespace, o.source_pod
+    from (
+        select attempt, call
+        from neighbours
+        where later between -200000000 and 2000000000
+        qualify row_number() over (partition by attempt order by abs(later), call) = 1 and row_number() over (partition by call order by abs(later), attempt) = 1
+    ) n
+    join outward o using (call)
+),
+-- The one service that a backend belongs to, for doors that do not name one.
+only_one as materialized (
+    select address, coalesce(port, 0) as port, protocol, any_value(namespace) as namespace, any_value(service) as service
+    from backends
+    where valid_from < until and (valid_to is null or valid_to > since)
+    group by all
+    having count(distinct (namespace, service)) = 1
+),
+told as materialized (
+    select
+        s.* exclude (door),
+        t.attempt is not null as hairpin,
+        if(t.attempt is not null, 'loadbalancer', s.door) as door,
+        coalesce(t.source_cluster, s.client_cluster) as source_cluster,
+        case when s.door = 'pod' then '' else coalesce(s.door_namespace, o.namespace, '') end as namespace,
+        case when s.door = 'pod' then '' else coalesce(s.door_service, o.service, '') end as service
+    from seen s
+    left join turned t using (attempt)
+    left join only_one o on o.address = s.server_address and o.port = coalesce(s.server_port, 0) and o.protocol = s.protocol
+),
+placed as (
+    select
+        t.*, p.setting, p.local_backends,
+        t.source_cluster <> '' and t.ingress_cluster is not null and t.ingress_cluster <> t.source_cluster as through_other,
+        if(t.source_cluster = '', 0, if(through_other, 1 + (t.ingress_cluster <> t.server_cluster)::int, (t.source_cluster <> t.server_cluster)::int)) as passes
+    from told t
+    left join settings_in_force p
+        on p.cluster = t.source_cluster and p.namespace = t.namespace and p.service = t.service
+        and p.valid_from <= t.time and p.valid_end > t.time
+    where (only_namespace is null or t.namespace = only_namespace) and (only_service is null or t.service = only_service)
+)
+select
+    *,
+    server_cluster as destination_cluster,
+    passes > 0 and service <> '' and coalesce(local_backends, 0) > 0 as avoidable,
+    through_other and source_cluster = server_cluster as trombone,
+    door = 'nodeport' and aimed_cluster <> client_cluster and server_cluster = client_cluster as misled,
+    case
+        when outcome = 'refused' then 'dropped'
+        when trombone then 'trombone'
+        when hairpin then 'hairpin'
+        when avoidable then 'avoidable'
+        when passes > 0 then 'crossed'
+        else 'stayed'
+    end as class
+from placed;

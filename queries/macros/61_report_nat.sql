@@ -1,0 +1,81 @@
+-- Is any traffic between clusters translated, where, to what, and why?
+-- One row per pair of clusters and protocol; untranslated + translated + destination_translated + one_sided + ambiguous
+-- are all connections that crossed. source_cluster is the originating client's, '' = outside the mesh (such rows do not
+-- count for the verdict). What the server's node saw is what the server saw; the client's node decides nothing.
+--   since, until:  the window (default: the last run; whole := true for everything)
+--   max_unproved:  the share of one-sided, ambiguous or lost ones above which nothing is said
+create or replace macro report_nat(
+    since := null::timestamp_ns, until := null::timestamp_ns, whole := false, max_unproved := 0.01,
+    only_namespace := null::varchar, only_service := null::varchar
+) as table
+with
+crossings as materialized (
+    from nat_crossings_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service)
+),
+lost as materialized (
+    select coalesce(sum(events), 0) as events from losses_between(window_since(since, whole), window_until(since, until, whole))
+),
+counted as (
+    select
+        source_cluster, destination_cluster, protocol,
+        count(*) as connections,
+        count(*) filter (class = 'untranslated') as untranslated,
+        count(*) filter (class in ('masquerade', 'nodeport')) as translated,
+        count(*) filter (class = 'destination-translated') as destination_translated,
+        count(*) filter (class = 'one-sided') as one_sided,
+        count(*) filter (class = 'ambiguous') as ambiguous,
+        count(*) filter (class = 'masquerade') as masqueraded,
+        list_sort(list(distinct seen_address) filter (translation = 'source' and seen_address is not null)) as seen_as
+    from crossings
+    group by all
+),
+judged as (
+    select
+        c.*,
+        case
+            when source_cluster = '' then if(translated + destination_translated > 0, 'nodeport', '')
+            when (select count(*) from overlapping_ranges) > 0 then 'overlapping-pod-cidrs'
+            when masqueraded > 0 then 'masquerade'
+            when one_sided + ambiguous > max_unproved * connections then if(one_sided >= ambiguous, 'one-sided', 'ambiguous')
+            when l.events > max_unproved * sum(if(source_cluster = '', 0, connections)) over () then 'lost-events'
+            when translated > 0 then 'nodeport'
+            else ''
+        end as cause
+    from counted c
+    cross join lost l
+)
+select
+    source_cluster, destination_cluster, protocol, connections, untranslated, translated, destination_translated, one_sided, ambiguous,
+    untranslated / nullif(connections - one_sided - ambiguous, 0) as untranslated_share,
+    wilson_low(untranslated, connections - one_sided - ambiguous) as ci_low, wilson_high(untranslated, connections - one_sided - ambiguous) as ci_high,
+    seen_as,
+    case when cause = 'masquerade' then 'violation' when cause in ('one-sided', 'ambiguous', 'lost-events', 'overlapping-pod-cidrs') then 'insufficient' else 'ok' end as verdict,
+    cause,
+    case
+        when source_cluster = '' then format('{} of {} from outside the mesh; they do not count for the verdict', connections, connections)
+        when cause = 'overlapping-pod-cidrs' then 'pod ranges of two clusters overlap: an address does not tell whose it is'
+        when cause = 'masquerade' then format(
+            '{} of {} arrived under the address of a node ({}) instead of the pod''s: the masquerading of {} does not spare {}; add {} to its nonMasqueradeCIDRs or widen its native-routing CIDR',
+            masqueraded, connections, coalesce(nullif(array_to_string(seen_as, ', '), ''), 'seen where it was done'), source_cluster, destination_cluster,
+            coalesce((select string_agg(distinct cidr, ', ' order by cidr) from (select unnest(n.pod_cidrs) as cidr from nodes n where n.cluster = destination_cluster)), 'its pod CIDRs')
+        )
+        when cause = 'one-sided' then format('{} of {} left and were never seen to arrive: a node of {} was not watched, or its events were lost', one_sided, connections, destination_cluster)
+        when cause = 'ambiguous' then format('{} of {} came from a node''s address and nothing tells for whom: a masqueraded pod, a NodePort or a process of the node', ambiguous, connections)
+        when cause = 'lost-events' then format('{} events were lost while {} connections crossed', (select events from lost), connections)
+        when cause = 'nodeport' then format('{} of {} arrived untranslated; {} were given the address of the NodePort''s node, which is its way, and none was masqueraded', untranslated + destination_translated, connections, translated)
+        when destination_translated > 0 then format('{} of {} arrived under the client''s own address, {} of them through a NodePort or load balancer', untranslated + destination_translated, connections, destination_translated)
+        else format('{} of {} arrived under the client''s own address', untranslated, connections)
+    end as reason
+from judged
+order by 1, 2, 3;
+
+-- The flows behind report_nat.
+create or replace macro evidence_nat(
+    since := null::timestamp_ns, until := null::timestamp_ns, whole := false, only_namespace := null::varchar, only_service := null::varchar
+) as table
+select source_cluster, destination_cluster, protocol, class, attempt as connection, flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
+from (
+    select c.*, unnest(flows_behind(c)) as flow
+    from nat_crossings_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service) c
+)
+order by class in ('masquerade', 'ambiguous', 'one-sided') desc, source_cluster, destination_cluster, protocol, connection, time;

@@ -1,0 +1,78 @@
+-- What could not have been seen? One row per node that should have been watched.
+--   lost:           events lost (loss in a reader's own ring only as far as no other reader has them)
+--   gap_seconds:    time without the node although it was asked for flows
+--   watched_share:  1 without gaps, 0 for a node that never answered
+create or replace macro report_coverage(
+    since := null::timestamp_ns, until := null::timestamp_ns, whole := false, max_unproved := 0.01,
+    only_namespace := null::varchar, only_service := null::varchar
+) as table
+with
+bounds as materialized (
+    select greatest(min(time), window_since(since, whole)) as first_time, least(moved(max(time), 1e-9), window_until(since, until, whole)) as end_time
+    from flows
+    where time >= window_since(since, whole) and time < window_until(since, until, whole)
+),
+nodes_seen as materialized (
+    from watched_nodes(window_since(since, whole), window_until(since, until, whole)) w
+    where only_namespace is null and only_service is null or exists (
+        from backends b
+        where b.cluster = w.cluster and b.node = w.node
+            and (only_namespace is null or b.namespace = only_namespace) and (only_service is null or b.service = only_service)
+    )
+),
+gaps as (
+    select cluster, node, sum(seconds) as seconds, count(*) as times from gaps_between(window_since(since, whole), window_until(since, until, whole)) group by all
+),
+rows_told as (
+    select
+        w.cluster, w.node, b.first_time, b.end_time, w.flows, coalesce(l.events, 0)::ubigint as lost, coalesce(g.seconds, 0.0) as gap_seconds, coalesce(g.times, 0) as gaps,
+        if(w.watched, greatest(0.0, 1 - coalesce(g.seconds, 0) / greatest(1e-9, (epoch_ns(b.end_time) - epoch_ns(b.first_time)) / 1e9)), 0.0) as watched_share,
+        (select string_agg(distinct v.version, ', ' order by v.version) from node_versions v where v.cluster = w.cluster and v.node = w.node) as versions
+    from nodes_seen w
+    cross join bounds b
+    left join losses_between(window_since(since, whole), window_until(since, until, whole)) l on l.cluster = w.cluster and l.node = w.node
+    left join gaps g on g.cluster = w.cluster and g.node = w.node
+)
+select
+    cluster, node, first_time as since, end_time as until, flows, lost, gap_seconds, watched_share, coalesce(versions, '') as version,
+    if(watched_share < 1 - max_unproved or lost > max_unproved * flows, 'insufficient', 'ok') as verdict,
+    case when watched_share = 0 and gaps = 0 then 'unwatched-node' when watched_share < 1 - max_unproved then 'gaps' when lost > max_unproved * flows then 'lost-events' else '' end as cause,
+    case
+        when watched_share = 0 and gaps = 0 then 'no Relay was connected to it and no flow of it came'
+        when gaps > 0 then format('{} stretch(es) without it, {:.1f} s in all; {} events lost', gaps, gap_seconds, lost)
+        when lost > 0 then format('{} of {} events lost', lost, lost + flows)
+        when flows = 0 then 'connected; nothing happened there'
+        else 'complete'
+    end as reason
+from rows_told
+order by 1, 2;
+
+-- The coverage of a window in one row: the key "coverage" of every report in JSON.
+create or replace macro coverage_summary(since := null::timestamp_ns, until := null::timestamp_ns, whole := false) as table
+with ends as materialized (
+    select outcome, client_kind, door from connections_between(window_since(since, whole), window_until(since, until, whole))
+)
+select
+    (select count(*) from watched_nodes(window_since(since, whole), window_until(since, until, whole))) as nodes_expected,
+    (select count(*) from watched_nodes(window_since(since, whole), window_until(since, until, whole)) where watched) as nodes_watched,
+    coalesce((select sum(events) from losses_between(window_since(since, whole), window_until(since, until, whole))), 0)::ubigint as lost_events,
+    (select count(*) from gaps_between(window_since(since, whole), window_until(since, until, whole))) as gaps,
+    coalesce(count(*) filter (outcome = 'one-sided') / nullif(count(*) filter (outcome in ('arrived', 'one-sided')), 0), 0.0) as one_sided_share,
+    coalesce(count(*) filter (outcome = 'arrived' and client_kind = 'pod' and door = 'unknown') / nullif(count(*) filter (outcome = 'arrived' and client_kind = 'pod'), 0), 0.0) as door_unknown_share
+from ends;
+
+-- What report_coverage rests on: losses and gaps, with their times.
+create or replace macro evidence_coverage(
+    since := null::timestamp_ns, until := null::timestamp_ns, whole := false, only_namespace := null::varchar, only_service := null::varchar
+) as table
+select cluster, node, 'lost-events' as class, source || ': ' || num_events_lost || ' lost, told by ' || reader as detail, time
+from lost_events
+where time >= window_since(since, whole) and time < window_until(since, until, whole)
+union all
+select cluster, node, 'gap', format('{:.1f} s without flows', seconds), first_time
+from gaps_between(window_since(since, whole), window_until(since, until, whole))
+union all
+select cluster, node, 'node-status', state || coalesce(': ' || message, ''), time
+from node_status
+where time >= moved(window_since(since, whole), -60) and time < window_until(since, until, whole) and state <> 'NODE_CONNECTED'
+order by 1, 2, 5, 3, 4;

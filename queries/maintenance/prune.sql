@@ -1,0 +1,18 @@
+-- Forget what is older than variable prune_before; states of objects stay where they still hold after it.
+delete from flows where time < getvariable('prune_before');
+delete from lost_events where time < getvariable('prune_before');
+delete from node_status where time < getvariable('prune_before');
+delete from relay_nodes where time < getvariable('prune_before');
+delete from batches where batch not in (select distinct batch from flows)
+    and batch not in (select batch from lost_events) and batch not in (select batch from node_status)
+    and batch < (select max(batch) from batches);
+delete from kube_states k
+where exists (
+    from kube_states later
+    where later.cluster = k.cluster and later.kind = k.kind and later.namespace = k.namespace and later.name = k.name
+        and later.valid_from > k.valid_from and later.valid_from < getvariable('prune_before')
+);
+delete from services where valid_to < getvariable('prune_before');
+delete from backends where valid_to < getvariable('prune_before');
+delete from nodes where valid_to < getvariable('prune_before');
+delete from service_periods where valid_to < getvariable('prune_before');

@@ -1,0 +1,17 @@
+-- The nodes, what came from each and what it lost.
+with seen as (
+    select cluster, node, count(*) as flows, min(time) as first_flow, max(time) as last_flow from flows where node <> '' group by all
+),
+known as (
+    select cluster, node from seen
+    union select cluster, node from nodes
+    union select cluster, node from relay_nodes
+)
+select
+    k.cluster, k.node,
+    (select string_agg(distinct v.version, ', ' order by v.version) from node_versions v where v.cluster = k.cluster and v.node = k.node) as version,
+    coalesce(s.flows, 0) as flows, s.first_flow, s.last_flow,
+    (select coalesce(sum(l.num_events_lost), 0)::ubigint from lost_events l where l.cluster = k.cluster and l.node = k.node) as lost_events
+from known k
+left join seen s on s.cluster = k.cluster and s.node = k.node
+order by 1, 2;

@@ -1,0 +1,5 @@
+-- The runs that filled the database, newest first.
+select collection as run, kind, started, state, received, stored, duplicate, filtered, undecodable, first_flow, last_flow
+from collections
+order by collection desc
+limit 20;
