@@ -1,0 +1,211 @@
+"""Frames and reports as text: JSON, CSV as the DuckDB shell writes it, Markdown, and cells for a terminal. Pure."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from meshobs.analyzer.reports import Report
+from meshobs.analyzer.verdicts import Row, row_name
+from meshobs.text import printable
+from meshobs.times import rfc3339
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Column: TypeAlias = Callable[[Row], str]
+
+
+def report_json(report: Report, flows: "pl.DataFrame | None" = None) -> str:
+    """Return a report as one JSON object: the contract for machines, docs/reference.md.
+
+    Args:
+        report: the answer.
+        flows: the evidence, which becomes the key `evidence`.
+    """
+    content: dict[str, object] = {
+        "report": report.name,
+        "since": report.since,
+        "until": report.until,
+        "verdict": report.verdict.value,
+        "reason": report.reason,
+        "coverage": dict(report.coverage),
+        "rows": values(report.rows),
+    }
+    if flows is not None:
+        content["evidence"] = values(flows)
+    return json_text(content)
+
+
+def frame_json(frame: "pl.DataFrame") -> str:
+    """Return a frame as a JSON list of objects."""
+    return json_text(values(frame))
+
+
+def json_text(value: object) -> str:
+    """Return a value as JSON; every character that could steer a terminal is escaped."""
+    return json.dumps(value, indent=2, default=str)
+
+
+def values(frame: "pl.DataFrame") -> list[dict[str, object]]:
+    """Return a frame's rows with times as RFC 3339 and no number that JSON does not know."""
+    import polars as pl  # noqa: PLC0415 - only where a frame exists
+
+    times = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
+    frame = frame.with_columns(pl.col(name).dt.epoch("ns") for name in times)
+    return [
+        {name: _value(value, is_time=name in times) for name, value in row.items()} for row in frame.rows(named=True)
+    ]
+
+
+def frame_csv(frame: "pl.DataFrame") -> str:
+    """Return a frame of texts as CSV, absent values as NULL: as the DuckDB shell prints it."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(frame.columns)
+    writer.writerows([["NULL" if cell is None else printable(str(cell)) for cell in row] for row in frame.rows()])
+    return out.getvalue()
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return texts as a Markdown table."""
+    lines = [list(headings), ["---"] * len(headings), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def headline(report: Report) -> list[str]:
+    """Return verdict, window and coverage as lines for people."""
+    coverage = report.coverage
+    return [
+        f"{report.name}: {report.verdict.value}",
+        ", ".join(
+            [
+                f"{clock(report.since)} to {clock(report.until)}",
+                f"{coverage['nodes_watched']} of {coverage['nodes_expected']} nodes watched",
+                f"{coverage['lost_events']} events lost",
+                f"{coverage['gaps']} gaps",
+                f"{coverage['one_sided_share']:.1%} one-sided",
+                f"{coverage['door_unknown_share']:.1%} by an unknown door",
+            ]
+        ),
+    ]
+
+
+def reasons(report: Report) -> list[str]:
+    """Return each row's reason under the row's name; where no row exists, the report's."""
+    rows = report.rows.rows(named=True)
+    return [printable(f"{row_name(report.name, row)}: {row['reason']}") for row in rows] or [report.reason]
+
+
+def table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Return a report as a table for people: headings and rows of texts."""
+    columns = _TABLES[report.name]
+    rows = [[printable(column(row)) for column in columns.values()] for row in report.rows.rows(named=True)]
+    return list(columns), rows
+
+
+def clock(text: str) -> str:
+    """Return an RFC 3339 time to the second, for people."""
+    return f"{text[:10]} {text[11:19]}Z"
+
+
+def cells(frame: "pl.DataFrame", *, short: bool = False) -> list[list[str]]:
+    """Return a frame's values as printable texts, nothing for null; `short` cuts times to seconds."""
+    times = {name for name, kind in frame.schema.items() if str(kind).startswith("Datetime")} if short else set()
+    return [[_cell(value, is_time=name in times) for name, value in row.items()] for row in values(frame)]
+
+
+def _value(value: object, *, is_time: bool) -> object:
+    if is_time and isinstance(value, int):
+        return rfc3339(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _cell(value: object, *, is_time: bool) -> str:
+    if value is None:
+        return ""
+    if is_time:
+        return clock(str(value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return printable(", ".join(str(item) for item in value))
+    return printable(str(value))
+
+
+def _number(name: str) -> "Column":
+    return lambda row: str(row[name])
+
+
+def _cluster(name: str) -> "Column":
+    return lambda row: str(row[name]) or "(outside)"
+
+
+def _share(value: object) -> str:
+    return f"{value:.1%}" if isinstance(value, float) else ""
+
+
+def _with_interval(row: Row, name: str) -> str:
+    return f"{_share(row[name])} ({_share(row['ci_low'])}-{_share(row['ci_high'])})" if row[name] is not None else ""
+
+
+def _service(row: Row) -> str:
+    return f"{row['namespace']}/{row['service']}" if row["service"] else ""
+
+
+_VERDICT: "dict[str, Column]" = {"verdict": lambda row: str(row["verdict"])}
+_TABLES: "dict[str, dict[str, Column]]" = {
+    "nat": {
+        "from": _cluster("source_cluster"),
+        "to": _number("destination_cluster"),
+        "protocol": _number("protocol"),
+        "connections": _number("connections"),
+        "kept": _number("untranslated"),
+        "kept share (95 %)": lambda row: _with_interval(row, "untranslated_share"),
+        "source changed": _number("translated"),
+        "destination changed": _number("destination_translated"),
+        "one-sided": _number("one_sided"),
+        "ambiguous": _number("ambiguous"),
+        **_VERDICT,
+    },
+    "affinity": {
+        "client": _number("client_cluster"),
+        "service": _service,
+        "setting": _number("setting"),
+        "since": lambda row: clock(str(row["since"]))[11:],
+        "backends": lambda row: f"{row['backends_local']} + {row['backends_remote']}",
+        "local : remote": lambda row: f"{row['local']} : {row['remote']}",
+        "local share (95 %)": lambda row: _with_interval(row, "local_share"),
+        "expected": lambda row: _share(row["expected_local_share"]),
+        "fallback": _number("fallback"),
+        "against": _number("violations"),
+        "dropped": _number("dropped"),
+        **_VERDICT,
+    },
+    "hops": {
+        "from": _cluster("source_cluster"),
+        "to": _number("destination_cluster"),
+        "door": _number("door"),
+        "service": _service,
+        "connections": _number("connections"),
+        "crossings": _number("crossings"),
+        "avoidable": _number("avoidable"),
+        "avoidable share (95 %)": lambda row: _with_interval(row, "avoidable_share"),
+        "trombones": _number("trombones"),
+        "hairpins": _number("hairpins"),
+        "dropped": _number("dropped"),
+        **_VERDICT,
+    },
+    "coverage": {
+        "cluster": _number("cluster"),
+        "node": _number("node"),
+        "version": _number("version"),
+        "flows": _number("flows"),
+        "lost": _number("lost"),
+        "gaps": lambda row: f"{row['gap_seconds']:.1f} s",
+        "watched": lambda row: _share(row["watched_share"]),
+        **_VERDICT,
+    },
+}

@@ -1,0 +1,131 @@
+"""Asks the database: a report's rows, the verdict, the window and what it rests on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meshobs.analyzer.catalog import questions
+from meshobs.analyzer.verdicts import Judgement, Verdict, judge
+from meshobs.errors import InputError
+from meshobs.store import Store
+from meshobs.times import rfc3339
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_WINDOW = "since := $since, until := $until, whole := $whole"
+_FILTER = "only_namespace := $namespace, only_service := $service"
+_ALL = f"{_WINDOW}, {_FILTER}, max_unproved := $max_unproved"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        since: first time of the window as text (RFC 3339), None for the start of the last run.
+        until: end of the window, not part of it; None for the end of the last run, or with `since` the end of all.
+        whole: look at the whole database.
+        namespace: only this namespace.
+        service: only this service.
+        max_unproved: share of lost or one-sided events above which nothing is said.
+    """
+
+    since: str | None = None
+    until: str | None = None
+    whole: bool = False
+    namespace: str | None = None
+    service: str | None = None
+    max_unproved: float = 0.01
+
+
+@dataclass(frozen=True)
+class Report:
+    """An answer.
+
+    Attributes:
+        since: start of the window that was looked at, RFC 3339.
+        until: its end.
+        coverage: what the answer rests on, by name.
+        rows: as the macro in the database gives them.
+    """
+
+    name: str
+    since: str
+    until: str
+    verdict: Verdict
+    reason: str
+    coverage: Mapping[str, int | float]
+    rows: "pl.DataFrame"
+
+
+def run(store: Store, name: str, question: Question) -> Report:
+    """Answer a report's question.
+
+    Raises:
+        InputError: there is no such report or service, or no flow in the window.
+    """
+    _check(name, store, question)
+    window = _resolved(store, question)
+    rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
+    coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
+    judgement: Judgement = judge(name, rows.rows(named=True))
+    return Report(name, *window, judgement.verdict, judgement.reason, coverage, rows)
+
+
+def evidence(store: Store, name: str, question: Question, limit: int) -> "pl.DataFrame":
+    """Return the flows behind a report, those of violations first: uuid, time, node and what they stand for."""
+    _check(name, store, question)
+    parameters = {**_window(question), **_filter(question), "limit": limit}
+    return store.frame(f"from evidence_{name}({_WINDOW}, {_FILTER}) limit $limit", parameters)
+
+
+def texts(store: Store, name: str, question: Question) -> "pl.DataFrame":
+    """Return a report's rows as the texts that DuckDB makes of them."""
+    _check(name, store, question)
+    return store.texts(f"from report_{name}({_ALL})", _parameters(question))
+
+
+def _window(question: Question) -> dict[str, object]:
+    return {"since": question.since, "until": question.until, "whole": question.whole}
+
+
+def _filter(question: Question) -> dict[str, object]:
+    return {"namespace": question.namespace, "service": question.service}
+
+
+def _parameters(question: Question) -> dict[str, object]:
+    return {**_window(question), **_filter(question), "max_unproved": question.max_unproved}
+
+
+def _resolved(store: Store, question: Question) -> tuple[str, str]:
+    """Return first and last moment of the window, where flows are."""
+    ((first, final),) = store.rows(f"from window_seen({_WINDOW})", _window(question))
+    if not isinstance(first, int) or not isinstance(final, int):
+        raise InputError(_empty(store, question))
+    return rfc3339(first), rfc3339(final)
+
+
+def _empty(store: Store, question: Question) -> str:
+    ((first, last),) = store.rows("from window_seen(whole := true)")
+    if not isinstance(first, int) or not isinstance(last, int):
+        return f"{store.path} holds no flows yet: `meshobs import` or `meshobs collect` brings some"
+    asked = f"since {question.since or 'the start'} until {question.until or 'the end'}"
+    return f"no flow {asked}: {store.path} holds {rfc3339(first)} to {rfc3339(last)}"
+
+
+def _check(name: str, store: Store, question: Question) -> None:
+    if name not in questions():
+        raise InputError(f"there is no report {name}: choose one of {', '.join(questions())}")
+    if question.service is None and question.namespace is None:
+        return
+    known = store.rows("from known_services")
+    wanted = [
+        (namespace, service)
+        for namespace, service in known
+        if question.namespace in (None, namespace) and question.service in (None, service)
+    ]
+    if not wanted:
+        asked = f"{question.namespace or '*'}/{question.service or '*'}"
+        names = ", ".join(f"{namespace}/{service}" for namespace, service in known) or "none"
+        raise InputError(f"no service {asked} in {store.path}; known services: {names}")
