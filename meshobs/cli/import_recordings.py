@@ -1,0 +1,72 @@
+"""`meshobs import`: recordings -> the database."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from meshobs.cli.output import say
+from meshobs.cli.session import Session, pass_session
+from meshobs.collector import importer
+from meshobs.collector.importer import Options, Progress, Result
+from meshobs.collector.sources import Source
+from meshobs.text import printable
+from meshobs.times import rfc3339
+
+
+@click.command("import")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--cluster", help="Cluster of nodes and objects that do not name one.")
+@click.option("--strict", is_flag=True, help="Stop at the first message that cannot be read.")
+@pass_session
+def command(session: Session, paths: tuple[Path, ...], cluster: str | None, strict: bool) -> None:
+    """Import recordings of Hubble and of Kubernetes objects.
+
+    PATHS are files, folders, or - for standard input. A file is known by its content: JSON lines of `hubble observe -o
+    jsonpb` or of Hubble's exporter, raw captures (4-byte length + protobuf), Kubernetes objects and watch logs in JSON,
+    a Relay's status; plain, .gz or .zst. Of a folder these parts are read:
+
+    \b
+    *.bin  *.jsonpb  *.jsonl  *.log          flows, of one or more Relays
+    k8s-CLUSTER.json                         kubectl get svc,endpointslices,nodes,ciliumnodes -A -o json
+    watch-CLUSTER-KIND.jsonl                 watch events, each with the time it was received
+    relay-NAME.json                          ServerStatus and GetNodes
+
+    An event that is there already is not stored again: importing twice changes nothing.
+    """  # noqa: D301
+    options = Options(cluster or session.settings.cluster, strict, arguments=tuple(sys.argv[1:]))
+    recordings = importer.plan(paths)
+    with session.write() as store, _progress([source for recording in recordings for source in recording]) as progress:
+        result = importer.run(store, recordings, options, progress)
+    _summary(session.db, result)
+
+
+def _summary(db: Path, result: Result) -> None:
+    for entry in result.ledger.entries:
+        counts = entry.counts
+        say(
+            f"{printable(entry.name)}: {counts.received} received = {counts.stored} stored"
+            f" + {counts.duplicate} duplicate + {counts.filtered} filtered + {counts.undecodable} undecodable"
+        )
+    for problem in result.ledger.total.problems:
+        say(f"  {printable(problem)}")
+    span = result.ledger.span
+    window = f"; flows from {rfc3339(span.first)} to {rfc3339(span.last)}" if span else ""
+    say(f"{db}: run {result.ledger.number}, {result.objects} states of Kubernetes objects{window}")
+
+
+@contextmanager
+def _progress(sources: list[Source]) -> Iterator[Progress]:
+    """Show a bar over all bytes on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _source, _size: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - rich is slow to load
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("importing", total=sum(source.size for source in sources) or None)
+        yield lambda source, size: bar.update(task, advance=size, description=printable(source.name))

@@ -1,0 +1,90 @@
+"""The `meshobs` command. Commands are imported when they are called, so that `--help` stays quick."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+import meshobs
+from meshobs.cli.session import Session
+from meshobs.errors import MeshobsError
+from meshobs.text import printable
+
+# Name -> module of meshobs.cli and the line for --help, which therefore loads none of them.
+COMMANDS = {
+    "import": ("import_recordings", "Import recordings of flows and Kubernetes objects."),
+    "report": ("report", "Answer a question about the traffic, with a verdict."),
+    "sql": ("sql", "Run one query on the database."),
+    "shell": ("shell", "Open the DuckDB shell on the database."),
+    "status": ("status", "Tell what the database holds."),
+    "export": ("export", "Write the tables to Parquet files."),
+    "prune": ("prune", "Delete old flows."),
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the commands in the order of a day's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"meshobs.cli.{COMMANDS[cmd_name][0]}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--db",
+    type=click.Path(path_type=Path),
+    envvar="MESHOBS_DB",
+    help="The database file.  [env: MESHOBS_DB; default: meshobs.duckdb]",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="MESHOBS_CONFIG",
+    help="The configuration file.  [env: MESHOBS_CONFIG; default: ./meshobs.toml, else the user's]",
+)
+@click.version_option(meshobs.__version__, message="meshobs %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, db: Path | None, config: Path | None) -> None:
+    """Show and prove where traffic goes in a Cilium Cluster Mesh.
+
+    \b
+    meshobs import RECORDING...      recordings of flows and objects -> one DuckDB file
+    meshobs report affinity          local : remote per service and setting, with a verdict
+    meshobs report nat|hops|coverage
+    duckdb meshobs.duckdb            the same: from report_affinity()
+    """  # noqa: D301 - \b is click's
+    ctx.obj = Session(db, config)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one line on stderr and exit code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("meshobs: stopped; what was committed is kept", err=True)
+        sys.exit(130)
+    except MeshobsError as error:
+        click.echo(f"meshobs: {printable(str(error))}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader is gone; nobody wants to hear of it
+        sys.exit(141)

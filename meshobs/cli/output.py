@@ -1,0 +1,82 @@
+"""Where things go: data to stdout, talk to stderr; colours and progress only where a person looks."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from meshobs.analyzer import render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+    from click.decorators import FC
+    from rich.console import Console
+    from rich.table import Table
+
+FORMATS = ("table", "json", "csv", "markdown")
+_ENDLESS = 10_000
+_COLOURS = {"ok": "green", "violation": "red", "insufficient": "yellow"}
+
+
+def format_option(default: str = "table") -> "Callable[[FC], FC]":
+    """Return the option that every command with data has."""
+    return click.option(
+        "--format",
+        "-o",
+        "form",
+        type=click.Choice(FORMATS),
+        default=default,
+        show_default=True,
+        help="How to print the data.",
+    )
+
+
+def say(text: str) -> None:
+    """Tell the user something that is no data."""
+    click.echo(text, err=True)
+
+
+def print_frame(frame: "pl.DataFrame", form: str, title: str = "", *, short: bool = False) -> None:
+    """Print a frame; for CSV its cells must be texts already. `short` cuts times in a table to seconds."""
+    if form == "json":
+        click.echo(render.frame_json(frame))
+    elif form == "csv":
+        click.echo(render.frame_csv(frame), nl=False)
+    elif form == "markdown":
+        click.echo(render.markdown(frame.columns, render.cells(frame)), nl=False)
+    else:
+        right = {name for name, kind in frame.schema.items() if kind.is_numeric()}
+        print_table(frame.columns, render.cells(frame, short=short), right, title)
+
+
+def print_table(headings: list[str], rows: list[list[str]], right: set[str], title: str = "") -> None:
+    """Print texts as a table; into a pipe it is as wide as it needs.
+
+    Args:
+        headings: of the columns.
+        rows: a text for each heading.
+        right: headings of the columns that are numbers.
+        title: a line above.
+    """
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - rich is slow to load
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console() if sys.stdout.isatty() else Console(width=_ENDLESS)
+    table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", title_style="", pad_edge=False)
+    for name in headings:
+        table.add_column(name.replace("_", " "), justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        # Text, not markup: a pod may be called "[red]".
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    for line in _lines(console, table):
+        click.echo(line)
+
+
+def _lines(console: "Console", table: "Table") -> list[str]:
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().splitlines() if line.strip()]

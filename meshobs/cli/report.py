@@ -1,0 +1,86 @@
+"""`meshobs report`: an answer with its verdict, from the macros in the database."""
+
+import click
+
+from meshobs.analyzer import Question, Report, evidence, render, run, texts
+from meshobs.analyzer.catalog import questions
+from meshobs.cli.output import format_option, print_frame, print_table
+from meshobs.cli.session import Session, pass_session
+from meshobs.cli.window import window_options
+
+_TEXTS = {"from", "to", "protocol", "client", "service", "setting", "door", "cluster", "node", "version", "verdict"}
+_RANK = {"ok": 0, "insufficient": 1, "violation": 2}
+
+
+@click.command("report")
+@click.argument("name", type=click.Choice(sorted(questions())))
+@window_options
+@click.option("--namespace", "-n", help="Only services of this namespace.")
+@click.option("--service", help="Only this service.")
+@click.option("--evidence", "with_evidence", is_flag=True, help="List the flows behind the verdict.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many flows of evidence."
+)
+@click.option(
+    "--max-unproved",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of lost or one-sided events above which a verdict is insufficient.  [default: 0.01]",
+)
+@click.option(
+    "--fail-on", type=click.Choice(["violation", "insufficient"]), help="Exit with 1 at this verdict or a worse one."
+)
+@format_option()
+@pass_session
+@click.pass_context
+def command(
+    ctx: click.Context,
+    session: Session,
+    name: str,
+    since: str | None,
+    until: str | None,
+    whole: bool,
+    namespace: str | None,
+    service: str | None,
+    with_evidence: bool,
+    limit: int,
+    max_unproved: float | None,
+    fail_on: str | None,
+    form: str,
+) -> None:
+    """Answer a question about the traffic, with a verdict: ok, violation or insufficient.
+
+    \b
+    affinity   Does each cluster reach local and remote backends as its setting says?
+    nat        Is any traffic between clusters translated, where, to what, and why?
+    hops       Which connections crossed clusters, which needed not, and by which door?
+    coverage   What could not have been seen?
+
+    Without a window it is about the last import or collection.
+    """  # noqa: D301
+    share = session.settings.max_unproved if max_unproved is None else max_unproved
+    question = Question(since, until, whole, namespace, service, share)
+    with session.read() as store:
+        report = run(store, name, question)
+        flows = evidence(store, name, question, limit) if with_evidence else None
+        if form == "json":
+            click.echo(render.report_json(report, flows))
+        elif form == "csv":
+            print_frame(texts(store, name, question) if flows is None else flows, form)
+        else:
+            _print(report, form)
+            if flows is not None:
+                print_frame(flows, form)
+    if fail_on and _RANK[report.verdict.value] >= _RANK[fail_on]:
+        ctx.exit(1)
+
+
+def _print(report: Report, form: str) -> None:
+    headings, rows = render.table(report)
+    for line in render.headline(report):
+        click.echo(line)
+    if form == "markdown":
+        click.echo("\n" + render.markdown(headings, rows))
+    elif rows:
+        print_table(headings, rows, {name for name in headings if name not in _TEXTS})
+    for line in render.reasons(report):
+        click.echo(f"- {line}" if form == "markdown" else f"  {line}")

@@ -1,0 +1,32 @@
+"""`meshobs status`: what the database holds."""
+
+import click
+
+from meshobs import sqlfiles
+from meshobs.analyzer import render
+from meshobs.cli.output import format_option, print_frame
+from meshobs.cli.session import Session, pass_session
+
+
+@click.command("status")
+@format_option()
+@pass_session
+def command(session: Session, form: str) -> None:
+    """Tell what the database holds: clusters, nodes, window, flows, loss, size, and the runs that filled it."""
+    size = session.db.stat().st_size if session.db.exists() else 0
+    with session.read() as store:
+        summary = store.frame(sqlfiles.read("status/summary.sql"), {"bytes": size})
+        nodes, runs = (store.frame(sqlfiles.read(f"status/{name}.sql")) for name in ("nodes", "runs"))
+    if form == "json":
+        parts = {"nodes": render.values(nodes), "runs": render.values(runs)}
+        click.echo(render.json_text({**render.values(summary)[0], **parts}))
+        return
+    if form == "table":
+        (cells,) = render.cells(summary, short=True)
+        for name, cell in zip(summary.columns, cells, strict=True):
+            click.echo(f"{name.replace('_', ' '):12}{cell}")
+        runs = runs.drop("first_flow", "last_flow", "filtered")
+    else:
+        print_frame(summary, form)
+    print_frame(nodes, form, "nodes", short=True)
+    print_frame(runs, form, "runs", short=True)
