@@ -1,0 +1,80 @@
+"""What tests share: databases with a recording in them, made once each, and a way to call the command line."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from meshobs.cli import main as cli_main
+from meshobs.collector import importer
+from meshobs.collector.importer import Options, Result
+from meshobs.errors import MeshobsError
+from meshobs.store import Store
+from meshobs.text import printable
+
+TESTS = Path(__file__).parent
+RECORDINGS = TESTS / "recordings"
+NAMES = sorted(folder.name for folder in RECORDINGS.iterdir())
+
+
+def import_into(db: Path, *paths: Path, options: Options | None = None) -> Result:
+    """Import paths into a database without telling of progress."""
+    with Store(db, write=True) as store:
+        return importer.run(store, importer.plan(paths), options or Options(), lambda _source, _size: None)
+
+
+@cache
+def truth(name: str) -> dict[str, object]:
+    """Return the ground truth of a recording."""
+    content: dict[str, object] = json.loads((RECORDINGS / name / "truth.json").read_text())
+    return content
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from a recording's name to a database with it; never written to by tests."""
+    folder = tmp_path_factory.mktemp("recorded")
+
+    @cache
+    def imported(name: str) -> Path:
+        db = folder / f"{name}.duckdb"
+        import_into(db, RECORDINGS / name)
+        return db
+
+    return imported
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    """Return the path of a database that does not exist yet."""
+    return tmp_path / "meshobs.duckdb"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of the command line did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def meshobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Outcome]:
+    """Return a function that calls the command line in a folder of its own, errors translated as `main` does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MESHOBS_DB", raising=False)
+
+    def call(*arguments: object, stdin: bytes | None = None) -> Outcome:
+        result = CliRunner().invoke(cli_main.cli, [str(argument) for argument in arguments], input=stdin)
+        if isinstance(result.exception, MeshobsError):
+            return Outcome(2, result.stdout, result.stderr + f"meshobs: {printable(str(result.exception))}\n")
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return call
