@@ -226,6 +226,19 @@ def test_samples_in_both_spellings(spelling: bool, tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.parametrize("number", [-(2**31), -2, -1, 0, 2**31 - 1])
+def test_enum_numbers_at_the_edges(number: int, tmp_path: Path) -> None:
+    """A number without a name stays a number, whatever it is."""
+    (tmp_path / "x.bin").write_bytes(
+        _framed(GetFlowsResponse.FromString(response(flow={"verdict": number, "time": {"seconds": 1}})))
+    )
+
+    import_into(tmp_path / "x.duckdb", tmp_path / "x.bin")
+
+    with Store(tmp_path / "x.duckdb") as store:
+        assert store.value("select verdict from flows") == (str(number) if number else None)
+
+
 def test_wanted_names_exist() -> None:
     """Every field named as wanted is one of the API; the pruned message keeps numbers."""
     pruned = wanted.message_type()

@@ -1,10 +1,13 @@
 -- Helpers of the ingest, private to the writing connection. The names of each enum come as a session variable
 -- enum_<Enum>, a list in which the entry at number + 1 is the name; numbers that nobody has named yet stay digits.
+create or replace temp macro known_name(enum, number) as
+    if(number >= 0, list_extract(getvariable('enum_' || enum), number::bigint + 1), null);
+
 create or replace temp macro name_of_number(enum, number) as
-    nullif(coalesce(list_extract(getvariable('enum_' || enum), number + 1), number::varchar), getvariable('enum_' || enum)[1]);
+    nullif(coalesce(known_name(enum, number), number::varchar), getvariable('enum_' || enum)[1]);
 
 create or replace temp macro name_of_text(enum, text) as
-    nullif(coalesce(list_extract(getvariable('enum_' || enum), try_cast(text as integer) + 1), text), getvariable('enum_' || enum)[1]);
+    nullif(coalesce(known_name(enum, try_cast(text as integer)), text), getvariable('enum_' || enum)[1]);
 
 create or replace temp macro first_64_bits(uuid) as
     try_cast('0x' || replace(uuid[1:18], '-', '') as ubigint);
