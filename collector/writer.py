@@ -103,6 +103,9 @@ class Writer:
         stored = _int(
             self._store.value(self._sql["ingest/insert_flows"], {"batch": batch, "first": first, "last": last})
         )
+        if stored < _int(good):
+            window = {"first": first, "last": last, "batch": batch, "collection": self._ledger.number}
+            self._store.run(self._sql["ingest/insert_replays"], window)
         self._store.run(self._sql["ingest/insert_identities"])
         self._store.run(self._sql["ingest/insert_versions"])
         counts.stored += stored

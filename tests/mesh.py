@@ -60,6 +60,8 @@ class Mesh:
                 for n in (1, 2)
             ]
 
+        self.status("NODE_CONNECTED", *sorted("/".join(owner) for owner in self.nodes.values()))
+
     def pod(self, cluster: str, name: str, node: int = 1) -> str:
         """Add a pod and return its address."""
         number = list(self.clusters).index(cluster)
@@ -146,6 +148,15 @@ class Mesh:
         if node not in self.silent:
             self.messages.append(message)
         return message
+
+    def unavailable(self, *nodes: str) -> None:
+        """Let the Relay say from the start that it does not reach nodes; they leave no events."""
+        self.silent |= set(nodes)
+        connected = self.messages[0].node_status
+        kept = [name for name in connected.node_names if name not in nodes]
+        del connected.node_names[:]
+        connected.node_names.extend(kept)
+        self.status("NODE_UNAVAILABLE", *nodes)
 
     def _ports(self, one: Any, ports: tuple[int, int], more: dict[str, Any]) -> None:
         protocol = more.get("protocol", "TCP")
@@ -248,10 +259,20 @@ class Mesh:
         lost.num_events_lost = events
         self.messages.append(message)
 
+    def status(self, state: str, *nodes: str, text: str = "") -> None:
+        """Add what the Relay says of nodes."""
+        message = GetFlowsResponse(node_name="relay")
+        message.time.seconds, message.time.nanos = divmod(self.now, SECOND)
+        told: Any = message.node_status
+        told.state_change = relay_pb2.NodeState.Value(state)
+        told.node_names.extend(nodes)
+        told.message = text
+        self.messages.append(message)
+
     def write(self, folder: Path, *, watched: bool = True) -> Path:
         """Write the recording and return its folder; `watched`: the objects were watched from before the start."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "relay.bin").write_bytes(frames([self._connected(), *self.messages]))
+        (folder / "relay.bin").write_bytes(frames(self.messages))
         for cluster, objects in self.objects.items():
             if watched:
                 events = [{"received": "2026-11-22T00:00:00Z", "type": "ADDED", "object": one} for one in objects]
@@ -259,15 +280,6 @@ class Mesh:
             else:
                 (folder / f"k8s-{cluster}.json").write_text(json.dumps({"kind": "List", "items": objects}))
         return folder
-
-    def _connected(self) -> GetFlowsResponse:
-        """Return the Relay's first message: to which nodes it is connected."""
-        message = GetFlowsResponse(node_name="relay")
-        message.time.seconds = START // SECOND
-        message.node_status.state_change = relay_pb2.NODE_CONNECTED
-        names = {"/".join(owner) for owner in self.nodes.values()}
-        message.node_status.node_names.extend(sorted(names - self.silent))
-        return message
 
 
 def frames(messages: list[GetFlowsResponse]) -> bytes:

@@ -204,7 +204,7 @@ def test_node_address_without_a_departure_is_ambiguous(answer: Callable[..., Rep
     """A node's address may hide a pod, a process or an outside client; without a trace nothing is said."""
     mesh = Mesh(aggregation="medium")
     client, _, backends = shop(mesh)
-    mesh.silent = {"west/west-1", "west/west-2"}
+    mesh.unavailable("west/west-1", "west/west-2")
     for _ in range(10):
         mesh.call(client, backends["east"][0], masquerade=True)
 
@@ -217,7 +217,7 @@ def test_masquerade_is_proved_by_the_sender_alone(answer: Callable[..., Report])
     """At aggregation none the sender's node shows the new source; the blind far side is not needed."""
     mesh = Mesh()
     client, _, backends = shop(mesh)
-    mesh.silent = {"east/east-1", "east/east-2"}
+    mesh.unavailable("east/east-1", "east/east-2")
     for _ in range(10):
         mesh.call(client, backends["east"][0], masquerade=True)
     mesh.call(client, backends["west"][0], pause=3)
@@ -232,7 +232,7 @@ def test_blind_far_side_is_insufficient(answer: Callable[..., Report]) -> None:
     """What left and was never seen to arrive proves nothing, neither for nat nor for affinity."""
     mesh = Mesh(aggregation="medium")
     client, address, backends = shop(mesh, LOCAL)
-    mesh.silent = {"east/east-1", "east/east-2"}
+    mesh.unavailable("east/east-1", "east/east-2")
     for n in range(20):
         mesh.call(client, backends["west" if n % 2 else "east"][0], aim=(address, 80))
     mesh.call(client, backends["west"][0], pause=3)
@@ -248,7 +248,7 @@ def test_blind_near_side_is_insufficient_for_affinity(answer: Callable[..., Repo
     """Without the client's nodes its local calls are not seen: remote ones alone must not look like a violation."""
     mesh = Mesh()
     client, address, backends = shop(mesh, LOCAL)
-    mesh.silent = {"west/west-1", "west/west-2"}
+    mesh.unavailable("west/west-1", "west/west-2")
     for n in range(20):
         mesh.call(client, backends["west" if n % 2 else "east"][0], aim=(address, 80))
 
@@ -415,3 +415,42 @@ def test_health_checks_do_not_count(answer: Callable[..., Report]) -> None:
             end.identity = 4 if end.pod_name == "back-2" else end.identity
 
     assert only(answer(mesh, "nat"))["connections"] == 1
+
+
+@pytest.mark.parametrize("replayed", [True, False])
+def test_a_replay_after_a_lost_connection_leaves_no_gap(replayed: bool, answer: Callable[..., Report]) -> None:
+    """A node that sends again what came before had its ring whole; one that starts with new events lost what was between."""
+    mesh = Mesh()
+    client, address, backends = shop(mesh, LOCAL)
+    for n in range(20):
+        mesh.call(client, backends["west"][n % 2], aim=(address, 80))
+    before = [message for message in mesh.messages if message.node_name == "west/west-2"]
+    mesh.status("NODE_ERROR", "west/west-2", text="transport is closing")
+    mesh.now += 5 * 10**9
+    if replayed:
+        mesh.messages += before
+    for n in range(20):
+        mesh.call(client, backends["west"][n % 2], aim=(address, 80))
+
+    affinity = answer(mesh, "affinity")
+
+    assert (affinity.coverage["gaps"], affinity.verdict.value) == ((0, "ok") if replayed else (1, "insufficient"))
+    assert only(affinity)["connections"] == 40
+
+
+def test_a_connected_node_that_says_nothing_of_its_own_traffic_is_not_watched(answer: Callable[..., Report]) -> None:
+    """What other nodes show of its pods proves that its events are missing."""
+    mesh = Mesh()
+    client, address, backends = shop(mesh)
+    mesh.silent = {"east/east-1"}
+    for n in range(40):
+        mesh.call(client, backends["west" if n % 2 else "east"][1], aim=(address, 80))
+    quiet = answer(mesh, "coverage")
+    for _ in range(3):
+        mesh.call(client, backends["east"][0])
+
+    blind = answer(mesh, "coverage")
+
+    assert (quiet.coverage["nodes_watched"], quiet.verdict.value) == (4, "ok")
+    assert (blind.coverage["nodes_watched"], blind.verdict.value) == (3, "insufficient")
+    assert set(blind.rows.filter(verdict="insufficient")["cause"]) == {"unwatched-node"}

@@ -355,7 +355,7 @@ def test_unknown_enum_numbers_are_kept_as_numbers(db: Path, tmp_path: Path) -> N
     """A newer Hubble's verdicts and points are stored as the number they have."""
     mesh = Mesh()
     mesh.event("west/west-1", "TO_ENDPOINT", "10.0.1.1", "10.0.1.2", (1, 2))
-    one: Any = mesh.messages[0].flow
+    one: Any = mesh.messages[-1].flow
     one.verdict, one.trace_observation_point = 77, 250
     (tmp_path / "x.bin").write_bytes(frames(mesh.messages))
 

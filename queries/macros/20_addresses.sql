@@ -39,14 +39,17 @@ select
 from all_periods
 group by all;
 
--- The ranges that clusters take pod addresses from (IPv4).
-create or replace view pod_ranges as
+-- The ranges that nodes, and so clusters, take pod addresses from (IPv4).
+create or replace view node_ranges as
 select distinct
-    cluster,
+    cluster, node,
     ipv4_number(split_part(cidr, '/', 1)) as first,
     first + (1 << (32 - split_part(cidr, '/', 2)::int)) - 1 as last
-from (select cluster, unnest(pod_cidrs) as cidr from nodes)
+from (select cluster, node, unnest(pod_cidrs) as cidr from nodes)
 where regexp_full_match(cidr, '[\d.]+/\d{1,2}');
+
+create or replace view pod_ranges as
+select distinct cluster, first, last from node_ranges;
 
 -- The frontends that clients of a cluster can call: the services of their own, and the doors of all.
 create or replace view callable_frontends as

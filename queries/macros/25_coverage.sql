@@ -1,28 +1,44 @@
 -- What was watched, and what could not be seen.
 
 -- Nodes that should have been watched: those of Kubernetes, of the Relays, and those that sent anything.
--- `watched` is false where nothing says that a Relay was connected to the node and no flow of it came.
+-- `watched` is false where nothing says that a Relay was connected to the node and no flow of it came, and where no flow
+-- of it came although other nodes show traffic with its pods.
 create or replace macro watched_nodes(since, until) as table
 with seen as (
-    select cluster, node, count(*) as flows, true as watched, true as expected
+    select cluster, node, count(*) as flows, true as watched
     from flows where time >= since and time < until and node <> ''
     group by all
     union all
-    select cluster, node, 0, state = 'NODE_CONNECTED', true
+    select cluster, node, 0, state = 'NODE_CONNECTED'
     from node_status where time >= moved(since, -60) and time < until and node <> ''
     union all
-    select cluster, node, 0, state = 'NODE_CONNECTED', true
+    select cluster, node, 0, state = 'NODE_CONNECTED'
     from relay_nodes where time is null or time >= since and time < moved(until, 60)
     union all
-    select cluster, node, 0, false, true
+    select cluster, node, 0, false
     from nodes where valid_from < until and (valid_to is null or valid_to > since)
+),
+told as (
+    select cluster, node, sum(flows)::ubigint as flows, bool_or(watched) as watched from seen group by all
+),
+silent as (
+    select distinct r.cluster, r.node
+    from told t
+    join node_ranges r using (cluster, node)
+    join (
+        select distinct ipv4_number(destination) as address from departures(since, until)
+        union
+        select distinct ipv4_number(source) from arrivals(since, until)
+    ) a on a.address between r.first and r.last
+    where t.flows = 0 and t.watched
 )
-select cluster, node, sum(flows)::ubigint as flows, bool_or(watched) as watched
-from seen
-group by all;
+select t.cluster, t.node, t.flows, t.watched and s.node is null as watched
+from told t
+left join silent s on s.cluster = t.cluster and s.node = t.node;
 
 -- Stretches in which a node sent nothing although flows were asked for: it failed or was not reachable, or its agent
--- started anew with an empty ring. They end with the node's next flow, else with the last flow of all.
+-- started anew with an empty ring. They end with the node's next flow, else with the last flow of all. Where the node then
+-- sent again what had come before, its ring was whole and nothing is missing.
 create or replace macro gaps_between(since, until) as table
 with restarts as materialized (
     select distinct cluster, node, epoch_ns(time) - uptime_ns::bigint as ns
@@ -46,14 +62,21 @@ times as materialized (
     where f.time >= since and f.time < until and (f.cluster, f.node) in (select (cluster, node) from starts)
 ),
 ended as (
-    select s.cluster, s.node, s.ns, coalesce(min(t.ns), (select max(epoch_ns(time)) from flows where time >= since and time < until)) as end_ns
+    select
+        s.cluster, s.node, s.ns, max(t.ns) filter (t.ns <= s.ns) as last_ns,
+        coalesce(min(t.ns) filter (t.ns > s.ns), (select max(epoch_ns(time)) from flows where time >= since and time < until)) as end_ns
     from starts s
-    left join times t on t.cluster = s.cluster and t.node = s.node and t.ns > s.ns
+    left join times t on t.cluster = s.cluster and t.node = s.node
     group by s.cluster, s.node, s.ns
 )
 select cluster, node, make_timestamp_ns(min(ns)) as first_time, make_timestamp_ns(end_ns) as end_time, (end_ns - min(ns)) / 1e9 as seconds
-from ended
+from ended e
 where end_ns > ns
+    and not exists (
+        from replays r
+        where r.cluster = e.cluster and r.node = e.node
+            and epoch_ns(r.first) <= e.last_ns and epoch_ns(r.last) >= e.last_ns - 500000000
+    )
 group by cluster, node, end_ns;
 
 -- Events lost per node. Loss before the ring is the same for every reader; ring loss is a reader's own, and a node whose

@@ -2,9 +2,11 @@
 delete from flows where time < getvariable('prune_before');
 delete from lost_events where time < getvariable('prune_before');
 delete from node_status where time < getvariable('prune_before');
+delete from replays where last < getvariable('prune_before');
 delete from relay_nodes where time < getvariable('prune_before');
 delete from batches where batch not in (select distinct batch from flows)
     and batch not in (select batch from lost_events) and batch not in (select batch from node_status)
+    and batch not in (select batch from replays)
     and batch < (select max(batch) from batches);
 delete from kube_states k
 where exists (

@@ -84,6 +84,16 @@ create table node_status (
     batch uinteger not null
 );
 
+-- Flows of a node that one reader got twice in a row: the Relay lost the node, found it again and sent what its ring held.
+create table replays (
+    cluster varchar not null,
+    node varchar not null,
+    first timestamp_ns not null,
+    last timestamp_ns not null,
+    flows ubigint not null,
+    batch uinteger not null
+);
+
 -- What a Relay's GetNodes said of a node at one moment.
 create table relay_nodes (
     time timestamp_ns,
