@@ -206,6 +206,7 @@ _TABLES: "dict[str, dict[str, Column]]" = {
         "lost": _number("lost"),
         "gaps": lambda row: f"{row['gap_seconds']:.1f} s",
         "watched": lambda row: _share(row["watched_share"]),
+        "clock": lambda row: f"{row['clock_offset']:+.1f} s" if row["clock_offset"] is not None else "",
         **_VERDICT,
     },
 }

@@ -12,6 +12,7 @@ from typing import Any
 from meshobs.pb.flow import flow_pb2 as flow
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 from meshobs.pb.relay import relay_pb2
+from meshobs.times import rfc3339
 
 SECOND = 10**9
 START = 1_795_400_000 * SECOND
@@ -38,6 +39,7 @@ class Mesh:
     messages: list[GetFlowsResponse] = field(default_factory=list)
     pods: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     objects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    changes: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)
     now: int = START
     _cookie: int = 100
     _port: int = 40_000
@@ -117,6 +119,14 @@ class Mesh:
             },
         ]
         return address
+
+    def change(self, cluster: str, service: str, annotations: dict[str, str], at: int) -> None:
+        """Annotate a service anew at a time; only recordings with watch logs tell."""
+        old = next(
+            one for one in self.objects[cluster] if one["kind"] == "Service" and one["metadata"]["name"] == service
+        )
+        metadata = {**old["metadata"], "annotations": annotations}
+        self.changes.append((cluster, at, {**old, "metadata": metadata}))
 
     def event(
         self, node: str, point: str, source: str, destination: str, ports: tuple[int, int], **more: Any
@@ -276,6 +286,11 @@ class Mesh:
         for cluster, objects in self.objects.items():
             if watched:
                 events = [{"received": "2026-11-22T00:00:00Z", "type": "ADDED", "object": one} for one in objects]
+                events += [
+                    {"received": rfc3339(at), "type": "MODIFIED", "object": one}
+                    for owner, at, one in self.changes
+                    if owner == cluster
+                ]
                 (folder / f"watch-{cluster}-svc.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
             else:
                 (folder / f"k8s-{cluster}.json").write_text(json.dumps({"kind": "List", "items": objects}))

@@ -454,3 +454,42 @@ def test_a_connected_node_that_says_nothing_of_its_own_traffic_is_not_watched(an
     assert (quiet.coverage["nodes_watched"], quiet.verdict.value) == (4, "ok")
     assert (blind.coverage["nodes_watched"], blind.verdict.value) == (3, "insufficient")
     assert set(blind.rows.filter(verdict="insufficient")["cause"]) == {"unwatched-node"}
+
+
+def test_clocks_that_are_apart_are_told_and_widen_what_counts_as_a_change(answer: Callable[..., Report]) -> None:
+    """A node four minutes behind stamps calls after a change as if before it: they break no setting."""
+    mesh = Mesh()
+    client, address, backends = shop(mesh)
+    for cluster in ("west", "east", "west", "west"):
+        for n in range(40):
+            mesh.call(client, backends[cluster][n % 2], aim=(address, 80))
+    mesh.change("west", "back", LOCAL, mesh.now - 80 * 2 * 10**8)
+    for message in mesh.messages:
+        if message.node_name.startswith("west/"):
+            message.time.seconds -= 240
+            message.flow.time.seconds -= 240
+
+    coverage, affinity = answer(mesh, "coverage"), answer(mesh, "affinity")
+
+    apart = {row["cluster"]: row["clock_offset"] for row in coverage.rows.rows(named=True) if row["clock_offset"]}
+    assert {cluster: round(seconds) for cluster, seconds in apart.items()} == {"west": -240, "east": 240}
+    assert set(coverage.rows["cause"]) <= {"clock-skew", ""}
+    assert affinity.verdict.value == "insufficient"
+
+
+def test_hops_judge_no_call_around_a_change(answer: Callable[..., Report]) -> None:
+    """A crossing just after affinity local was set may follow the old state; a later one is against the setting."""
+    found = {}
+    for seconds in (1, 4):
+        mesh = Mesh()
+        client, address, backends = shop(mesh)
+        for n in range(10):
+            mesh.call(client, backends["west" if n % 2 else "east"][0], aim=(address, 80))
+        mesh.change("west", "back", LOCAL, mesh.now)
+        mesh.now += seconds * 10**9
+        mesh.call(client, backends["east"][0], aim=(address, 80))
+        mesh.now += 5 * 10**9
+        mesh.call(client, backends["west"][0], aim=(address, 80))
+        found[seconds] = answer(mesh, "hops").verdict.value
+
+    assert found == {1: "ok", 4: "violation"}

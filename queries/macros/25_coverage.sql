@@ -109,3 +109,61 @@ from (
 )
 group by all
 having sum(events) > 0;
+
+-- Clusters of which a part was out of sight: nodes not watched, or gaps beyond a share of the window.
+create or replace macro holes_between(since, until, max_unproved) as table
+with bounds as materialized (
+    select greatest(1, max(epoch_ns(time)) - min(epoch_ns(time))) / 1e9 as seconds from flows where time >= since and time < until
+),
+gaps as (
+    select cluster, node, sum(seconds) as seconds from gaps_between(since, until) group by all
+),
+told as (
+    select
+        w.cluster, string_agg(w.cluster || '/' || w.node, ', ' order by w.node) filter (not w.watched) as unwatched,
+        coalesce(max(g.seconds), 0) as gap_seconds
+    from watched_nodes(since, until) w
+    left join gaps g on g.cluster = w.cluster and g.node = w.node
+    group by w.cluster
+)
+select t.cluster, t.unwatched, t.gap_seconds, b.seconds as window_seconds
+from told t
+cross join bounds b
+where t.unwatched is not null or t.gap_seconds > max_unproved * b.seconds;
+
+-- How far two nodes' clocks are apart: the median over connections whose ports tell both ends apart from all others. A
+-- positive number says that the first node's clock is ahead. The two ends of one connection are at most 0.2 s apart.
+create or replace macro clock_pairs(since, until) as table
+with left_at as (
+    select any_value(cluster || '/' || node) as node, any_value(ns) as ns, protocol, source_port, destination, destination_port
+    from departures(since, until)
+    where source_port is not null
+    group by protocol, source_port, destination, destination_port
+    having count(*) = 1
+),
+came_at as (
+    select any_value(cluster || '/' || node) as node, any_value(ns) as ns, protocol, source_port, destination, destination_port
+    from arrivals(since, until)
+    where source_port is not null
+    group by protocol, source_port, destination, destination_port
+    having count(*) = 1
+),
+both_ends as (
+    select l.node as left_node, c.node as came_node, (l.ns - c.ns) / 1e9 as seconds
+    from left_at l
+    join came_at c using (protocol, source_port, destination, destination_port)
+    where l.node <> c.node
+)
+select node, other, median(seconds) as seconds, count(*) as connections
+from (
+    select left_node as node, came_node as other, seconds from both_ends
+    union all
+    select came_node, left_node, -seconds from both_ends
+)
+group by all
+having count(*) >= 3;
+
+-- Seconds by which any two clocks are apart, 0 where they are as close as one clock would be.
+create or replace macro clock_skew(since, until) as (
+    select coalesce(max(seconds) filter (seconds > 0.5), 0) from clock_pairs(since, until)
+);

@@ -2,7 +2,8 @@
 -- Proven direct calls, NodePort calls and clients that are no pods are not here.
 --   proved:   the door is known to be the service's; else exactly one service of the client's cluster leads to that backend
 --   rivals:   several services lead to that backend and nothing tells which one was called: one row for each
---   settled:  no change of setting or backends from 2 s before to 0.2 s after; a change takes up to 0.7 s to reach the datapath
+--   settled:  no change of setting or backends from 2 s before to 0.2 s after; a change takes up to 0.7 s to reach the
+--             datapath. Clocks that are apart widen this by as much.
 --   assumed:  the state in force is known only from a later look
 create or replace macro service_calls_between(since, until) as table
 with
@@ -54,7 +55,7 @@ around as materialized (
     from stated s
     join settings_in_force p
         on p.cluster = s.client_cluster and p.namespace = s.namespace and p.service = s.service
-        and p.valid_from <= make_timestamp_ns(s.ns + 200000000) and p.valid_end > make_timestamp_ns(s.ns - 2000000000)
+        and p.valid_from <= moved(s.time, 0.2 + (select clock_skew(since, until))) and p.valid_end > moved(s.time, -2 - (select clock_skew(since, until)))
     group by all
 )
 select

@@ -60,15 +60,22 @@ told as materialized (
     left join turned t using (attempt)
     left join only_one o on o.address = s.server_address and o.port = coalesce(s.server_port, 0) and o.protocol = s.protocol
 ),
+-- States in force around the moment of the call, as in service_calls_between.
+around as materialized (
+    select t.attempt, count(*) = 1 as settled, min(p.local_backends) as local_backends, arg_max(p.setting, p.valid_from) as setting
+    from told t
+    join settings_in_force p
+        on p.cluster = t.source_cluster and p.namespace = t.namespace and p.service = t.service
+        and p.valid_from <= moved(t.time, 0.2 + (select clock_skew(since, until))) and p.valid_end > moved(t.time, -2 - (select clock_skew(since, until)))
+    group by all
+),
 placed as (
     select
-        t.*, p.setting, p.local_backends,
+        t.*, p.setting, p.local_backends, coalesce(p.settled, false) as settled,
         t.source_cluster <> '' and t.ingress_cluster is not null and t.ingress_cluster <> t.source_cluster as through_other,
         if(t.source_cluster = '', 0, if(through_other, 1 + (t.ingress_cluster <> t.server_cluster)::int, (t.source_cluster <> t.server_cluster)::int)) as passes
     from told t
-    left join settings_in_force p
-        on p.cluster = t.source_cluster and p.namespace = t.namespace and p.service = t.service
-        and p.valid_from <= t.time and p.valid_end > t.time
+    left join around p using (attempt)
     where (only_namespace is null or t.namespace = only_namespace) and (only_service is null or t.service = only_service)
 )
 select

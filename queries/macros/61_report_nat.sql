@@ -15,6 +15,9 @@ crossings as materialized (
 lost as materialized (
     select coalesce(sum(events), 0) as events from losses_between(window_since(since, whole), window_until(since, until, whole))
 ),
+holes as materialized (
+    from holes_between(window_since(since, whole), window_until(since, until, whole), max_unproved)
+),
 counted as (
     select
         source_cluster, destination_cluster, protocol,
@@ -38,18 +41,23 @@ judged as (
             when masqueraded > 0 then 'masquerade'
             when one_sided + ambiguous > max_unproved * connections then if(one_sided >= ambiguous, 'one-sided', 'ambiguous')
             when l.events > max_unproved * sum(if(source_cluster = '', 0, connections)) over () then 'lost-events'
+            -- One whole side tells: what left shows one-sided, what came shows its source. Two broken ones do not.
+            when s.cluster is not null and d.cluster is not null then if(coalesce(s.unwatched, d.unwatched) is not null, 'unwatched-nodes', 'gaps')
             when translated > 0 then 'nodeport'
             else ''
-        end as cause
+        end as cause,
+        concat_ws(', ', s.unwatched, d.unwatched) as unwatched
     from counted c
     cross join lost l
+    left join holes s on s.cluster = c.source_cluster
+    left join holes d on d.cluster = c.destination_cluster
 )
 select
     source_cluster, destination_cluster, protocol, connections, untranslated, translated, destination_translated, one_sided, ambiguous,
     untranslated / nullif(connections - one_sided - ambiguous, 0) as untranslated_share,
     wilson_low(untranslated, connections - one_sided - ambiguous) as ci_low, wilson_high(untranslated, connections - one_sided - ambiguous) as ci_high,
     seen_as,
-    case when cause = 'masquerade' then 'violation' when cause in ('one-sided', 'ambiguous', 'lost-events', 'overlapping-pod-cidrs') then 'insufficient' else 'ok' end as verdict,
+    case when cause = 'masquerade' then 'violation' when cause in ('one-sided', 'ambiguous', 'lost-events', 'overlapping-pod-cidrs', 'unwatched-nodes', 'gaps') then 'insufficient' else 'ok' end as verdict,
     cause,
     case
         when source_cluster = '' then format('{} of {} from outside the mesh; they do not count for the verdict', connections, connections)
@@ -62,6 +70,8 @@ select
         when cause = 'one-sided' then format('{} of {} left and were never seen to arrive: a node of {} was not watched, or its events were lost', one_sided, connections, destination_cluster)
         when cause = 'ambiguous' then format('{} of {} came from a node''s address and nothing tells for whom: a masqueraded pod, a NodePort or a process of the node', ambiguous, connections)
         when cause = 'lost-events' then format('{} events were lost while {} connections crossed', (select events from lost), connections)
+        when cause = 'unwatched-nodes' then format('{} of {} arrived untranslated, but at both ends something was out of sight; not watched: {}', untranslated + destination_translated, connections, unwatched)
+        when cause = 'gaps' then format('{} of {} arrived untranslated, but nodes at both ends were out of sight for a while', untranslated + destination_translated, connections)
         when cause = 'nodeport' then format('{} of {} arrived untranslated; {} were given the address of the NodePort''s node, which is its way, and none was masqueraded', untranslated + destination_translated, connections, translated)
         when destination_translated > 0 then format('{} of {} arrived under the client''s own address, {} of them through a NodePort or load balancer', untranslated + destination_translated, connections, destination_translated)
         else format('{} of {} arrived under the client''s own address', untranslated, connections)

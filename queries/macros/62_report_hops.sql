@@ -13,6 +13,9 @@ with
 lost as materialized (
     select coalesce(sum(events), 0) as events from losses_between(window_since(since, whole), window_until(since, until, whole))
 ),
+holes as materialized (
+    from holes_between(window_since(since, whole), window_until(since, until, whole), max_unproved)
+),
 counted as (
     select
         source_cluster, destination_cluster, namespace, service, door,
@@ -24,7 +27,7 @@ counted as (
         count(*) filter (outcome = 'refused') as dropped,
         count(*) filter (outcome = 'one-sided') as one_sided,
         -- what the setting forbids: it wants the local side, and the call crossed
-        count(*) filter (outcome = 'arrived' and avoidable and setting in ('local', 'not-global') and door = 'service') as against_setting,
+        count(*) filter (outcome = 'arrived' and avoidable and settled and setting in ('local', 'not-global') and door = 'service') as against_setting,
         count(*) filter (outcome = 'arrived' and misled) as misled,
         count(*) filter (outcome = 'arrived' and misled and setting = 'not-global') as misled_astray,
         max(setting) as setting
@@ -33,14 +36,15 @@ counted as (
 ),
 judged as (
     select
-        c.*, l.events as lost,
+        c.*, l.events as lost, h.unwatched,
         case
             when trombones > 0 then 'trombone'
             when hairpins > 0 then 'hairpin'
             when misled_astray > 0 then 'known-bug:24692'
+            when against_setting > 0 then 'against-setting'
             when one_sided > max_unproved * connections then 'one-sided'
             when l.events > max_unproved * sum(connections) over () then 'lost-events'
-            when against_setting > 0 then 'against-setting'
+            when h.cluster is not null then if(h.unwatched is not null, 'unwatched-nodes', 'gaps')
             when avoidable > 0 then 'affinity-' || coalesce(setting, 'unknown')
             when misled > 0 then 'known-bug:24692'
             when dropped > 0 then 'policy-drops'
@@ -48,13 +52,19 @@ judged as (
         end as cause
     from counted c
     cross join lost l
+    left join (
+        select source_cluster, destination_cluster, string_agg(distinct unwatched, ', ') as unwatched, any_value(cluster) as cluster
+        from (select distinct source_cluster, destination_cluster from counted)
+        join holes on cluster = source_cluster or cluster = destination_cluster
+        group by all
+    ) h using (source_cluster, destination_cluster)
 )
 select
     source_cluster, destination_cluster, namespace, service, door, connections, crossings, avoidable, trombones, hairpins, dropped,
     avoidable / nullif(connections, 0) as avoidable_share, wilson_low(avoidable, connections) as ci_low, wilson_high(avoidable, connections) as ci_high,
     case
         when cause in ('trombone', 'hairpin', 'against-setting') or cause = 'known-bug:24692' and misled_astray > 0 then 'violation'
-        when cause in ('one-sided', 'lost-events') then 'insufficient'
+        when cause in ('one-sided', 'lost-events', 'unwatched-nodes', 'gaps') then 'insufficient'
         else 'ok'
     end as verdict,
     cause,
@@ -64,6 +74,8 @@ select
         when cause = 'known-bug:24692' then format('{} of {} asked a node of another cluster and were answered by {} itself: the same NodePort is used in both', misled, connections, source_cluster)
         when cause = 'one-sided' then format('{} of {} left and were never seen to arrive', one_sided, connections)
         when cause = 'lost-events' then format('{} events were lost while these were counted', lost)
+        when cause = 'unwatched-nodes' then format('{} seen; not watched: {}', connections, unwatched)
+        when cause = 'gaps' then format('{} seen; nodes were out of sight for a while', connections)
         when cause = 'against-setting' then format('{} of {} crossed although the setting keeps them at home and active backends were there', against_setting, connections)
         when avoidable > 0 then format('{} of {} crossed although {} had active backends; affinity local would keep them there', avoidable, connections, source_cluster)
         when connections = 0 then format('all {} attempts were dropped', dropped)

@@ -2,6 +2,7 @@
 --   lost:           events lost (loss in a reader's own ring only as far as no other reader has them)
 --   gap_seconds:    time without the node although it was asked for flows
 --   watched_share:  1 without gaps, 0 for a node that never answered
+--   clock_offset:   seconds by which its clock is ahead of those of other nodes, by connections seen from both ends
 create or replace macro report_coverage(
     since := null::timestamp_ns, until := null::timestamp_ns, whole := false, max_unproved := 0.01,
     only_namespace := null::varchar, only_service := null::varchar
@@ -23,28 +24,49 @@ nodes_seen as materialized (
 gaps as (
     select cluster, node, sum(seconds) as seconds, count(*) as times from gaps_between(window_since(since, whole), window_until(since, until, whole)) group by all
 ),
+offsets as (
+    select node, median(seconds) as seconds
+    from clock_pairs(window_since(since, whole), window_until(since, until, whole))
+    group by node
+),
 rows_told as (
     select
         w.cluster, w.node, b.first_time, b.end_time, w.flows, coalesce(l.events, 0)::ubigint as lost, coalesce(g.seconds, 0.0) as gap_seconds, coalesce(g.times, 0) as gaps,
         if(w.watched, greatest(0.0, 1 - coalesce(g.seconds, 0) / greatest(1e-9, (epoch_ns(b.end_time) - epoch_ns(b.first_time)) / 1e9)), 0.0) as watched_share,
-        (select string_agg(distinct v.version, ', ' order by v.version) from node_versions v where v.cluster = w.cluster and v.node = w.node) as versions
+        (select string_agg(distinct v.version, ', ' order by v.version) from node_versions v where v.cluster = w.cluster and v.node = w.node) as versions,
+        round(o.seconds, 1) as clock_offset
     from nodes_seen w
     cross join bounds b
     left join losses_between(window_since(since, whole), window_until(since, until, whole)) l on l.cluster = w.cluster and l.node = w.node
     left join gaps g on g.cluster = w.cluster and g.node = w.node
+    left join offsets o on o.node = w.cluster || '/' || w.node
+),
+judged as (
+    select
+        *,
+        case
+            when watched_share = 0 and gaps = 0 then 'unwatched-node'
+            when watched_share < 1 - max_unproved then 'gaps'
+            when lost > max_unproved * flows then 'lost-events'
+            -- Ends further apart than this are not put together.
+            when abs(clock_offset) > 4 then 'clock-skew'
+            else ''
+        end as cause
+    from rows_told
 )
 select
     cluster, node, first_time as since, end_time as until, flows, lost, gap_seconds, watched_share, coalesce(versions, '') as version,
-    if(watched_share < 1 - max_unproved or lost > max_unproved * flows, 'insufficient', 'ok') as verdict,
-    case when watched_share = 0 and gaps = 0 then 'unwatched-node' when watched_share < 1 - max_unproved then 'gaps' when lost > max_unproved * flows then 'lost-events' else '' end as cause,
+    if(cause = '', 'ok', 'insufficient') as verdict, cause,
     case
-        when watched_share = 0 and gaps = 0 then 'no Relay was connected to it and no flow of it came'
+        when cause = 'unwatched-node' then 'no flow of it came, and no Relay was connected to it or its traffic shows elsewhere'
+        when cause = 'clock-skew' then format('its clock is {:.1f} s {} other nodes'': set it by NTP', abs(clock_offset), if(clock_offset > 0, 'ahead of', 'behind'))
         when gaps > 0 then format('{} stretch(es) without it, {:.1f} s in all; {} events lost', gaps, gap_seconds, lost)
         when lost > 0 then format('{} of {} events lost', lost, lost + flows)
         when flows = 0 then 'connected; nothing happened there'
         else 'complete'
-    end as reason
-from rows_told
+    end as reason,
+    clock_offset
+from judged
 order by 1, 2;
 
 -- The coverage of a window in one row: the key "coverage" of every report in JSON.
