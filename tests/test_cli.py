@@ -111,7 +111,10 @@ def test_report_for_people(form: str, recorded: Callable[[str], Path], meshobs: 
 
     assert result.out.startswith("nat: violation\n")
     assert "4 of 4 nodes watched, 0 events lost, 0 gaps" in result.out
-    assert "144 of 144 arrived under the address of a node (172.18.0.3)" in result.out
+    assert (
+        "144 of 144 arrived under the address of a node (172.18.0.3) instead of the pod's (default/curl-pod)"
+        in result.out
+    )
     assert ("| west | east | TCP |" in result.out) == (form == "markdown")
 
 

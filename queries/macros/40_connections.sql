@@ -169,6 +169,10 @@ from connections_between(make_timestamp_ns(0), timestamp_ns '2262-01-01');
 create or replace view cross_cluster_connections as
 from connections where client_cluster is distinct from server_cluster;
 
+-- One end of a connection for people: namespace/pod where it is known, else the address.
+create or replace macro end_name(namespace, pod, address) as
+    coalesce(if(pod <> '', concat_ws('/', namespace, pod), null), address);
+
 -- The flows that a connection rests on: what left, what the socket aimed at, what arrived (or was dropped).
 create or replace macro flows_behind(connection) as
     list_filter([

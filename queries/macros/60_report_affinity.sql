@@ -185,6 +185,7 @@ create or replace macro evidence_affinity(
 ) as table
 select
     client_cluster, namespace, service, coalesce(setting, 'unknown') as setting, class, proved, attempt as connection,
+    end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
     flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
 from (
     select c.*, unnest(flows_behind(c)) as flow

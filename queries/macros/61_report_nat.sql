@@ -28,7 +28,8 @@ counted as (
         count(*) filter (class = 'one-sided') as one_sided,
         count(*) filter (class = 'ambiguous') as ambiguous,
         count(*) filter (class = 'masquerade') as masqueraded,
-        list_sort(list(distinct seen_address) filter (translation = 'source' and seen_address is not null)) as seen_as
+        list_sort(list(distinct seen_address) filter (translation = 'source' and seen_address is not null)) as seen_as,
+        list_sort(list(distinct end_name(client_namespace, client_pod, client_address)) filter (class = 'masquerade')) as hidden_clients
     from crossings
     group by all
 ),
@@ -56,15 +57,16 @@ select
     source_cluster, destination_cluster, protocol, connections, untranslated, translated, destination_translated, one_sided, ambiguous,
     untranslated / nullif(connections - one_sided - ambiguous, 0) as untranslated_share,
     wilson_low(untranslated, connections - one_sided - ambiguous) as ci_low, wilson_high(untranslated, connections - one_sided - ambiguous) as ci_high,
-    seen_as,
+    seen_as, coalesce(hidden_clients, []) as hidden_clients,
     case when cause = 'masquerade' then 'violation' when cause in ('one-sided', 'ambiguous', 'lost-events', 'overlapping-pod-cidrs', 'unwatched-nodes', 'gaps') then 'insufficient' else 'ok' end as verdict,
     cause,
     case
         when source_cluster = '' then format('{} of {} from outside the mesh; they do not count for the verdict', connections, connections)
         when cause = 'overlapping-pod-cidrs' then 'pod ranges of two clusters overlap: an address does not tell whose it is'
         when cause = 'masquerade' then format(
-            '{} of {} arrived under the address of a node ({}) instead of the pod''s: the masquerading of {} does not spare {}; add {} to its nonMasqueradeCIDRs or widen its native-routing CIDR',
-            masqueraded, connections, coalesce(nullif(array_to_string(seen_as, ', '), ''), 'seen where it was done'), source_cluster, destination_cluster,
+            '{} of {} arrived under the address of a node ({}) instead of the pod''s ({}): the masquerading of {} does not spare {}; add {} to its nonMasqueradeCIDRs or widen its native-routing CIDR',
+            masqueraded, connections, coalesce(nullif(array_to_string(seen_as, ', '), ''), 'seen where it was done'),
+            array_to_string(hidden_clients[:3], ', ') || if(len(hidden_clients) > 3, format(' and {} more', len(hidden_clients) - 3), ''), source_cluster, destination_cluster,
             coalesce((select string_agg(distinct cidr, ', ' order by cidr) from (select unnest(n.pod_cidrs) as cidr from nodes n where n.cluster = destination_cluster)), 'its pod CIDRs')
         )
         when cause = 'one-sided' then format('{} of {} left and were never seen to arrive: a node of {} was not watched, or its events were lost', one_sided, connections, destination_cluster)
@@ -83,7 +85,9 @@ order by 1, 2, 3;
 create or replace macro evidence_nat(
     since := null::timestamp_ns, until := null::timestamp_ns, whole := false, only_namespace := null::varchar, only_service := null::varchar
 ) as table
-select source_cluster, destination_cluster, protocol, class, attempt as connection, flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
+select source_cluster, destination_cluster, protocol, class, attempt as connection,
+    end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
+    flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
 from (
     select c.*, unnest(flows_behind(c)) as flow
     from nat_crossings_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service) c

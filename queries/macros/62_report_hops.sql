@@ -94,6 +94,7 @@ create or replace macro evidence_hops(
 ) as table
 select
     source_cluster, destination_cluster, namespace, service, door, class, attempt as connection,
+    end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
     flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
 from (
     select h.*, unnest(flows_behind(h)) as flow
