@@ -27,6 +27,8 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # Small transactions would otherwise rewrite row groups again and again (docs/internals.md, "Store").
     "checkpoint_threshold": "256MB",
 }
+# DuckDB would keep most of the machine's memory full of what was written; a writer reads little of it again.
+_WRITER_CONFIG = {**_CONFIG, "memory_limit": "1GB"}
 Value: TypeAlias = object
 Row: TypeAlias = tuple[Value, ...]
 # By position, or by name.
@@ -199,7 +201,7 @@ def _connect(path: Path, *, write: bool) -> duckdb.DuckDBPyConnection:
             f"{path} is empty and so not a DuckDB database: delete it, or choose another file with --db"
         )
     try:
-        connection = duckdb.connect(str(path), read_only=not write, config=_CONFIG)
+        connection = duckdb.connect(str(path), read_only=not write, config=_WRITER_CONFIG if write else _CONFIG)
         connection.execute("set TimeZone = 'UTC'")
     except duckdb.Error as error:
         raise _explained(error, path) from error
