@@ -195,7 +195,7 @@ arrivals_told as (
         case
             when w.departure is not null then 'pod'
             when p.client is not null then case when p.owner_node is not null then 'host' when p.pod_cluster is not null then 'pod' else 'outside' end
-            when h.arrival is not null or a.owner_node = a.node and a.owner_cluster = a.cluster then 'host'
+            when h.arrival is not null or a.source_identity = 1 or a.owner_node = a.node and a.owner_cluster = a.cluster then 'host'
             when a.owner_node is not null or a.source_identity in (6, 7) or a.source_identity >= 33554432 then 'unknown'
             when a.source_id is not null or a.source_pod is not null or a.pod_cluster is not null then 'pod'
             else 'outside'
@@ -205,6 +205,8 @@ arrivals_told as (
             when p.client is not null then coalesce(p.owner_cluster, p.pod_cluster, '')
             when a.owner_cluster is not null then a.owner_cluster
             when client_kind = 'unknown' then 'unknown'
+            -- Identity 1 is the observing node's own host, whatever its address.
+            when a.source_identity = 1 then a.cluster
             else coalesce(a.pod_cluster, '')
         end as client_cluster,
         coalesce(w.source_namespace, a.source_namespace) as client_namespace,
