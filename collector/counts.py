@@ -1,6 +1,6 @@
 """What became of every message: each ends in exactly one counter."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 # How many of a source's problems are kept in words; the rest is only counted.
 PROBLEMS_KEPT = 10
@@ -23,6 +23,10 @@ class Counts:
     filtered: int = 0
     undecodable: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def copy(self) -> "Counts":
+        """Return the counters as they are now."""
+        return replace(self, problems=list(self.problems))
 
     def broken(self, where: str, reason: str) -> None:
         """Count one message that could not be read."""

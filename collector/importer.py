@@ -76,8 +76,8 @@ def run(store: Store, recordings: Sequence[Sequence[Source]], options: Options, 
     """
     ledger = Ledger(store, "import", options.arguments)
     state, objects = State.FAILED, 0
+    writer = Writer(store, ledger, options.cluster)
     try:
-        writer = Writer(store, ledger, options.cluster)
         for recording in recordings:
             span = _flows(writer, ledger, recording, options, progress)
             objects += _topology(store, recording, options, span, progress)
@@ -87,6 +87,7 @@ def run(store: Store, recordings: Sequence[Sequence[Source]], options: Options, 
         state = State.INTERRUPTED
         raise
     finally:
+        writer.rollback()  # what an error or a Ctrl-C left half-done
         ledger.save(state)
     return Result(ledger, objects)
 
@@ -109,14 +110,16 @@ def _read(writer: Writer, entry: Entry, source: Source, progress: Progress, *, s
         return
     writer.begin(entry)
     with source.open(partial(progress, source)) as stream:
-        if source.kind is Kind.CAPTURE:
-            batches, write = messages.messages(stream), writer.write_messages
-        else:
-            batches, write = messages.lines(stream), writer.write_lines
-        for batch in batches:
-            write(batch, entry)
+        raw = source.kind is Kind.CAPTURE
+        for batch in messages.messages(stream) if raw else messages.lines(stream):
+            if raw:
+                writer.write_messages(batch, entry)
+            else:
+                writer.write_lines(batch, entry)
             if strict and entry.counts.undecodable:
+                writer.commit()
                 raise InputError(f"{entry.counts.problems[0]} (stopped here because of --strict)")
+    writer.commit()
 
 
 def _topology(

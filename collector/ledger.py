@@ -54,6 +54,7 @@ class Ledger:
         self._store = store
         self.entries: list[Entry] = []
         self.number = 0
+        self._batch = int(str(store.value("select coalesce(max(batch), 0) from batches")))
         with store.transaction():
             store.run(sqlfiles.read("ledger/close_killed.sql"))
             parameters = {"kind": kind, "version": meshobs.__version__, "arguments": list(arguments)}
@@ -64,6 +65,11 @@ class Ledger:
         entry = Entry(name, reader, kind)
         self.entries.append(entry)
         return entry
+
+    def next_batch(self) -> int:
+        """Return a number for rows that are stored together."""
+        self._batch += 1
+        return self._batch
 
     @property
     def total(self) -> Counts:

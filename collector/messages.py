@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from meshobs.collector.streams import BROKEN, Stream
 
-# A batch is one transaction: long enough for DuckDB's vectors, small enough to stay far below the memory goal.
-BATCH_ITEMS = 16_384
-BATCH_BYTES = 32 * 2**20
+# Long enough that a statement's fixed price does not count, small enough to stay far below the memory goal; eight make
+# a row group.
+BATCH_ITEMS = 7_680
+BATCH_BYTES = 16 * 2**20
 # gRPC lets no message above 4 MiB through and a flow is 1 to 3 KB: anything longer is no message and no line of Hubble.
 LONGEST = 16 * 2**20
 # A message of a raw capture comes after its length in so many bytes.

@@ -1,17 +1,62 @@
-"""Batches of messages -> rows, one transaction each. All per-flow work is SQL (queries/ingest)."""
+"""Batches of messages -> rows. All per-flow work is SQL (queries/ingest) or Arrow.
+
+A batch in which every flow is certainly new is appended by one prepared statement; any other gets a closer look, which
+costs several times as much: repetitions are numbered and what is stored already is left out. A transaction holds as
+many rows as a row group of the file, which DuckDB then writes once, without a detour over its log.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meshobs import sqlfiles
-from meshobs.collector import jsonlines, wanted
+from meshobs.collector import decode, enums, jsonlines
 from meshobs.collector.counts import PROBLEMS_KEPT, Counts
-from meshobs.collector.decode import decode
+from meshobs.collector.digest import Digest, Seen
 from meshobs.collector.ledger import Entry, Ledger
 from meshobs.collector.messages import Batch
 from meshobs.collector.topology import Span
-from meshobs.store import Store, Value
+from meshobs.store import ROW_GROUP, Store, Value
 
 _JSON_FIELDS = ("flow", "node_status", "lost_events")
+_KIND = "case " + " ".join(f"when {name} is not null then '{name}'" for name in _JSON_FIELDS) + " else 'other' end"
+_TEXT_LINES = pa.schema([("position", pa.int64()), ("text", pa.string())])
+
+
+@dataclass(frozen=True)
+class _Form:
+    """One form of input: the relation its messages are read from, and the SQL that reads it."""
+
+    messages: str
+    projected: str
+    sql: dict[str, str]
+
+
+@dataclass
+class _Piece:
+    """What became of one batch."""
+
+    counts: Counts = field(default_factory=Counts)
+    problems: list[tuple[int, str]] = field(default_factory=list)
+
+    def undecodable(self, times: int, problems: Iterable[tuple[int, str]]) -> None:
+        """Count messages that cannot be stored, and keep the first ones in words."""
+        self.counts.received += times
+        self.counts.undecodable += times
+        self.problems += problems
+
+
+@dataclass
+class _Transaction:
+    """What is not committed yet."""
+
+    rows: int = 0
+    batches: dict[str, int] = field(default_factory=dict)
+    saved: dict[str, tuple[Counts, Span | None]] = field(default_factory=dict)
 
 
 class Writer:
@@ -19,106 +64,239 @@ class Writer:
 
     Args:
         store: opened for writing; no other Writer may use it at the same time.
-        ledger: the account of the run; saved with every batch.
+        ledger: the account of the run; saved with every commit.
         fallback_cluster: cluster of nodes whose names carry none.
+        before_commit: called inside each transaction right before its end.
     """
 
-    def __init__(self, store: Store, ledger: Ledger, fallback_cluster: str = "") -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, fallback_cluster: str = "", before_commit: Callable[[], None] = lambda: None
+    ) -> None:
         self._store = store
         self._ledger = ledger
-        self._sql = {name.removesuffix(".sql"): sqlfiles.read(name) for name in sqlfiles.names("ingest")}
-        fields = {field: jsonlines.expression(field, field) for field in _JSON_FIELDS}
-        self._from_json = self._sql["ingest/messages_from_json"].format(**fields)
-        store.run(self._sql["ingest/macros"])
-        store.run("set variable fallback_cluster = ?", [fallback_cluster])
-        store.run("set variable line_structure = ?", [jsonlines.structure()])
-        store.run("set variable flow_structure = ?", [jsonlines.structure("flow")])
-        for enum in wanted.ENUMS:
-            names = ", ".join("null" if name is None else f"'{name}'" for name in wanted.enum_names(enum))
-            store.run(f"set variable enum_{enum.rsplit('.', 1)[-1]} = [{names}]")
+        self._before_commit = before_commit
+        self._fallback_cluster = fallback_cluster or "default"
+        self._open: _Transaction | None = None
+        self._identities: set[Seen] = set()
+        self._versions: set[tuple[str, str]] = set()
+        sql = {
+            name.removeprefix("ingest/").removesuffix(".sql"): sqlfiles.read(name) for name in sqlfiles.names("ingest")
+        }
+        self._sql = sql
+        self._messages = _form("incoming", "projected_messages", _KIND, sql, enums.of_numbers)
+        self._lines = _form("parsed_lines", "projected_lines", "kind", sql, enums.of_texts)
+        self._prepare(fallback_cluster)
+        # Until where each node's flows are stored: what is later is new.
+        self._known = {str(node): _int(until) for node, until in store.rows(sql["known_until"])}
 
     def begin(self, entry: Entry) -> None:
         """Start a source: contents without an uuid are counted anew."""
-        self._store.run("create or replace temp table fingerprints (content ubigint primary key, times ubigint)")
+        self._store.run("delete from fingerprints")
         self._store.run("set variable reader = ?", [entry.reader])
 
-    def write_messages(self, batch: Batch, entry: Entry) -> None:
-        """Store protobuf messages and count them in `entry`."""
-        decoded = decode(batch.items)
-        positions = pa.array([batch.numbers[position] for position in decoded.positions], pa.int64())
-        columns = dict(zip(decoded.batch.schema.names, decoded.batch.columns, strict=True))
+    def write_messages(self, batch: Batch, entry: Entry) -> Digest:
+        """Store protobuf messages, count them in `entry`, and return what they told."""
+        decoded = decode.decode(batch.items)
+        digest = Digest(decoded.batch)
         broken = batch.broken + [(batch.numbers[index], reason) for index, reason in decoded.broken]
-        with self._store.relation("incoming", pa.table({"position": positions, **columns})):
-            self._store.run("create or replace temp macro enum_text(enum, value) as name_of_number(enum, value)")
-            self._store.run(self._sql["ingest/messages_from_protobuf"])
-            self._write(entry, f"{entry.name} message", broken)
+        numbers = pa.array([batch.numbers[position] for position in decoded.positions], pa.int64())
+        table = pa.Table.from_batches([decoded.batch]).add_column(0, "position", numbers)
+        is_flow = pc.is_valid(decoded.batch.column("flow"))
+        with self._piece(entry, f"{entry.name} message") as piece:
+            piece.undecodable(len(broken), broken)
+            if digest.others is not None:
+                self._incoming.data = table.filter(pc.invert(is_flow))
+                self._write_others(self._messages, entry, piece)
+                table = table.filter(is_flow)
+            self._incoming.data = table
+            if not digest.flows:
+                pass
+            elif digest.regular and self._all_new(digest.spans):
+                self._append(digest, entry, piece.counts)
+            else:
+                self._look_closer(self._messages, entry, piece)
+            self._note(digest, table)
+        return digest
 
     def write_lines(self, batch: Batch, entry: Entry) -> None:
         """Store JSON lines and count them in `entry`."""
         texts, broken = _decoded(batch)
-        positions = pa.array([number for number, _ in texts], pa.int64())
-        table = pa.table({"position": positions, "text": pa.array([text for _, text in texts], pa.string())})
-        with self._store.relation("incoming", table):
-            self._store.run("create or replace temp macro enum_text(enum, value) as name_of_text(enum, value)")
-            self._store.run(self._from_json)
-            self._write(entry, f"{entry.name} line", batch.broken + broken)
-
-    def _write(self, entry: Entry, unit: str, broken: list[tuple[int, str]]) -> None:
-        counts = Counts()
-        with self._store.transaction():
-            batch = self._new_batch(entry)
-            kinds = {
-                str(kind): _int(times)
-                for kind, times in self._store.rows("select kind, count(*) from messages group by kind")
-            }
-            if kinds.get("flow"):
-                entry.span = Span.around([entry.span, self._write_flows(batch, counts)])
-            for table in ("lost_events", "node_status"):
-                if kinds.get(table):
-                    self._write_few(table, kinds[table], batch, counts)
-            counts.filtered = kinds.get("other", 0)
-            counts.undecodable += kinds.get("broken", 0)
-            counts.received = sum(kinds.values())
-            if counts.undecodable:
-                problems = self._store.rows(self._sql["ingest/problems"], {"kept": PROBLEMS_KEPT})
-                counts.problems = [f"{unit} {position}: {problem}" for position, problem in problems]
-            for position, reason in broken:
-                counts.broken(f"{unit} {position}", reason)
-            entry.counts.add(counts)
-            self._ledger.save()
-
-    def _new_batch(self, entry: Entry) -> int:
-        parameters = {"collection": self._ledger.number, "origin": entry.name, "reader": entry.reader}
-        return _int(self._store.value(self._sql["ingest/new_batch"], parameters))
-
-    def _write_flows(self, batch: int, counts: Counts) -> Span | None:
-        self._store.run(self._sql["ingest/project"])
-        self._store.run(self._sql["ingest/stage"])
-        first, last, good, unnamed, broken = self._store.rows(self._sql["ingest/staged"])[0]
-        counts.undecodable += _int(broken)
-        if not good:
-            return None
-        if unnamed:
-            self._store.run(self._sql["ingest/fingerprint"])
-        stored = _int(
-            self._store.value(self._sql["ingest/insert_flows"], {"batch": batch, "first": first, "last": last})
+        self._incoming_lines.data = pa.table(
+            {"position": [number for number, _ in texts], "text": [text for _, text in texts]}, _TEXT_LINES
         )
-        if stored < _int(good):
-            window = {"first": first, "last": last, "batch": batch, "collection": self._ledger.number}
-            self._store.run(self._sql["ingest/insert_replays"], window)
-        self._store.run(self._sql["ingest/insert_identities"])
-        self._store.run(self._sql["ingest/insert_versions"])
-        counts.stored += stored
-        counts.duplicate += _int(good) - stored
-        return Span(_int(first), _int(last))
+        with self._piece(entry, f"{entry.name} line") as piece:
+            broken += batch.broken
+            piece.undecodable(len(broken), broken)
+            self._store.run("delete from parsed_lines")
+            self._store.run(f"insert into parsed_lines {self._lines.sql['messages_from_json']}")
+            self._write_others(self._lines, entry, piece)
+            self._look_closer(self._lines, entry, piece)
+            self._store.run(self._lines.sql["insert_identities"])
+            self._store.run(self._lines.sql["insert_versions"])
 
-    def _write_few(self, table: str, received: int, batch: int, counts: Counts) -> None:
-        self._store.run(self._sql[f"ingest/stage_{table}"])
-        # One message may name several nodes, each a row.
-        stored = _int(self._store.value(f"select count(distinct position) from staged_{table}"))  # noqa: S608 - our names
-        self._store.run(self._sql[f"ingest/insert_{table}"], {"batch": batch})
-        counts.stored += stored
-        counts.duplicate += received - stored
+    def commit(self) -> None:
+        """Make everything written so far lasting."""
+        if self._open is None:
+            return
+        try:
+            self._before_commit()
+            self._ledger.save()
+            self._store.run("commit")
+        except BaseException:
+            self.rollback()
+            raise
+        self._open = None
+
+    def rollback(self) -> None:
+        """Forget what was written since the last commit; the counters say so, too."""
+        if self._open is None:
+            return
+        self._store.rollback()
+        for entry in self._ledger.entries:
+            if entry.name in self._open.saved:
+                entry.counts, entry.span = self._open.saved[entry.name]
+        self._open = None
+
+    def _prepare(self, fallback_cluster: str) -> None:
+        store, sql = self._store, self._sql
+        messages = decode.schema().insert(0, pa.field("position", pa.int64()))
+        self._incoming = store.feed("incoming", messages.empty_table())
+        self._incoming_lines = store.feed("incoming_lines", _TEXT_LINES.empty_table())
+        store.run(sql["macros"].format(fallback_cluster="'" + fallback_cluster.replace("'", "''") + "'"))
+        store.run("set variable line_structure = ?", [jsonlines.structure()])
+        store.run("set variable flow_structure = ?", [jsonlines.structure("flow")])
+        store.run(f"create or replace temp table parsed_lines as {self._lines.sql['messages_from_json']} limit 0")
+        store.run(self._messages.sql["project"])
+        store.run(self._lines.sql["project"])
+        store.run(sql["tables"])
+        store.run(f"prepare append_flows as {sql['append_flows']}")
+
+    @contextmanager
+    def _piece(self, entry: Entry, unit: str) -> Iterator[_Piece]:
+        """Write one batch inside the running transaction: all of it, or nothing since the last commit."""
+        if self._open is None:
+            self._store.run("begin transaction")
+            self._open = _Transaction()
+        self._open.saved.setdefault(entry.name, (entry.counts.copy(), entry.span))
+        piece = _Piece()
+        try:
+            yield piece
+        except BaseException:
+            self.rollback()
+            raise
+        words = (f"{unit} {position}: {reason}" for position, reason in sorted(piece.problems))
+        piece.counts.problems = list(islice(words, PROBLEMS_KEPT))
+        entry.counts.add(piece.counts)
+        if self._open.rows >= ROW_GROUP:
+            self.commit()
+
+    def _append(self, digest: Digest, entry: Entry, counts: Counts) -> None:
+        self._store.run(f"execute append_flows({self._batch(entry)}::uinteger)")
+        counts.received += digest.flows
+        counts.stored += digest.flows
+        first = min(first for first, _ in digest.spans.values())
+        last = max(last for _, last in digest.spans.values())
+        self._stored(entry, digest.flows, Span(first, last))
+        for node, (_, last) in digest.spans.items():
+            self._known[self._stored_name(node)] = last
+
+    def _look_closer(self, form: _Form, entry: Entry, piece: _Piece) -> None:
+        self._store.run(form.sql["stage"])
+        first, last, good, unnamed, broken = map(_int, self._store.rows(self._sql["staged"])[0])
+        if broken:
+            problems = self._store.rows(self._sql["problems"], {"kept": PROBLEMS_KEPT})
+            piece.undecodable(broken, ((_int(position), str(problem)) for position, problem in problems))
+        if not good:
+            return
+        if unnamed:
+            self._store.run(self._sql["fingerprint"])
+        batch = self._batch(entry)
+        window = {"first": first, "last": last, "batch": batch}
+        self._store.run(self._sql["insert_replays"], {**window, "collection": self._ledger.number})
+        stored = _int(self._store.value(self._sql["insert_flows"], window))
+        piece.counts.received += good
+        piece.counts.stored += stored
+        piece.counts.duplicate += good - stored
+        self._stored(entry, stored, Span(first, last))
+        for node, until in self._store.rows(self._sql["staged_until"]):
+            self._known[str(node)] = max(_int(until), self._known.get(str(node), _int(until)))
+
+    def _write_others(self, form: _Form, entry: Entry, piece: _Piece) -> None:
+        """Store and count what is no flow."""
+        for table, times in self._store.rows(form.sql["kinds"]):
+            received, counts = _int(times), piece.counts
+            if table == "broken":
+                problems = self._store.rows(form.sql["unreadable"], {"kept": PROBLEMS_KEPT})
+                piece.undecodable(received, ((_int(position), "not a Hubble message") for (position,) in problems))
+                continue
+            counts.received += received
+            if table == "other":
+                counts.filtered += received
+            else:
+                self._store.run(form.sql[f"stage_{table}"])
+                # One message may name several nodes, each a row.
+                stored = _int(self._store.value(f"select count(distinct position) from staged_{table}"))  # noqa: S608 - ours
+                self._store.run(self._sql[f"insert_{table}"], {"batch": self._batch(entry)})
+                counts.stored += stored
+                counts.duplicate += received - stored
+
+    def _note(self, digest: Digest, table: pa.Table) -> None:
+        """Keep identities and versions that were not seen before."""
+        fresh = digest.identities - self._identities if digest.flows else frozenset()
+        if fresh:
+            numbers = pa.array([seen.identity for seen in fresh], pa.uint32())
+            flow = table.column("flow")
+            sides = (pc.is_in(pc.struct_field(flow, [side, "identity"]), numbers) for side in ("source", "destination"))
+            self._incoming.data = table.filter(pc.or_(*sides))
+            self._store.run(self._messages.sql["insert_identities"])
+            self._identities |= fresh
+        if digest.flows and digest.versions - self._versions:
+            self._incoming.data = table
+            self._store.run(self._messages.sql["insert_versions"])
+            self._versions |= digest.versions
+
+    def _stored(self, entry: Entry, rows: int, span: Span) -> None:
+        if self._open is None:
+            raise RuntimeError("rows outside a transaction")
+        self._open.rows += rows
+        entry.span = Span.around([entry.span, span])
+
+    def _batch(self, entry: Entry) -> int:
+        """Return the number under which rows of this source are stored in this transaction."""
+        if self._open is None:
+            raise RuntimeError("a batch outside a transaction")
+        if entry.name not in self._open.batches:
+            number = self._ledger.next_batch()
+            row = {"batch": number, "collection": self._ledger.number, "origin": entry.name, "reader": entry.reader}
+            self._store.run(self._sql["new_batch"], row)
+            self._open.batches[entry.name] = number
+        return self._open.batches[entry.name]
+
+    def _all_new(self, spans: dict[str, tuple[int, int]]) -> bool:
+        """Tell whether every flow is later than all that is stored of its node: then it cannot be there."""
+        known = self._known
+        return all(first > known.get(self._stored_name(node), first - 1) for node, (first, _) in spans.items())
+
+    def _stored_name(self, node_name: str) -> str:
+        """Return cluster and node as the ingest macros make them of Hubble's name."""
+        return node_name if "/" in node_name else f"{self._fallback_cluster if node_name else ''}/{node_name}"
+
+
+def _form(messages: str, projected: str, kind: str, sql: dict[str, str], filled: Callable[[str], str]) -> _Form:
+    names = {"messages": messages, "projected": projected, "staged": projected, "kind": kind}
+    fields = {name: jsonlines.expression(name, name) for name in _JSON_FIELDS}
+    kept = ("project", "stage", "stage_lost_events", "stage_node_status", "kinds", "unreadable")
+    found = {name: filled(_replaced(sql[name], names)) for name in kept}
+    found["insert_identities"] = _replaced(sql["insert_identities"], names)
+    found["insert_versions"] = _replaced(sql["insert_versions"], names)
+    found["messages_from_json"] = _replaced(sql["messages_from_json"], fields)
+    return _Form(messages, projected, found)
+
+
+def _replaced(sql: str, names: dict[str, str]) -> str:
+    for name, text in names.items():
+        sql = sql.replace("{" + name + "}", text)
+    return sql
 
 
 def _decoded(batch: Batch) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:

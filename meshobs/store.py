@@ -27,12 +27,37 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # Small transactions would otherwise rewrite row groups again and again (docs/internals.md, "Store").
     "checkpoint_threshold": "256MB",
 }
+# Rows of a row group. Half of DuckDB's default: a writer holds one in memory, and a transaction of just as many rows
+# goes into the file without a detour over the log.
+ROW_GROUP = 61_440
 # DuckDB would keep most of the machine's memory full of what was written; a writer reads little of it again.
-_WRITER_CONFIG = {**_CONFIG, "memory_limit": "1GB"}
+_WRITER_CONFIG = {**_CONFIG, "memory_limit": "512MB", "threads": 1}
+_TABLES = """
+select table_name from duckdb_tables() where not internal and database_name = current_database() order by all
+"""
 Value: TypeAlias = object
 Row: TypeAlias = tuple[Value, ...]
 # By position, or by name.
 Parameters: TypeAlias = Sequence[Value] | Mapping[str, Value] | None
+
+
+class Feed:
+    """Arrow data under a fixed name. Statements prepared on it need no new plan when the data change.
+
+    Attributes:
+        data: what the table holds now.
+    """
+
+    def __init__(self, data: "pa.Table") -> None:
+        self.data = data
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Hand the data to DuckDB."""
+        return self.data.__arrow_c_stream__(requested_schema)
+
+    def __arrow_c_schema__(self) -> object:
+        """Tell DuckDB the schema."""
+        return self.data.schema.__arrow_c_schema__()
 
 
 class Store:
@@ -103,9 +128,21 @@ class Store:
 
     def copy_tables(self, folder: Path) -> Iterator[tuple[str, Value]]:
         """Write each table to `folder`/TABLE.parquet; yield its name and number of rows when it is done."""
-        for (table,) in self.rows("select table_name from duckdb_tables() where not internal order by all"):
+        for (table,) in self.rows(_TABLES):
             target = str(folder / f"{table}.parquet").replace("'", "''")
             yield str(table), self.value(f"copy {table} to '{target}' (format parquet, compression zstd)")
+
+    def feed(self, name: str, data: "pa.Table") -> "Feed":
+        """Make Arrow data readable as a table of that name for as long as the store is open; the data may be exchanged.
+
+        Args:
+            name: of the table.
+            data: the first content; later ones have the same schema.
+        """
+        feed = Feed(data)
+        with self.translated():
+            self._connection.register(name, feed)
+        return feed
 
     @contextmanager
     def relation(self, name: str, data: "pa.RecordBatch | pa.Table") -> Iterator[None]:
@@ -125,9 +162,13 @@ class Store:
             yield
             self.run("commit")
         except BaseException:
-            with suppress(duckdb.Error, DatabaseError):
-                self._connection.execute("rollback")
+            self.rollback()
             raise
+
+    def rollback(self) -> None:
+        """End the open transaction, if there is one, without its changes."""
+        with suppress(duckdb.Error):
+            self._connection.execute("rollback")
 
     def interrupt(self) -> None:
         """Stop the running query from another thread."""
@@ -143,7 +184,7 @@ class Store:
 
     def _check(self) -> None:
         """Refuse what is not ours or newer; read only, also what is older."""
-        tables = {name for (name,) in self.rows("select table_name from duckdb_tables() where not internal")}
+        tables = {name for (name,) in self.rows(_TABLES)}
         if not tables and self.write:
             return
         if "schema_migrations" not in tables:
@@ -201,7 +242,13 @@ def _connect(path: Path, *, write: bool) -> duckdb.DuckDBPyConnection:
             f"{path} is empty and so not a DuckDB database: delete it, or choose another file with --db"
         )
     try:
-        connection = duckdb.connect(str(path), read_only=not write, config=_WRITER_CONFIG if write else _CONFIG)
+        if write:
+            connection = duckdb.connect(config=_WRITER_CONFIG)
+            # Only ATTACH takes the size of row groups.
+            quoted = str(path).replace("'", "''")
+            connection.execute(f"attach '{quoted}' as meshobs (row_group_size {ROW_GROUP}); use meshobs")
+        else:
+            connection = duckdb.connect(str(path), read_only=True, config=_CONFIG)
         connection.execute("set TimeZone = 'UTC'")
     except duckdb.Error as error:
         raise _explained(error, path) from error

@@ -1,6 +1,7 @@
 -- Events without an uuid (masked or aggregated logs) get one made from their content and from how often that content
 -- came before in this source, so that importing the source again finds them. Its version digit is 8 (RFC 9562: custom).
-create or replace temp table contents as
+delete from contents;
+insert into contents
 select position, md5_number_lower(struct_pack(*columns(* exclude (position, copy, uuid)))::varchar) as content
 from staged
 where uuid is null and problem is null;

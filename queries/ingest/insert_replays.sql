@@ -1,11 +1,12 @@
--- Stretches of the batch, in the order they came, in which a node sent what the same reader had from it already.
+-- Stretches of the batch, in the order they came, in which a node sent what the same reader had from it already. Before
+-- the batch itself is stored.
 insert into replays
 with known as (
     select distinct f.time, f.uuid, f.cluster, f.node
     from flows f
     join batches b using (batch)
     where f.time between make_timestamp_ns($first) and make_timestamp_ns($last)
-        and b.collection = $collection and b.reader = getvariable('reader') and b.batch < $batch
+        and b.collection = $collection and b.reader = getvariable('reader')
 ),
 told as (
     select

@@ -1,20 +1,10 @@
--- Helpers of the ingest, private to the writing connection. The names of each enum come as a session variable
--- enum_<Enum>, a list in which the entry at number + 1 is the name; numbers that nobody has named yet stay digits.
-create or replace temp macro known_name(enum, number) as
-    if(number >= 0, list_extract(getvariable('enum_' || enum), number::bigint + 1), null);
-
-create or replace temp macro name_of_number(enum, number) as
-    nullif(coalesce(known_name(enum, number), number::varchar), getvariable('enum_' || enum)[1]);
-
-create or replace temp macro name_of_text(enum, text) as
-    nullif(coalesce(known_name(enum, try_cast(text as integer)), text), getvariable('enum_' || enum)[1]);
-
+-- Helpers of the ingest, private to the writing connection. {fallback_cluster} is the cluster of names that carry none.
 create or replace temp macro first_64_bits(uuid) as
     try_cast('0x' || replace(uuid[1:18], '-', '') as ubigint);
 
 -- 'cluster/node' -> the two parts; a name without a slash belongs to the cluster that the caller knows of, or 'default'.
 create or replace temp macro cluster_of(node_name) as
-    case when contains(node_name, '/') then split_part(node_name, '/', 1) else coalesce(nullif(getvariable('fallback_cluster'), ''), if(node_name = '', '', 'default')) end;
+    case when contains(node_name, '/') then split_part(node_name, '/', 1) else coalesce(nullif({fallback_cluster}, ''), if(node_name = '', '', 'default')) end;
 
 create or replace temp macro node_of(node_name) as
     if(contains(node_name, '/'), substr(node_name, position('/' in node_name) + 1), node_name);

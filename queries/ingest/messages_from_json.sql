@@ -1,9 +1,8 @@
--- Messages from JSON lines. A line without a wrapper's key that looks like a flow is one of hubble before 0.11.
+-- Messages from JSON lines, as rows for the table parsed_lines. A line without a wrapper's key that looks like a flow is one of hubble before 0.11.
 -- {flow}, {node_status}, {lost_events}: see collector/jsonlines.py.
-create or replace temp table parsed_lines as
 with lines as (
     select position, text, json_valid(text) as readable, if(readable, json_transform(text, getvariable('line_structure')), null) as line
-    from incoming
+    from incoming_lines
 ),
 sorted as (
     select
@@ -32,6 +31,4 @@ select
     {flow} as flow,
     {node_status} as node_status,
     {lost_events} as lost_events
-from sorted;
-
-create or replace temp view messages as from parsed_lines;
+from sorted

@@ -1,3 +1,1 @@
-insert into batches
-select coalesce(max(batch), 0) + 1, $collection, $origin, $reader from batches
-returning batch;
+insert into batches values ($batch, $collection, $origin, $reader);

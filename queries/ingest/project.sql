@@ -1,6 +1,7 @@
--- Messages -> the columns of flows. Reads `messages` (position, flow, node_name, time); `enum_text` turns what the
--- decoder gives for an enum into its name. `problem` says why a flow cannot be stored.
-create or replace temp view projected as
+-- Messages -> the columns of flows, as the view {projected} over {messages} (position, flow, node_name, time).
+-- enum_text(ENUM, VALUE) stands for what makes an enum's name of the decoder's value (collector/enums.py). `problem` says
+-- why a flow cannot be stored. Nothing here may depend on the session: the writer prepares its insert once.
+create or replace temp view {projected} as
 select
     position,
     coalesce(flow.time, time)::timestamp_ns as time,
@@ -59,5 +60,5 @@ select
     flow.destination.labels as destination_labels,
     flow.destination.workloads[1].name as destination_workload,
     if(coalesce(flow.time, time) is null, 'a flow without a time', null) as problem
-from messages
+from {messages}
 where flow is not null;

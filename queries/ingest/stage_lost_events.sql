@@ -1,6 +1,7 @@
 -- Lost events that the store does not have yet: loss before the ring is the same for every reader and is stored once;
 -- a reader's own loss has its own time.
-create or replace temp table staged_lost_events as
+delete from staged_lost_events;
+insert into staged_lost_events by name
 with seen as (
     select
         position,
@@ -12,7 +13,7 @@ with seen as (
         lost_events.cpu as cpu,
         lost_events.first::timestamp_ns as first,
         lost_events.last::timestamp_ns as last
-    from messages
+    from {messages}
     where lost_events is not null
 )
 select *

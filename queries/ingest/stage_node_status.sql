@@ -1,5 +1,6 @@
 -- Status messages that the store does not have yet, one row per node that they name.
-create or replace temp table staged_node_status as
+delete from staged_node_status;
+insert into staged_node_status by name
 with seen as (
     select
         position,
@@ -8,7 +9,7 @@ with seen as (
         coalesce(enum_text('NodeState', node_status.state_change), 'UNKNOWN_NODE_STATE') as state,
         unnest(if(len(node_status.node_names) = 0, [''], node_status.node_names)) as full_node_name,
         nullif(node_status.message, '') as message
-    from messages
+    from {messages}
     where node_status is not null
 )
 select

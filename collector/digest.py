@@ -1,0 +1,94 @@
+"""What a decoded batch tells at a glance, by Arrow's own functions: enough to know whether it needs a closer look."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# Identities below are reserved and each cluster's own, those from 2^24 on are local to a node.
+FIRST_OF_MESH = 256
+FIRST_OF_NODE = 2**24
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An identity as one side of a flow names it.
+
+    Attributes:
+        workload: its workload is named, too; only its own node does that.
+        node_name: the observing node, for identities that do not mean the same everywhere.
+    """
+
+    identity: int
+    workload: bool
+    node_name: str
+
+
+class Digest:
+    """Facts about one decoded batch. Node names are as Hubble writes them, `cluster/node`; times are nanoseconds.
+
+    Args:
+        batch: as `decode` gives it.
+    """
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        flow = batch.column("flow")
+        self.others: pa.RecordBatch | None = None
+        self.flows: int = len(flow) - flow.null_count
+        if flow.null_count:
+            self.others = batch.filter(pc.is_null(flow))
+            batch = batch.filter(pc.is_valid(flow))
+            flow = batch.column("flow")
+        self.batch: pa.RecordBatch = batch
+        self._flow = flow
+
+    @cached_property
+    def regular(self) -> bool:
+        """Tell whether each flow has a time and an uuid, and no uuid comes twice."""
+        uuids = pc.struct_field(self._flow, "uuid")
+        complete = not self._times.null_count and not pc.any(pc.equal(uuids, "")).as_py()
+        return bool(complete and pc.count_distinct(uuids).as_py() == self.flows)
+
+    @cached_property
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """Return first and last time of the flows of each node."""
+        table = pa.table({"node": self._nodes, "time": self._times.cast(pa.int64())})
+        found = table.group_by("node").aggregate([("time", "min"), ("time", "max")]).to_pylist()
+        return {row["node"]: (row["time_min"], row["time_max"]) for row in found if row["time_min"] is not None}
+
+    @cached_property
+    def identities(self) -> frozenset[Seen]:
+        """Return the identities that the flows name."""
+        found: set[Seen] = set()
+        for side in ("source", "destination"):
+            end = pc.struct_field(self._flow, side)
+            workload = pc.greater(pc.list_value_length(pc.struct_field(end, "workloads")), 0)
+            columns = {"identity": pc.struct_field(end, "identity"), "workload": workload, "node": self._nodes}
+            for row in pa.table(columns).group_by(list(columns)).aggregate([]).to_pylist():
+                number = row["identity"]
+                if number:
+                    # Numbers of the mesh mean the same on every node.
+                    node = "" if FIRST_OF_MESH <= number < FIRST_OF_NODE else row["node"]
+                    found.add(Seen(number, bool(row["workload"]), node))
+        return frozenset(found)
+
+    @cached_property
+    def versions(self) -> frozenset[tuple[str, str]]:
+        """Return the nodes that name the version of their Hubble, with it."""
+        emitter = pc.struct_field(self._flow, "emitter")
+        if emitter.null_count == self.flows:
+            return frozenset()
+        columns = {"node": self._nodes, "version": pc.struct_field(emitter, "version")}
+        rows = pa.table(columns).group_by(list(columns)).aggregate([]).to_pylist()
+        return frozenset((row["node"], row["version"]) for row in rows if row["version"])
+
+    @cached_property
+    def _nodes(self) -> pa.Array:
+        named = pc.struct_field(self._flow, "node_name")
+        wrapper = pc.fill_null(self.batch.column("node_name"), "")
+        return pc.if_else(pc.equal(pc.fill_null(named, ""), ""), wrapper, named)
+
+    @cached_property
+    def _times(self) -> pa.Array:
+        return pc.coalesce(pc.struct_field(self._flow, "time"), self.batch.column("time"))

@@ -1,0 +1,5 @@
+-- A batch in which every flow is new: nothing is looked up. Prepared once.
+insert into flows by name
+select * exclude (position, full_node_name, emitter_version, source_labels, source_workload, destination_labels, destination_workload, problem),
+    $1::uinteger as batch
+from projected_messages;
