@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
+
+# Arrow makes these functions when it is loaded; type checkers know none of them.
+pc: Any = pyarrow.compute
 
 # Identities below are reserved and each cluster's own, those from 2^24 on are local to a node.
 FIRST_OF_MESH = 256

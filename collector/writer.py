@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from meshobs import sqlfiles
 from meshobs.collector import decode, enums, jsonlines
 from meshobs.collector.counts import PROBLEMS_KEPT, Counts
-from meshobs.collector.digest import Digest, Seen
+from meshobs.collector.digest import Digest, Seen, pc
 from meshobs.collector.ledger import Entry, Ledger
 from meshobs.collector.messages import Batch
 from meshobs.collector.topology import Span
