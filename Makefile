@@ -8,7 +8,7 @@ DEMO := build/demo.duckdb
 RECORDINGS := global-none local-scaled0 shared-false nodeport-global snat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench proto docs lock clean
+.PHONY: help setup demo test tools check format bench proto docs lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -31,7 +31,10 @@ demo: $(READY) ## import bundled recordings of a real mesh and print all reports
 	@echo "    $(BIN)/duckdb $(DEMO)        from report_affinity();  from connections limit 5;"
 	@echo "    $(BIN)/meshobs --db $(DEMO) report nat --evidence"
 
-test: $(READY) ## run the tests
+tools: $(READY) ## build the real programs that tests run against, with Go, into ~/.cache/meshobs
+	$(BIN)/python tests/tools.py
+
+test: $(READY) ## run the tests; what needs `make tools` is skipped without it
 	$(BIN)/pytest
 
 check: $(READY) ## format, lint, types, import contracts, generated files

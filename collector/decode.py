@@ -59,6 +59,10 @@ def _one_by_one(messages: list[bytes]) -> Decoded:
     return Decoded(batch, positions, broken)
 
 
+# Arrow's own allocators keep what they once had; the system's gives it back.
+pa.set_memory_pool(pa.system_memory_pool())
+
+
 @cache
 def _handler() -> "MessageHandler":
     descriptor = wanted.message_type()

@@ -7,8 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from meshobs.pb.relay.relay_pb2 import NodeState
+
 # Arrow makes these functions when it is loaded; type checkers know none of them.
 pc: Any = pyarrow.compute
+
+_STATES = {value.number: value.name for value in NodeState.DESCRIPTOR.values}
 
 # Identities below are reserved and each cluster's own, those from 2^24 on are local to a node.
 FIRST_OF_MESH = 256
@@ -27,6 +31,16 @@ class Seen:
     identity: int
     workload: bool
     node_name: str
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """What a Relay says of nodes in its stream; `time` is the Relay's, in nanoseconds."""
+
+    state: str
+    node_names: tuple[str, ...]
+    message: str
+    time: int
 
 
 class Digest:
@@ -62,6 +76,25 @@ class Digest:
         return {row["node"]: (row["time_min"], row["time_max"]) for row in found if row["time_min"] is not None}
 
     @cached_property
+    def statuses(self) -> list[NodeStatus]:
+        """Return the Relay's messages about nodes, in order."""
+        return [
+            NodeStatus(
+                state=_STATES.get(row["node_status"]["state_change"], ""),
+                node_names=tuple(row["node_status"]["node_names"]),
+                message=row["node_status"]["message"],
+                time=row["time"] or 0,
+            )
+            for row in self._others()
+            if row["node_status"]
+        ]
+
+    @cached_property
+    def lost(self) -> int:
+        """Return how many events were lost on the way."""
+        return sum(row["lost_events"]["num_events_lost"] for row in self._others() if row["lost_events"])
+
+    @cached_property
     def identities(self) -> frozenset[Seen]:
         """Return the identities that the flows name."""
         found: set[Seen] = set()
@@ -86,6 +119,19 @@ class Digest:
         columns = {"node": self._nodes, "version": pc.struct_field(emitter, "version")}
         rows = pa.table(columns).group_by(list(columns)).aggregate([]).to_pylist()
         return frozenset((row["node"], row["version"]) for row in rows if row["version"])
+
+    def _others(self) -> list[dict[str, Any]]:
+        if self.others is None:
+            return []
+        lost = pc.struct_field(self.others.column("lost_events"), "num_events_lost")
+        columns = {
+            "node_status": self.others.column("node_status"),
+            "lost_events": pa.StructArray.from_arrays([lost], ["num_events_lost"], mask=pc.is_null(lost)),
+            # Python's own times have no nanoseconds.
+            "time": self.others.column("time").cast(pa.int64()),
+        }
+        rows: list[dict[str, Any]] = pa.table(columns).to_pylist()
+        return rows
 
     @cached_property
     def _nodes(self) -> pa.Array:

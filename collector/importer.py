@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from meshobs.collector import history, messages, topology
+from meshobs.collector import messages, notes, topology
 from meshobs.collector.kube import Json, parsed
 from meshobs.collector.ledger import Entry, Ledger, State
 from meshobs.collector.sources import Kind, Source, document, find
@@ -81,7 +81,8 @@ def run(store: Store, recordings: Sequence[Sequence[Source]], options: Options, 
         for recording in recordings:
             span = _flows(writer, ledger, recording, options, progress)
             objects += _topology(store, recording, options, span, progress)
-        history.remake(store)
+        with store.transaction():
+            notes.remake_history(store)
         state = State.COMPLETE
     except KeyboardInterrupt:
         state = State.INTERRUPTED
@@ -108,7 +109,7 @@ def _read(writer: Writer, entry: Entry, source: Source, progress: Progress, *, s
     if source.kind is Kind.UNREADABLE:
         entry.counts.broken(source.name, source.problem)
         return
-    writer.begin(entry)
+    writer.begin()
     with source.open(partial(progress, source)) as stream:
         raw = source.kind is Kind.CAPTURE
         for batch in messages.messages(stream) if raw else messages.lines(stream):
@@ -134,11 +135,12 @@ def _topology(
         elif source.kind is Kind.OBJECTS:
             snapped.extend(topology.snapshot(document(source, told), _cluster(source, options), span))
         elif source.kind is Kind.RELAY_STATUS:
-            history.add_relay_nodes(store, source.stem, topology.relay_nodes(document(source, told), span))
+            nodes = topology.relay_nodes(document(source, told), span)
+            notes.add_relay_nodes(store, source.stem, nodes, options.cluster)
     # What was watched needs no snapshot, which knows the end only.
     seen = {sighting.object for sighting in watched}
     sightings = watched + [sighting for sighting in snapped if sighting.object not in seen]
-    history.add_sightings(store, sightings)
+    notes.add_sightings(store, sightings)
     return len(sightings)
 
 

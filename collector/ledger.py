@@ -54,6 +54,10 @@ class Ledger:
         self._store = store
         self.entries: list[Entry] = []
         self.number = 0
+        # From where a report without a window looks at this run; None: from its first flow.
+        self.window_from: int | None = None
+        self.asked = ""
+        self.excluded = ""
         self._batch = int(str(store.value("select coalesce(max(batch), 0) from batches")))
         with store.transaction():
             store.run(sqlfiles.read("ledger/close_killed.sql"))
@@ -84,6 +88,11 @@ class Ledger:
         """Return the time from the first to the last flow of all sources."""
         return Span.around([entry.span for entry in self.entries])
 
+    def _first(self, span: Span) -> int:
+        # Clocks can be so far behind that nothing is later.
+        watched = self.window_from or span.first
+        return max(span.first, watched) if watched < span.last else span.first
+
     def save(self, state: State = State.RUNNING) -> None:
         """Write the row as it stands, inside the caller's transaction if there is one."""
         total, span = self.total, self.span
@@ -95,7 +104,9 @@ class Ledger:
                 "state": state.value,
                 "sources": json.dumps(sources),
                 "problems": total.problems,
-                "first": span.first if span else None,
+                "first": self._first(span) if span else None,
+                "asked": self.asked,
+                "excluded": self.excluded,
                 "last": span.last if span else None,
                 **total.numbers(),
             },

@@ -7,6 +7,7 @@ recording; that it held before is an assumption, and reports are told so (`known
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from meshobs.collector.kube import Json, KubeState, at, items, state_of, text
 from meshobs.times import nanoseconds
@@ -67,6 +68,25 @@ class RelayNode:
     num_flows: int
     max_flows: int
     seen_flows: int
+
+
+@dataclass(frozen=True)
+class RelayStatus:
+    """What a Relay's ServerStatus says, sums over all nodes that it is connected to; rates are flows per second.
+
+    Attributes:
+        expires: end of the Relay's certificate; None without TLS.
+    """
+
+    version: str
+    num_flows: int
+    max_flows: int
+    seen_flows: int
+    uptime_ns: int
+    connected: int
+    unavailable: int
+    flows_rate: float
+    expires: datetime | None
 
 
 def cluster_of(stem: str) -> str:

@@ -76,6 +76,7 @@ class Writer:
         self._before_commit = before_commit
         self._fallback_cluster = fallback_cluster or "default"
         self._open: _Transaction | None = None
+        self._reader = ""
         self._identities: set[Seen] = set()
         self._versions: set[tuple[str, str]] = set()
         sql = {
@@ -88,10 +89,9 @@ class Writer:
         # Until where each node's flows are stored: what is later is new.
         self._known = {str(node): _int(until) for node, until in store.rows(sql["known_until"])}
 
-    def begin(self, entry: Entry) -> None:
+    def begin(self) -> None:
         """Start a source: contents without an uuid are counted anew."""
         self._store.run("delete from fingerprints")
-        self._store.run("set variable reader = ?", [entry.reader])
 
     def write_messages(self, batch: Batch, entry: Entry) -> Digest:
         """Store protobuf messages, count them in `entry`, and return what they told."""
@@ -144,7 +144,10 @@ class Writer:
         except BaseException:
             self.rollback()
             raise
+        is_row_group = self._open.rows >= ROW_GROUP
         self._open = None
+        if is_row_group:
+            self._store.settle()
 
     def rollback(self) -> None:
         """Forget what was written since the last commit; the counters say so, too."""
@@ -177,6 +180,9 @@ class Writer:
             self._store.run("begin transaction")
             self._open = _Transaction()
         self._open.saved.setdefault(entry.name, (entry.counts.copy(), entry.span))
+        if entry.reader != self._reader:
+            self._reader = entry.reader
+            self._store.run("set variable reader = ?", [entry.reader])
         piece = _Piece()
         try:
             yield piece

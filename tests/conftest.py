@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from click.testing import CliRunner
+from tools import PROGRAMS
 
 from meshobs.cli import main as cli_main
 from meshobs.collector import importer
@@ -85,3 +86,18 @@ def meshobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ou
         return Outcome(result.exit_code, result.stdout, result.stderr)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], Path]:
+    """Return a function from a name in tools.PROGRAMS to the real program; missing fails in CI and skips elsewhere."""
+
+    def found(name: str) -> Path:
+        path = PROGRAMS[name].path
+        if not path.exists():
+            if os.environ.get("CI"):
+                pytest.fail(f"{path} is missing: `make tools` builds it")
+            pytest.skip(f"{path} is missing: `make tools` builds it")
+        return path
+
+    return found

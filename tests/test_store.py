@@ -30,9 +30,9 @@ def at_schema(path: Path, number: int) -> Path:
         connection.execute(
             "create table schema_migrations (number integer primary key, name varchar not null, applied timestamp not null)"
         )
-        for name in sqlfiles.names("schema")[:number]:
+        for applied, name in enumerate(sqlfiles.names("schema")[:number], 1):
             connection.execute(sqlfiles.read(name))
-            connection.execute("insert into schema_migrations values (?, ?, now()::timestamp)", [number, name])
+            connection.execute("insert into schema_migrations values (?, ?, now()::timestamp)", [applied, name])
     return path
 
 

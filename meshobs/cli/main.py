@@ -14,6 +14,7 @@ from meshobs.text import printable
 # Name -> module of meshobs.cli and the line for --help, which therefore loads none of them.
 COMMANDS = {
     "import": ("import_recordings", "Import recordings of flows and Kubernetes objects."),
+    "collect": ("collect", "Collect live flows from Hubble Relays."),
     "report": ("report", "Answer a question about the traffic, with a verdict."),
     "sql": ("sql", "Run one query on the database."),
     "shell": ("shell", "Open the DuckDB shell on the database."),
@@ -62,6 +63,7 @@ def cli(ctx: click.Context, db: Path | None, config: Path | None) -> None:
     """Show and prove where traffic goes in a Cilium Cluster Mesh.
 
     \b
+    meshobs collect --relay ...      live flows of Hubble Relays -> one DuckDB file
     meshobs import RECORDING...      recordings of flows and objects -> one DuckDB file
     meshobs report affinity          local : remote per service and setting, with a verdict
     meshobs report nat|hops|coverage

@@ -5,5 +5,5 @@ set
     received = $received, stored = $stored, duplicate = $duplicate, filtered = $filtered, undecodable = $undecodable,
     first_flow = make_timestamp_ns($first), last_flow = make_timestamp_ns($last),
     sources = $sources::json::struct(name varchar, kind varchar, received ubigint, stored ubigint, duplicate ubigint, filtered ubigint, undecodable ubigint)[],
-    problems = $problems
+    problems = $problems, asked = $asked, excluded = $excluded
 where collection = $collection;

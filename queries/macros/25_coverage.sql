@@ -41,14 +41,19 @@ left join silent s on s.cluster = t.cluster and s.node = t.node;
 -- sent again what had come before, its ring was whole and nothing is missing.
 create or replace macro gaps_between(since, until) as table
 with restarts as materialized (
+    -- What a live collection misses it writes down itself.
     select distinct cluster, node, epoch_ns(time) - uptime_ns::bigint as ns
     from relay_nodes
-    where uptime_ns is not null and time is not null and epoch_ns(time) - uptime_ns::bigint between epoch_ns(since) and epoch_ns(until)
+    where not exists (from gaps g where g.cluster = relay_nodes.cluster and g.node = relay_nodes.node)
+        and not exists (from relays r where r.reader = relay_nodes.reader and r.time = relay_nodes.time)
+        and uptime_ns is not null and time is not null and epoch_ns(time) - uptime_ns::bigint between epoch_ns(since) and epoch_ns(until)
 ),
 starts as materialized (
-    select cluster, node, epoch_ns(time) as ns
-    from node_status
-    where state in ('NODE_ERROR', 'NODE_UNAVAILABLE', 'NODE_GONE') and node <> '' and time >= moved(since, -60) and time < until
+    select s.cluster, s.node, epoch_ns(s.time) as ns
+    from node_status s
+    join batches b using (batch)
+    join collections c on c.collection = b.collection and c.kind = 'import'
+    where s.state in ('NODE_ERROR', 'NODE_UNAVAILABLE', 'NODE_GONE') and s.node <> '' and s.time >= moved(since, -60) and s.time < until
     union
     select r.cluster, r.node, max(epoch_ns(f.time))
     from restarts r
@@ -77,7 +82,13 @@ where end_ns > ns
         where r.cluster = e.cluster and r.node = e.node
             and epoch_ns(r.first) <= e.last_ns and epoch_ns(r.last) >= e.last_ns - 500000000
     )
-group by cluster, node, end_ns;
+group by cluster, node, end_ns
+union all
+select
+    cluster, node, greatest(first_time, since) as first_time, least(end_time, until) as end_time,
+    (epoch_ns(least(end_time, until)) - epoch_ns(greatest(first_time, since))) / 1e9 as seconds
+from gaps
+where first_time < until and end_time > since;
 
 -- Events lost per node. Loss before the ring is the same for every reader; ring loss is a reader's own, and a node whose
 -- other reader lost less has lost only that.
@@ -163,7 +174,16 @@ from (
 group by all
 having count(*) >= 3;
 
+-- Nodes whose clocks a live collection found to differ from its own: more than a Relay's sorting explains.
+create or replace macro clocks_apart(since, until) as table
+select cluster, node, max(if(lag_seconds > 3, -lag_seconds, -least(lag_seconds, 0))) as ahead_seconds
+from clocks c
+join collections r using (collection)
+where (c.lag_seconds > 3 or c.lag_seconds < -0.5) and r.first_flow < until and r.last_flow >= since
+group by all;
+
 -- Seconds by which any two clocks are apart, 0 where they are as close as one clock would be.
-create or replace macro clock_skew(since, until) as (
-    select coalesce(max(seconds) filter (seconds > 0.5), 0) from clock_pairs(since, until)
+create or replace macro clock_skew(since, until) as greatest(
+    (select coalesce(max(seconds) filter (seconds > 0.5), 0) from clock_pairs(since, until)),
+    (select coalesce(max(abs(ahead_seconds)), 0) from clocks_apart(since, until))
 );

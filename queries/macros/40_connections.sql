@@ -130,6 +130,8 @@ telling as materialized (
     left join (
         select cluster, node, string_split(version, '.')[1]::int * 100 + string_split(version, '.')[2]::int < 118 as old from node_versions
     ) v on v.cluster = s.cluster and v.node = s.node
+    -- Where only some flows were asked for, a missing one says nothing.
+    where not exists (from collections where asked <> '' and first_flow < until and last_flow >= since)
     group by s.cluster, s.node
 )
 select

@@ -2,7 +2,8 @@
 --   lost:           events lost (loss in a reader's own ring only as far as no other reader has them)
 --   gap_seconds:    time without the node although it was asked for flows
 --   watched_share:  1 without gaps, 0 for a node that never answered
---   clock_offset:   seconds by which its clock is ahead of those of other nodes, by connections seen from both ends
+--   clock_offset:   seconds by which its clock is ahead of those of other nodes, by connections seen from both ends, or
+--                   of the collector's
 create or replace macro report_coverage(
     since := null::timestamp_ns, until := null::timestamp_ns, whole := false, max_unproved := 0.01,
     only_namespace := null::varchar, only_service := null::varchar
@@ -25,8 +26,12 @@ gaps as (
     select cluster, node, sum(seconds) as seconds, count(*) as times from gaps_between(window_since(since, whole), window_until(since, until, whole)) group by all
 ),
 offsets as (
-    select node, median(seconds) as seconds
-    from clock_pairs(window_since(since, whole), window_until(since, until, whole))
+    select node, max_by(seconds, abs(seconds)) as seconds
+    from (
+        select node, median(seconds) as seconds from clock_pairs(window_since(since, whole), window_until(since, until, whole)) group by node
+        union all
+        select cluster || '/' || node, ahead_seconds from clocks_apart(window_since(since, whole), window_until(since, until, whole))
+    )
     group by node
 ),
 rows_told as (

@@ -1,6 +1,6 @@
 -- Each seen state of an object until the next one. The first state is taken to hold since the object's creation, but is
 -- only known from the moment it was seen.
-create or replace temp view object_periods as
+create or replace view object_periods as
 select
     cluster, kind, namespace, name, deleted, state,
     if(nth = 1 and created < seen_from, created, seen_from) as valid_from,

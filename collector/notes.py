@@ -1,0 +1,98 @@
+"""What a run is told besides flows: states of Kubernetes objects, of Relays, nodes and clocks, and gaps.
+
+Nothing here changes the catalog: the writer's prepared statements stay as they are.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from meshobs import sqlfiles
+from meshobs.collector.topology import RelayNode, RelayStatus, Sighting
+from meshobs.store import Store
+
+
+def add_sightings(store: Store, sightings: Sequence[Sighting]) -> None:
+    """Store states; the same one again changes nothing."""
+    rows = [
+        {
+            "cluster": seen.cluster,
+            "kind": seen.state.kind,
+            "namespace": seen.state.namespace,
+            "name": seen.state.name,
+            "uid": seen.state.uid,
+            "created": seen.state.created,
+            "state": seen.state.state,
+            "valid_from": seen.valid_from,
+            "known_from": seen.known_from,
+            "deleted": seen.deleted,
+        }
+        for seen in sightings
+    ]
+    if rows:
+        store.run(sqlfiles.read("live/add_states.sql"), {"rows": rows})
+
+
+def remake_history(store: Store) -> None:
+    """Make the history tables from all stored states; the caller opens the transaction."""
+    for name in sqlfiles.names("history"):
+        store.run(sqlfiles.read(name))
+
+
+def add_relay_nodes(store: Store, reader: str, nodes: Sequence[RelayNode], fallback_cluster: str) -> None:
+    """Store what a Relay said of its nodes; the same again changes nothing."""
+    rows = []
+    for told in nodes:
+        cluster, separator, name = told.node_name.partition("/")
+        rows.append(
+            {
+                "time": told.time,
+                "cluster": cluster if separator else fallback_cluster or "default",
+                "node": name if separator else told.node_name,
+                "state": told.state,
+                "version": told.version,
+                "address": told.address,
+                "uptime_ns": told.uptime_ns,
+                "num_flows": told.num_flows,
+                "max_flows": told.max_flows,
+                "seen_flows": told.seen_flows,
+            }
+        )
+    if rows:
+        store.run(sqlfiles.read("live/add_nodes.sql"), {"reader": reader, "rows": rows})
+        versions = [{key: row[key] for key in ("time", "cluster", "node", "version")} for row in rows]
+        store.run(sqlfiles.read("live/add_versions.sql"), {"rows": versions})
+
+
+def add_relay(store: Store, reader: str, address: str, told: RelayStatus, at: int, collection: int) -> None:
+    """Store what a Relay said of itself."""
+    parameters = {
+        "time": at,
+        "reader": reader,
+        "address": address,
+        "version": told.version,
+        "connected": told.connected,
+        "unavailable": told.unavailable,
+        "num_flows": told.num_flows,
+        "max_flows": told.max_flows,
+        "seen_flows": told.seen_flows,
+        "uptime_ns": told.uptime_ns,
+        "flows_rate": told.flows_rate,
+        "expires": told.expires.replace(tzinfo=None) if told.expires else None,
+        "collection": collection,
+    }
+    store.run(sqlfiles.read("live/add_relay.sql"), parameters)
+
+
+def add_gap(store: Store, node: str, reader: str, missing: tuple[int, int], reason: str, collection: int) -> None:
+    """Store a stretch of which nothing could be had."""
+    cluster, _, name = node.partition("/")
+    first, end = missing
+    parameters = {"cluster": cluster, "node": name, "reader": reader, "first": first, "end": end}
+    store.run(sqlfiles.read("live/add_gap.sql"), {**parameters, "reason": reason, "collection": collection})
+
+
+def add_clocks(store: Store, lags: Mapping[str, int], at: int, collection: int) -> None:
+    """Store by how much each node's time lagged behind at the least, in nanoseconds."""
+    for node, lag in lags.items():
+        cluster, _, name = node.partition("/")
+        parameters = {"cluster": cluster, "node": name, "collection": collection, "time": at, "lag": lag / 1e9}
+        store.run(sqlfiles.read("live/add_clock.sql"), parameters)

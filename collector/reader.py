@@ -1,0 +1,247 @@
+"""Threads that talk to one Relay: they put what comes into the collection's queue and never touch the store."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from fnmatch import fnmatch
+from queue import Full, Queue
+from typing import TypeAlias
+
+import tenacity
+
+from meshobs.collector.http2 import Status
+from meshobs.collector.ledger import Entry
+from meshobs.collector.relay import Relay, Stream
+from meshobs.collector.topology import RelayNode, RelayStatus
+from meshobs.errors import MeshobsError
+from meshobs.pb.flow.flow_pb2 import FlowFilter
+from meshobs.pb.observer.observer_pb2 import GetFlowsRequest
+
+SECOND = 10**9
+# How often GetNodes and ServerStatus are asked: reconnects are never announced.
+POLL_SECONDS = 30.0
+# Lists of messages that may wait for the writer; each is what one read of the socket gave, at most 256 KiB.
+QUEUE_LENGTH = 8
+# Reconnects wait 0.5, 1, 2 ... seconds, at most half a minute.
+_WAIT = tenacity.wait_random_exponential(multiplier=0.5, max=30)
+
+
+class Purpose(Enum):
+    """What a call is for.
+
+    FOLLOW: the live stream; BACKFILL: what rings hold; PROBE and MARK: from when to when that is, nothing of which is
+    stored; TAIL: what the Relay's sorting held back at the end.
+    """
+
+    FOLLOW = "follow"
+    BACKFILL = "backfill"
+    PROBE = "probe"
+    MARK = "mark"
+    TAIL = "tail"
+
+
+@dataclass(eq=False)
+class Call:
+    """One GetFlows call, as the writer sees it.
+
+    Attributes:
+        started: when it was made, by the collector's clock.
+        positions: node -> until where it was stored when the call began, where that matters.
+        first: node -> first flow that came.
+    """
+
+    reader: "Reader"
+    purpose: Purpose
+    started: int
+    positions: Mapping[str, int] = field(default_factory=dict)
+    first: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Flows:
+    """Messages of a call, in order."""
+
+    call: Call
+    messages: list[bytes]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A call is over."""
+
+    call: Call
+    status: Status
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a Relay said of itself and its nodes; `problem` instead if it did not answer."""
+
+    reader: "Reader"
+    status: RelayStatus | None
+    peers: list[RelayNode] | None
+    problem: str = ""
+
+
+Item: TypeAlias = "Flows | Ended | Told"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a reader asks for.
+
+    Attributes:
+        allow: filters one of which must fit, narrowed to the reader's clusters.
+        deny: filters none of which may fit.
+    """
+
+    allow: tuple[FlowFilter, ...]
+    deny: tuple[FlowFilter, ...]
+
+    def of(self, nodes: Iterable[str]) -> "Asking":
+        """Return the same for some nodes only, by their full names."""
+        made = []
+        for one in self.allow or (FlowFilter(),):
+            copy = FlowFilter()
+            copy.CopyFrom(one)
+            del copy.node_name[:]
+            copy.node_name.extend(sorted(nodes))
+            made.append(copy)
+        return Asking(tuple(made), self.deny)
+
+    def oldest(self, nodes: Iterable[str]) -> GetFlowsRequest:
+        """Return a request for the oldest flow that each of some nodes has, whatever it is."""
+        return GetFlowsRequest(first=True, number=1, whitelist=[FlowFilter(node_name=sorted(nodes))])
+
+    def covers(self, node_name: str) -> bool:
+        """Tell whether flows of a node are asked for, as far as its name tells."""
+        patterns = [pattern for one in self.allow for pattern in one.node_name]
+        return not patterns or any(
+            fnmatch(node_name, f"{pattern}*" if pattern.endswith("/") else pattern) for pattern in patterns
+        )
+
+    def request(self, *, follow: bool, since: int = 0, until: int = 0, last: int = 0) -> GetFlowsRequest:
+        """Return a request; times are nanoseconds, 0 for none."""
+        made = GetFlowsRequest(follow=follow, whitelist=self.allow, blacklist=self.deny, number=last)
+        for field_, at in ((made.since, since), (made.until, until)):
+            if at:
+                field_.seconds, field_.nanos = divmod(at, SECOND)
+        return made
+
+
+class Reader:
+    """All traffic with one Relay.
+
+    Args:
+        relay: dialled.
+        entry: its account in the ledger.
+        queue: where everything goes.
+        stop: set when the collection ends.
+        clock: the collector's, in nanoseconds.
+    """
+
+    def __init__(
+        self, relay: Relay, entry: Entry, queue: "Queue[Item]", stop: threading.Event, clock: Callable[[], int]
+    ) -> None:
+        self.relay = relay
+        self.entry = entry
+        self.name = entry.reader
+        self.asking = Asking((), ())
+        self.stock = False
+        self._queue = queue
+        self._stop = stop
+        self._clock = clock
+        self._threads: list[threading.Thread] = []
+        self._look = threading.Event()
+        self._stream: Stream | None = None
+
+    def follow(self, asking: Asking, last: int = 0) -> None:
+        """Start to follow, again and again until the end, and to ask for the state of the nodes."""
+        self.asking = asking
+        self._start(self._follow, last)
+        self._start(self._poll)
+
+    def backfill(self, call: Call, request: GetFlowsRequest) -> None:
+        """Fetch what the rings hold, beside the stream that is followed."""
+        self._start(self._read, call, request)
+
+    def call(self, purpose: Purpose, positions: Mapping[str, int] | None = None) -> Call:
+        """Return a new call of this reader."""
+        return Call(self, purpose, self._clock(), positions or {})
+
+    def look_now(self) -> None:
+        """Ask for the state of the nodes soon, not only at the next turn."""
+        self._look.set()
+
+    def end(self) -> None:
+        """Let the stream that is followed end now."""
+        self._look.set()
+        stream = self._stream
+        if stream:
+            stream.close()
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether any thread still runs."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        thread = threading.Thread(target=target, args=arguments, name=f"{self.name} {target.__name__}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _follow(self, last: int) -> None:
+        waits = self._waits()
+        while not self._stop.is_set():
+            call = self.call(Purpose.FOLLOW)
+            self._read(call, self.asking.request(follow=True, last=last))
+            last = 0
+            if self._clock() - call.started > 60 * SECOND:
+                waits = self._waits()
+            self._stop.wait(next(waits))
+
+    @staticmethod
+    def _waits() -> Iterator[float]:
+        state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+        while True:
+            yield _WAIT(state)
+            state.attempt_number += 1
+
+    def _read(self, call: Call, request: GetFlowsRequest) -> None:
+        try:
+            stream = self.relay.flows(request, stock=self.stock)
+            if call.purpose is Purpose.FOLLOW:
+                self._stream = stream
+            for messages in stream.messages():
+                if messages:
+                    self._put(Flows(call, messages))
+                if call.purpose is Purpose.FOLLOW and self._stop.is_set():
+                    stream.close()
+                    break
+            status = stream.status or Status(0, "")
+        except MeshobsError as error:
+            status = Status(14, str(error))
+        self._put(Ended(call, status))
+
+    def _poll(self) -> None:
+        while not self._stop.is_set():
+            try:
+                told = Told(self, self.relay.status(), self.relay.nodes())
+            except MeshobsError as error:
+                told = Told(self, None, None, str(error))
+            self._put(told)
+            self._look.wait(POLL_SECONDS)
+            if self._look.is_set():
+                self._look.clear()
+                self._stop.wait(1)  # a node that just failed needs a moment
+
+    def _put(self, item: Item) -> None:
+        """Wait for a place in the queue: a slow writer slows the Relay down, memory does not grow."""
+        while True:
+            try:
+                self._queue.put(item, timeout=1)
+            except Full:
+                continue
+            return

@@ -1,0 +1,268 @@
+"""`meshobs collect`: live flows of any number of Relays -> the database."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meshobs.cli.output import say
+from meshobs.cli.session import Session, pass_session
+from meshobs.cli.window import Moment, duration
+from meshobs.errors import InputError, MeshobsError
+from meshobs.text import printable
+from meshobs.times import nanoseconds, rfc3339
+
+if TYPE_CHECKING:
+    from meshobs.collector.collect import Collection, Options
+    from meshobs.collector.filters import Given
+    from meshobs.collector.ledger import Ledger
+    from meshobs.collector.progress import Progress
+    from meshobs.collector.target import Target
+
+# Kept here, so that --help loads no protobuf; tests hold it against collector.filters.
+FILTERS = {
+    "namespace": "Flows of pods in this namespace.",
+    "pod": "Flows of pods whose name starts so: [NAMESPACE/]POD.",
+    "ip": "Flows from or to this address or range.",
+    "port": "Flows from or to this port.",
+    "service": "Flows from or to this service's address.",
+    "cluster": "Flows from or to endpoints of this cluster.",
+    "from-cluster": "Flows from endpoints of this cluster.",
+    "to-cluster": "Flows to endpoints of this cluster.",
+    "protocol": "Flows of this protocol (tcp, udp, http, ...).",
+    "verdict": "Flows with this verdict (FORWARDED, DROPPED, ...).",
+    "node-name": "Flows that these nodes observed: CLUSTER/NODE, with *.",
+}
+
+
+class Collect(click.Command):
+    """A command in which `--not` turns the next filter around, as the hubble CLI's does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Mark the filters after `--not` before click reads them."""
+        marked: list[str] = []
+        rest = iter(args)
+        for argument in rest:
+            if argument != "--not":
+                marked.append(argument)
+                continue
+            flag, separator, value = next(rest, "").partition("=")
+            name = flag.removeprefix("--")
+            if name not in FILTERS:
+                raise click.UsageError(f"--not needs a filter after it, not {flag or 'nothing'}", ctx)
+            marked += ["--not-filter", f"{name}={value if separator else next(rest, '')}"]
+        return super().parse_args(ctx, marked)
+
+
+class Span(click.ParamType[float]):
+    """A length of time: 90s, 5m, 1h30m."""
+
+    name = "duration"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        found = duration(value)
+        if found is None or not found:
+            self.fail(f"{value!r} is no duration: write 90s, 5m, 1h30m", param, ctx)
+        return found.total_seconds()
+
+
+def filter_options(function: Any) -> Any:  # noqa: ANN401 - click's decorators take any function
+    """Add the filter flags."""
+    for name, meaning in reversed(FILTERS.items()):
+        function = click.option(f"--{name}", multiple=True, metavar="TEXT", help=meaning)(function)
+    return function
+
+
+@click.command("collect", cls=Collect)
+@click.option(
+    "--relay",
+    "relays",
+    multiple=True,
+    metavar="NAME=HOST:PORT",
+    help="A Relay to read; repeatable. NAME is its cluster's; tls:// before HOST asks for TLS.",
+)
+@click.option("--duration", "seconds", type=Span(), help="Stop after so long (5m); else at Ctrl-C.")
+@click.option(
+    "--since", type=Moment(), help="Also what the nodes still hold from then on: a time, or how long ago (10m)."
+)
+@click.option("--until", type=Moment(), help="End there instead of following.")
+@click.option("--last", type=click.IntRange(1), help="Also so many flows that each node already has.")
+@click.option("--follow/--no-follow", default=True, help="Go on with new flows, or take only what the nodes hold.")
+@click.option("--redundant", is_flag=True, help="Ask every Relay for all nodes: what one's ring lost another may have.")
+@click.option(
+    "--watch-own-traffic",
+    is_flag=True,
+    help="Do not leave out the traffic of observers, Relays and API servers in use.",
+)
+@click.option("--tls", is_flag=True, help="Speak TLS with every Relay.")
+@click.option(
+    "--tls-ca-cert-files", multiple=True, type=click.Path(path_type=Path), help="Certificates to trust (implies TLS)."
+)
+@click.option("--tls-client-cert-file", type=click.Path(path_type=Path), help="Certificate to show (implies TLS).")
+@click.option("--tls-client-key-file", type=click.Path(path_type=Path), help="Its key.")
+@click.option("--tls-server-name", help="Name that the Relay's certificate must carry (implies TLS).")
+@click.option("--tls-allow-insecure", is_flag=True, help="Believe any certificate (implies TLS).")
+@filter_options
+@click.option("--not", "_not", is_flag=True, expose_value=False, help="Leave out what the next filter names.")
+@click.option("--not-filter", "negated", multiple=True, hidden=True)
+@click.option("--allowlist", multiple=True, metavar="JSON", help="A raw FlowFilter; one of them must fit.")
+@click.option("--denylist", multiple=True, metavar="JSON", help="A raw FlowFilter; none may fit.")
+@click.option(
+    "--stock-grpc", is_flag=True, hidden=True, help="Read flows by grpcio: the reference, at four times the price."
+)
+@pass_session
+def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what click read
+    """Collect live flows of any number of Relays, each once, every one tagged with its cluster.
+
+    A Relay of a mesh returns the nodes of all clusters. Of several Relays each is asked for its own cluster's nodes;
+    one alone is asked for all. The next run goes on where this one ends: what the nodes still hold of the time between
+    is fetched, what they do not is recorded as a gap.
+    """
+    from meshobs.collector.collect import Collection  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
+    from meshobs.collector.relay import Relay  # noqa: PLC0415
+
+    relays: dict[str, Relay] = {}
+    problems: list[str] = []
+    for target in _targets(given):
+        if target.name in relays:
+            raise InputError(f"two Relays are called {target.name}: give each a name of its own (NAME=HOST:PORT)")
+        try:
+            relays[target.name] = Relay(target)
+        except MeshobsError as error:
+            problems.append(str(error))
+    if not relays:
+        raise MeshobsError("; ".join(problems))
+    for problem in problems:
+        say(f"meshobs: {printable(problem)}")
+    options = _options(given, list(relays.values()), session)
+    with session.write() as store, _showing() as show:
+        collection = Collection(store, relays, options, lambda text: say(f"meshobs: {printable(text)}"), show)
+        with _stopping(collection):
+            ledger = collection.run()
+    _summary(session.db, ledger, collection.progress)
+
+
+def _targets(given: dict[str, Any]) -> list["Target"]:
+    from meshobs.collector.target import Tls, parse  # noqa: PLC0415
+
+    tls = Tls(
+        ca_files=given["tls_ca_cert_files"],
+        client_cert=given["tls_client_cert_file"],
+        client_key=given["tls_client_key_file"],
+        server_name=given["tls_server_name"] or "",
+        allow_insecure=given["tls_allow_insecure"],
+    )
+    wanted = tls if given["tls"] or tls != Tls() else None
+    if not given["relays"]:
+        raise InputError("no Relay is named: give --relay NAME=HOST:PORT for each cluster")
+    return [parse(text, wanted) for text in given["relays"]]
+
+
+def _options(given: dict[str, Any], relays: Sequence[Any], session: Session) -> "Options":
+    from meshobs.collector import filters, scope  # noqa: PLC0415
+    from meshobs.collector.collect import Options  # noqa: PLC0415
+
+    allow, deny = filters.build(_filters(given), given["allowlist"], given["denylist"])
+    observers = [node.address for relay in relays for node in relay.nodes() or []]
+    own = scope.own_traffic(observers, [relay.target.address for relay in relays], [])
+    return Options(
+        allow=allow,
+        deny=deny,
+        excluded=() if given["watch_own_traffic"] else own,
+        since=nanoseconds(given["since"]) or 0 if given["since"] else 0,
+        until=nanoseconds(given["until"]) or 0 if given["until"] else 0,
+        last=given["last"] or 0,
+        follow=given["follow"] and not given["until"],
+        seconds=given["seconds"],
+        redundant=given["redundant"],
+        cluster=session.settings.cluster,
+        stock=given["stock_grpc"],
+        arguments=tuple(sys.argv[1:]),
+    )
+
+
+def _filters(given: dict[str, Any]) -> list["Given"]:
+    from meshobs.collector.filters import Given  # noqa: PLC0415
+
+    found = [Given(name, value) for name in FILTERS for value in given[name.replace("-", "_")]]
+    negated = (text.partition("=") for text in given["negated"])
+    return found + [Given(name, value, negated=True) for name, _, value in negated]
+
+
+@contextmanager
+def _stopping(collection: "Collection") -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the collection in order; a second one ends it at once."""
+
+    def stop(_number: int, _frame: object) -> None:
+        if collection.stop.is_set():
+            raise KeyboardInterrupt
+        collection.stop.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _showing() -> Iterator[Callable[["Progress"], None]]:
+    """Show the state in one living line on a terminal, in a line a minute elsewhere."""
+    rate = _Rate()
+    if not sys.stderr.isatty():
+        yield rate.each_minute
+        return
+    from rich.console import Console  # noqa: PLC0415 - rich is slow to load
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    with Live(Text(""), console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
+        yield lambda progress: live.update(Text(rate.line(progress)))
+
+
+class _Rate:
+    """Says how fast flows come."""
+
+    def __init__(self) -> None:
+        self._before: tuple[float, int] = (time.monotonic(), 0)
+        self._said = time.monotonic()
+
+    def line(self, progress: "Progress") -> str:
+        """Return the state in one line; the rate is that since the last call."""
+        now, received = time.monotonic(), progress.received
+        seconds, flows = now - self._before[0], received - self._before[1]
+        self._before = (now, received)
+        topology = "".join(f", {cluster} {state}" for cluster, state in progress.topology.items())
+        return (
+            f"{flows / max(seconds, 0.001):,.0f} flows/s, {progress.stored:,} stored,"
+            f" {progress.duplicate:,} duplicates, {progress.lost:,} lost,"
+            f" {progress.connected} of {progress.expected} nodes, {progress.waiting:,} waiting{topology}"
+        )
+
+    def each_minute(self, progress: "Progress") -> None:
+        """Say the state if a minute has passed."""
+        if time.monotonic() - self._said >= 60:  # noqa: PLR2004 - a minute
+            self._said = time.monotonic()
+            say(self.line(progress))
+
+
+def _summary(db: Path, ledger: "Ledger", progress: "Progress") -> None:
+    for entry in ledger.entries:
+        counts = entry.counts
+        say(
+            f"{printable(entry.reader)} {printable(entry.name)}: {counts.received} received = {counts.stored} stored"
+            f" + {counts.duplicate} duplicate + {counts.filtered} filtered + {counts.undecodable} undecodable"
+        )
+    for problem in ledger.total.problems:
+        say(f"  {printable(problem)}")
+    span = ledger.span
+    window = f"; flows from {rfc3339(span.first)} to {rfc3339(span.last)}" if span else "; no flow came"
+    nodes = f"{progress.connected} of {progress.expected} nodes, {progress.lost} events lost"
+    say(f"{db}: run {ledger.number}, {nodes}{window}")
