@@ -224,6 +224,8 @@ class Call:
             )
         if "grpc-status" in headers:
             code = headers["grpc-status"]
+            if code == "0" and self._partial:
+                self._end(UNKNOWN, "the last message was cut short")
             self._end(int(code) if code.isdecimal() else UNKNOWN, unquote(headers.get("grpc-message", "")))
         elif last:
             self._end(UNKNOWN, "the stream ended without a status")

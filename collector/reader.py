@@ -4,12 +4,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from fnmatch import fnmatch
 from queue import Full, Queue
 from typing import TypeAlias
 
 import tenacity
 
+from meshobs.collector import scope
 from meshobs.collector.http2 import Status
 from meshobs.collector.ledger import Entry
 from meshobs.collector.relay import Relay, Stream
@@ -116,10 +116,7 @@ class Asking:
 
     def covers(self, node_name: str) -> bool:
         """Tell whether flows of a node are asked for, as far as its name tells."""
-        patterns = [pattern for one in self.allow for pattern in one.node_name]
-        return not patterns or any(
-            fnmatch(node_name, f"{pattern}*" if pattern.endswith("/") else pattern) for pattern in patterns
-        )
+        return scope.covers(self.allow, node_name)
 
     def request(self, *, follow: bool, since: int = 0, until: int = 0, last: int = 0) -> GetFlowsRequest:
         """Return a request; times are nanoseconds, 0 for none."""

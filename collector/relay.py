@@ -202,6 +202,7 @@ def _channel(target: Target) -> grpc.Channel:
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.max_receive_message_length", -1),
         (ChannelOptions.SingleThreadedUnaryStream, 1),
+        ("grpc.enable_http_proxy", 0),  # as flows: they are read without one
     ]
     tls = target.tls
     if tls is None:

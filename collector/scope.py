@@ -56,6 +56,21 @@ def narrowed(filters: Sequence[FlowFilter], clusters: Sequence[str] | None) -> l
     return made or None
 
 
+def covers(filters: Sequence[FlowFilter], node_name: str) -> bool:
+    """Tell whether any flow of a node can pass an allowlist, as far as the node's name tells."""
+    full = node_name if "/" in node_name else f"{_DEFAULT}/{node_name}"
+    cluster, _, node = full.partition("/")
+    return not filters or any(
+        not one.node_name
+        or any(
+            fnmatchcase(node, _within(pattern, cluster).partition("/")[2] or "*")
+            for pattern in one.node_name
+            if _within(pattern, cluster)
+        )
+        for one in filters
+    )
+
+
 def own_traffic(observers: Sequence[str], relays: Sequence[str], api_servers: Sequence[str]) -> list[FlowFilter]:
     """Return a denylist of Hubble's and the collector's own traffic.
 

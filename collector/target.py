@@ -9,6 +9,7 @@ from meshobs.errors import InputError
 
 # The port of hubble-relay itself; its Kubernetes service listens on 80 or 443.
 DEFAULT_PORT = 4245
+_ZONE = re.compile(r"[\w.-]+")
 _ADDRESS = re.compile(r"(\[(?P<bracketed>[^]]+)\]|(?P<host>[\w.-]+))(:(?P<port>[0-9]{1,5}))?")
 
 
@@ -85,7 +86,7 @@ def _split(address: str) -> tuple[str, int]:
 
 def _is_ipv6(host: str) -> bool:
     try:
-        IPv6Address(host)
+        zone = IPv6Address(host).scope_id
     except ValueError:
         return False
-    return True
+    return zone is None or bool(_ZONE.fullmatch(zone))
