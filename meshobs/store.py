@@ -37,7 +37,8 @@ _BLOCK = 65_536
 # What a writer keeps in memory of blocks that are written already.
 _KEPT = "48MB"
 # DuckDB would keep most of the machine's memory full of what was written; a writer reads little of it again.
-_WRITER_CONFIG = {**_CONFIG, "memory_limit": "512MB", "threads": 1}
+_WRITER_LIMIT = "512MB"
+_WRITER_CONFIG = {**_CONFIG, "memory_limit": _WRITER_LIMIT, "threads": 1}
 # Under which name a writer attaches the file.
 _ATTACHED = "meshobs"
 _TABLES = """
@@ -83,6 +84,7 @@ class Store:
     def __init__(self, path: Path, *, write: bool = False) -> None:
         self.path = path
         self.write = write
+        self._limit = _WRITER_LIMIT
         self._connection = _connect(path, write=write)
         try:
             with self.translated():
@@ -138,7 +140,14 @@ class Store:
         """Write each table to `folder`/TABLE.parquet; yield its name and number of rows when it is done."""
         for (table,) in self.rows(_TABLES):
             target = str(folder / f"{table}.parquet").replace("'", "''")
-            yield str(table), self.value(f"copy {table} to '{target}' (format parquet, compression zstd)")
+            sql = f"copy ({self.copied(str(table))}) to '{target}' (format parquet, compression zstd)"
+            with self.translated():
+                (written,) = self._connection.execute(sql).fetchone() or (0,)
+            yield str(table), written
+
+    def copied(self, table: str) -> str:
+        """Return the SQL that reads a table."""
+        return f"from {table}"
 
     def feed(self, name: str, data: "pa.Table") -> "Feed":
         """Make Arrow data readable as a table of that name for as long as the store is open; the data may be exchanged.
@@ -173,9 +182,14 @@ class Store:
         with suppress(duckdb.Error):
             self._connection.execute("checkpoint")
         # DuckDB keeps written blocks up to its limit; a lower one drops them.
-        for limit in (_KEPT, _WRITER_CONFIG["memory_limit"]):
+        for limit in (_KEPT, self._limit):
             with suppress(duckdb.Error):
                 self._connection.execute(f"set memory_limit = '{limit}'")
+
+    def allow_memory(self, limit: str) -> None:
+        """Let queries beside the writer use more than the writer needs."""
+        self._limit = limit
+        self.run(f"set memory_limit = '{limit}'")
 
     def beside(self) -> "Store":
         """Return the same open database for another thread, with transactions of its own."""
@@ -183,8 +197,15 @@ class Store:
             cursor = self._connection.cursor()
             cursor.execute(f"use {_ATTACHED}; set TimeZone = 'UTC'" if self.write else "set TimeZone = 'UTC'")
         other = object.__new__(Store)
-        other.path, other.write, other._connection = self.path, self.write, cursor
+        other.path, other.write, other._connection, other._limit = self.path, self.write, cursor, self._limit
         return other
+
+    @staticmethod
+    def in_memory() -> duckdb.DuckDBPyConnection:
+        """Return a connection to an empty database in memory, for stores that read elsewhere."""
+        connection = duckdb.connect(config=_CONFIG)
+        connection.execute("set TimeZone = 'UTC'")
+        return connection
 
     def interrupt(self) -> None:
         """Stop the running query from another thread."""

@@ -4,6 +4,7 @@ import fnmatch
 import gzip
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from typing import Any
 
 import grpc
 
+from meshobs.collector.relay import Relay
+from meshobs.collector.target import parse
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse, ServerStatusResponse
 from meshobs.pb.peer import peer_pb2
 
@@ -291,6 +294,27 @@ def relay(binary: Path, nodes: list[Node], folder: Path, *arguments: str) -> Ite
         peers.stop()
         for node in nodes:
             node.stop()
+
+
+def dial(process: RelayProcess, name: str = "west") -> Relay:
+    """Return a Relay that is connected to its nodes."""
+    made = Relay(parse(f"{name}={process.address}", None))
+    wait_until(lambda: made.status().unavailable == 0 and made.status().connected > 0)
+    return made
+
+
+@contextmanager
+def collecting(db: Path, process: RelayProcess, *flags: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run `meshobs collect` as a process of its own, from the moment when it follows."""
+    meshobs = [sys.executable, "-m", "meshobs", "--db", str(db)]
+    command = [*meshobs, "collect", "--relay", f"west={process.address}", *flags]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        yield running
+    finally:
+        running.wait(60)
+        if running.stderr:
+            running.stderr.close()
 
 
 def free_port() -> int:

@@ -2,19 +2,17 @@
 
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import RECORDINGS, Outcome
-from hubble import SECOND, Event, Node, RelayProcess, event, recorded, relay, wait_until
+from hubble import SECOND, Event, Node, RelayProcess, collecting, dial, event, recorded, relay, wait_until
 from mesh import Mesh
 
 from meshobs.collector.collect import Collection, Options
@@ -33,13 +31,6 @@ Flows = dict[str, list[Event]]
 def flows() -> Flows:
     """Return the flows of a recording, as if they happened just before now."""
     return recorded(RECORDING, time.time_ns() - 20 * SECOND)
-
-
-def dial(process: RelayProcess, name: str = "west") -> Relay:
-    """Return a Relay that is connected to its nodes."""
-    made = Relay(parse(f"{name}={process.address}", None))
-    wait_until(lambda: made.status().unavailable == 0 and made.status().connected > 0)
-    return made
 
 
 class Run:
@@ -315,20 +306,6 @@ def _later(one: Event, nanoseconds: int) -> Event:
     message.flow.time.CopyFrom(message.time)
     message.flow.uuid = str(uuid.uuid4())
     return event(message)
-
-
-@contextmanager
-def collecting(db: Path, process: RelayProcess, *flags: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run `meshobs collect` as a process of its own, from the moment when it follows."""
-    meshobs = [sys.executable, "-m", "meshobs", "--db", str(db)]
-    command = [*meshobs, "collect", "--relay", f"west={process.address}", *flags]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        yield running
-    finally:
-        running.wait(60)
-        if running.stderr:
-            running.stderr.close()
 
 
 def test_killed_at_fifty_random_moments(program: Callable[[str], Path], flows: Flows, db: Path, tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
     one alone is asked for all. The next run goes on where this one ends: what the nodes still hold of the time between
     is fetched, what they do not is recorded as a gap.
     """
-    from meshobs.collector.collect import Collection  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
+    from meshobs import live  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
+    from meshobs.collector.collect import Collection  # noqa: PLC0415
     from meshobs.collector.relay import Relay  # noqa: PLC0415
 
     relays: dict[str, Relay] = {}
@@ -139,13 +140,17 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
     if not relays:
         raise MeshobsError("; ".join(problems))
     for problem in problems:
-        say(f"meshobs: {printable(problem)}")
+        _warn(problem)
     options = _options(given, list(relays.values()), session)
-    with session.write() as store, _showing() as show:
-        collection = Collection(store, relays, options, lambda text: say(f"meshobs: {printable(text)}"), show)
+    with session.write() as store, live.serving(store, _warn), _showing() as show:
+        collection = Collection(store, relays, options, _warn, show)
         with _stopping(collection):
             ledger = collection.run()
     _summary(session.db, ledger, collection.progress)
+
+
+def _warn(text: str) -> None:
+    say(f"meshobs: {printable(text)}")
 
 
 def _targets(given: dict[str, Any]) -> list["Target"]:

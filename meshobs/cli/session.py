@@ -38,9 +38,15 @@ class Session:
         return self._db or Path(self.settings.db)
 
     def read(self) -> "Store":
-        """Open the database for reading, brought up to date first where an older meshobs wrote it."""
-        from meshobs.store import Store  # noqa: PLC0415 - DuckDB costs more than the rest
+        """Open the database for reading, brought up to date first where an older meshobs wrote it.
 
+        While a collection runs, its own process is asked.
+        """
+        from meshobs import live  # noqa: PLC0415 - DuckDB costs more than the rest
+        from meshobs.store import Store  # noqa: PLC0415
+
+        if server := live.find(self.db):
+            return live.LiveStore(self.db, server)
         try:
             return Store(self.db)
         except OutdatedError:

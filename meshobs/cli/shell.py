@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from meshobs import live
 from meshobs.analyzer.catalog import questions
 from meshobs.cli.session import Session, pass_session
 from meshobs.errors import MeshobsError
@@ -20,6 +21,10 @@ def command(session: Session, write: bool, arguments: tuple[str, ...]) -> None:
     """Open the DuckDB shell on the database, read only; ARGUMENTS go to the shell."""
     session.read().close()  # brings the file up to date and says what is wrong with it
     program = _program()
+    if live.find(session.db):
+        if write:
+            raise MeshobsError(f"{session.db} is being collected into and can only be read: leave --write out")
+        os.execv(program, [program, "-init", str(live.file_of(session.db)), *arguments])  # noqa: S606
     listing = "\n".join(f"{f'from report_{name}();':26}-- {question}" for name, question in questions().items())
     greeting = [f"-cmd=.print {line}" for line in ("reports in this database:", *listing.splitlines())]
     commands = [part for line in greeting for part in line.split("=", 1)]
