@@ -143,7 +143,6 @@ class Collection:
         # What each node's ring ended with when the run began; nothing of it need be stored.
         self._marks: dict[str, int] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
-        self._committed = time.monotonic()
 
     def run(self) -> Ledger:
         """Collect until stopped; return the account.
@@ -270,10 +269,9 @@ class Collection:
                 del pending[:BATCH_ITEMS]
 
     def _commit_sometimes(self) -> None:
-        if time.monotonic() - self._committed >= COMMIT_SECONDS:
+        if time.monotonic() - self._writer.committed >= COMMIT_SECONDS:
             self._flush()
             self._writer.commit()
-            self._committed = time.monotonic()
 
     def _flush(self) -> None:
         for call in list(self._pending):

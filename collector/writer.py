@@ -5,6 +5,7 @@ costs several times as much: repetitions are numbered and what is stored already
 many rows as a row group of the file, which DuckDB then writes once, without a detour over its log.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,6 +77,9 @@ class Writer:
         self._before_commit = before_commit
         self._fallback_cluster = fallback_cluster or "default"
         self._open: _Transaction | None = None
+        # When the last transaction ended, by the monotonic clock; rows since the file was last brought in order.
+        self.committed = time.monotonic()
+        self._unsettled = 0
         self._reader = ""
         self._identities: set[Seen] = set()
         self._versions: set[tuple[str, str]] = set()
@@ -144,10 +148,12 @@ class Writer:
         except BaseException:
             self.rollback()
             raise
-        is_row_group = self._open.rows >= ROW_GROUP
+        self._unsettled += self._open.rows
         self._open = None
-        if is_row_group:
+        self.committed = time.monotonic()
+        if self._unsettled >= ROW_GROUP:
             self._store.settle()
+            self._unsettled = 0
 
     def rollback(self) -> None:
         """Forget what was written since the last commit; the counters say so, too."""

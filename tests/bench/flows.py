@@ -1,6 +1,7 @@
 """Many flows from a few: a recording's messages again and again, each round with new uuids and later times."""
 
 import gzip
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +15,22 @@ ROUND = 25
 def messages(count: int) -> Iterator[bytes]:
     """Yield so many GetFlowsResponse messages, each a different flow; sizes and contents are the recording's."""
     base = [_cut(message) for message in _recorded() if GetFlowsResponse.FromString(message).HasField("flow")]
-    for number in range(count):
-        turn, index = divmod(number, len(base))
-        message, at, seconds = base[index]
-        uuid = f"{number & 0xFFFFFFFF:08x}-{turn & 0xFFFF:04x}-{index & 0xFFFF:04x}".encode()
-        # A time appears twice, as a varint of the same length before and after.
-        later = _varint(seconds + turn * ROUND)
-        yield (message[:at] + uuid + message[at + len(uuid) :]).replace(_varint(seconds), later)
+    # As random as Hubble's, since numbers in a row would take less room in the file; the same at every run.
+    uuids = _uuids(random.Random(0))
+    for turn in range(-(-count // len(base))):
+        for message, at, seconds in base[: count - turn * len(base)]:
+            uuid = next(uuids)
+            # A time appears twice, as a varint of the same length before and after.
+            later = _varint(seconds + turn * ROUND)
+            yield (message[:at] + uuid + message[at + len(uuid) :]).replace(_varint(seconds), later)
+
+
+def _uuids(rng: random.Random) -> Iterator[bytes]:
+    while True:
+        digits = rng.randbytes(16 * 1024).hex()
+        for at in range(0, len(digits), 32):
+            part = digits[at : at + 32]
+            yield f"{part[:8]}-{part[8:12]}-4{part[13:16]}-a{part[17:20]}-{part[20:]}".encode()
 
 
 def _recorded() -> Iterator[bytes]:
