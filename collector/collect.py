@@ -11,17 +11,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Queue
+from types import MappingProxyType
 
 from meshobs import sqlfiles
 from meshobs.collector import filters, notes, resume, scope
 from meshobs.collector.digest import NodeStatus
 from meshobs.collector.http2 import OK
+from meshobs.collector.kubeapi import Cluster, ClusterInfo
 from meshobs.collector.ledger import Ledger, State
 from meshobs.collector.messages import BATCH_ITEMS, Batch
 from meshobs.collector.progress import Progress
 from meshobs.collector.reader import QUEUE_LENGTH, Asking, Call, Ended, Item, Purpose, Reader, Told
 from meshobs.collector.relay import Relay
 from meshobs.collector.resume import SECOND
+from meshobs.collector.watches import Seen, Watches
 from meshobs.collector.writer import Writer
 from meshobs.errors import MeshobsError
 from meshobs.pb.flow.flow_pb2 import FlowFilter
@@ -101,6 +104,7 @@ class Collection:
         options: what to collect.
         say: told what the user should know, a line each.
         show: called about four times a second with the state.
+        clusters: whose Kubernetes objects to watch, by name.
         clock: the collector's clock in nanoseconds.
     """
 
@@ -111,6 +115,7 @@ class Collection:
         options: Options,
         say: Callable[[str], None] = lambda _text: None,
         show: Callable[[Progress], None] = lambda _progress: None,
+        clusters: Mapping[str, tuple[Cluster, ClusterInfo]] = MappingProxyType({}),
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.stop = threading.Event()
@@ -128,6 +133,7 @@ class Collection:
             self._ledger.window_from = self._started
         self._writer = Writer(store, self._ledger, options.cluster, self._before_commit)
         self._queue: Queue[Item] = Queue(QUEUE_LENGTH)
+        self._watches = Watches(store, clusters, self._queue, say, clock)
         self._readers = [
             Reader(relay, self._ledger.open(relay.target.address, name, "relay"), self._queue, self.stop, clock)
             for name, relay in relays.items()
@@ -152,6 +158,7 @@ class Collection:
         """
         state = State.FAILED
         try:
+            self._watches.start()
             self._begin()
             self._loop(self._done)
             self.stop.set()
@@ -162,6 +169,7 @@ class Collection:
             raise
         finally:
             self.stop.set()
+            self._watches.end()
             self._writer.rollback()
             self._ledger.save(state)
         return self._ledger
@@ -254,6 +262,8 @@ class Collection:
     def _take(self, item: Item) -> None:
         if isinstance(item, Told):
             self._told(item)
+        elif isinstance(item, Seen):
+            self._watches.take(item)
         elif isinstance(item, Ended):
             self._ended(item)
         elif item.call.purpose in (Purpose.PROBE, Purpose.MARK):
@@ -269,9 +279,11 @@ class Collection:
                 del pending[:BATCH_ITEMS]
 
     def _commit_sometimes(self) -> None:
-        if time.monotonic() - self._writer.committed >= COMMIT_SECONDS:
+        if time.monotonic() - self._writer.committed >= COMMIT_SECONDS or self._watches.due:
             self._flush()
             self._writer.commit()
+        if self._watches.due:
+            self._watches.refresh()
 
     def _flush(self) -> None:
         for call in list(self._pending):
@@ -440,7 +452,7 @@ class Collection:
         for reader in following:
             nodes = [node for node in self._nodes[reader] if (reader, node) not in self._troubles]
             self._fetch(reader, Purpose.TAIL, {**self._marks, **self._positions}, nodes)
-        self._loop(lambda: time.monotonic() > deadline or not self._calls)
+        self._loop(lambda: time.monotonic() > deadline or (not self._calls and self._watches.synced))
         self._drain()
         now = self._clock()
         for (reader, node), trouble in self._troubles.items():
@@ -448,7 +460,10 @@ class Collection:
             if now > missing[0] and not self._covered(reader, node):
                 notes.add_gap(self._store, node, reader.name, missing, trouble.reason, self._ledger.number)
         notes.add_clocks(self._store, self._lag, now, self._ledger.number)
+        self._watches.end()
+        self._drain()
         self._writer.commit()
+        self._watches.refresh()
         self._show(self._state())
 
     def _drain(self) -> None:
@@ -475,5 +490,6 @@ class Collection:
         progress = self.progress
         progress.received, progress.stored, progress.duplicate = total.received, total.stored, total.duplicate
         progress.connected, progress.expected = sum(states.values()), len(states)
+        progress.topology = self._watches.states
         progress.waiting = waiting + self._queue.qsize() * 300
         return progress

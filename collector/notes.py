@@ -3,15 +3,21 @@
 Nothing here changes the catalog: the writer's prepared statements stay as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from meshobs import sqlfiles
 from meshobs.collector.topology import RelayNode, RelayStatus, Sighting
 from meshobs.store import Store
 
 
-def add_sightings(store: Store, sightings: Sequence[Sighting]) -> None:
-    """Store states; the same one again changes nothing."""
+def add_sightings(store: Store, sightings: Sequence[Sighting], *, first_list: bool = False) -> None:
+    """Store states; the same one again changes nothing.
+
+    Args:
+        store: open for writing.
+        sightings: the states.
+        first_list: what a run sees first; it may hold since the last run's end.
+    """
     rows = [
         {
             "cluster": seen.cluster,
@@ -28,7 +34,27 @@ def add_sightings(store: Store, sightings: Sequence[Sighting]) -> None:
         for seen in sightings
     ]
     if rows:
-        store.run(sqlfiles.read("live/add_states.sql"), {"rows": rows})
+        store.run(sqlfiles.read("live/add_states.sql"), {"rows": rows, "first_list": first_list})
+
+
+def add_missing(store: Store, cluster: str, kinds: Iterable[str], seen: Iterable[str], at: int) -> None:
+    """Store that objects of earlier runs are gone.
+
+    Args:
+        store: open for writing.
+        cluster: its name.
+        kinds: which were listed completely.
+        seen: KIND/NAMESPACE/NAME of what was listed.
+        at: when, nanoseconds.
+    """
+    parameters = {"cluster": cluster, "kinds": list(kinds), "seen": list(seen), "at": at}
+    store.run(sqlfiles.read("live/add_missing.sql"), parameters)
+
+
+def add_watched(store: Store, clusters: Sequence[str], at: int) -> None:
+    """Store until when the objects of clusters were watched, in nanoseconds."""
+    if clusters:
+        store.run(sqlfiles.read("live/watched.sql"), {"clusters": list(clusters), "at": at})
 
 
 def remake_history(store: Store) -> None:

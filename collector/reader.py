@@ -14,6 +14,7 @@ from meshobs.collector.http2 import Status
 from meshobs.collector.ledger import Entry
 from meshobs.collector.relay import Relay, Stream
 from meshobs.collector.topology import RelayNode, RelayStatus
+from meshobs.collector.watches import Seen
 from meshobs.errors import MeshobsError
 from meshobs.pb.flow.flow_pb2 import FlowFilter
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest
@@ -84,7 +85,7 @@ class Told:
     problem: str = ""
 
 
-Item: TypeAlias = "Flows | Ended | Told"
+Item: TypeAlias = "Flows | Ended | Told | Seen"
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,16 @@ class Watch:
         """Tell whether every kind that may be listed was listed."""
         return all(kind.listed or kind.state in (State.DENIED, State.ABSENT) for kind in self._kinds)
 
+    @property
+    def listed(self) -> set[str]:
+        """Return the kinds that were listed completely once."""
+        return {kind.resource.kind for kind in self._kinds if kind.listed}
+
+    @property
+    def current(self) -> bool:
+        """Tell whether every kind that may be listed is watched just now."""
+        return all(kind.state in (State.WATCHING, State.DENIED, State.ABSENT) for kind in self._kinds)
+
     def wait(self, seconds: float) -> None:
         """Wait, at most until the end."""
         deadline = time.monotonic() + seconds

@@ -1,12 +1,25 @@
 """Settings, made once by the command line and passed down: flags before environment before file before defaults."""
 
 import tomllib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from meshobs.errors import MeshobsError
 
 FILE = "meshobs.toml"
+# Keys of a table [clusters.NAME]; all optional, but relay or context must be there.
+CLUSTER_KEYS: Mapping[str, type] = {
+    "relay": str,
+    "context": str,
+    "kube_namespace": str,
+    "tls": bool,
+    "tls_ca_cert_files": list,
+    "tls_client_cert_file": str,
+    "tls_client_key_file": str,
+    "tls_server_name": str,
+    "tls_allow_insecure": bool,
+}
 
 
 @dataclass(frozen=True)
@@ -17,11 +30,13 @@ class Settings:
         db: the database file; relative to where the command runs.
         cluster: the cluster of nodes and objects that name none themselves.
         max_unproved: share of lost or one-sided events above which a report says insufficient, 0 to 1.
+        clusters: what a bare `meshobs collect` reads: name -> keys of CLUSTER_KEYS.
     """
 
     db: str = "meshobs.duckdb"
     cluster: str = ""
     max_unproved: float = 0.01
+    clusters: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 def load(path: Path | None) -> Settings:
@@ -43,7 +58,7 @@ def load(path: Path | None) -> Settings:
         raise MeshobsError(f"{path} is not valid TOML: {error}") from error
     known = {field.name: field.type for field in fields(Settings)}
     mistakes = [f"unknown key {key}" for key in content if key not in known]
-    values: dict[str, str | float] = {}
+    values: dict[str, object] = {}
     for key, value in content.items():
         if key in known and (mistake := _mistake(key, value)):
             mistakes.append(mistake)
@@ -69,4 +84,20 @@ def _mistake(key: str, value: object) -> str:
     if key == "max_unproved":
         good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
         return "" if good else f"max_unproved must be a number from 0 to 1, not {value!r}"
+    if key == "clusters":
+        return _mistakes_of_clusters(value)
     return "" if isinstance(value, str) else f"{key} must be a text, not {value!r}"
+
+
+def _mistakes_of_clusters(value: object) -> str:
+    if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
+        return "clusters must be tables: [clusters.west]"
+    found = []
+    for name, keys in value.items():
+        unknown = [key for key in keys if key not in CLUSTER_KEYS]
+        found += [f"[clusters.{name}] has an unknown key {key} (known: {', '.join(CLUSTER_KEYS)})" for key in unknown]
+        wrong = [key for key, one in keys.items() if key in CLUSTER_KEYS and not isinstance(one, CLUSTER_KEYS[key])]
+        found += [f"[clusters.{name}] {key} must be of type {CLUSTER_KEYS[key].__name__}" for key in wrong]
+        if not keys.keys() & {"relay", "context"}:
+            found.append(f"[clusters.{name}] needs relay = 'HOST:PORT' or context = 'NAME'")
+    return "; ".join(found)

@@ -27,6 +27,8 @@ _OWN = ("resourceVersion", "uid", "creationTimestamp", "managedFields", "generat
 
 Object = dict[str, Any]
 
+NEW = "service.cilium.io/"
+
 
 class RefusedError(Exception):
     """The API refuses."""
@@ -436,3 +438,68 @@ def _kill(process: "subprocess.Popen[bytes] | None") -> None:
     if process:
         process.kill()
         process.wait(10)
+
+
+def service(name: str, **annotations: str) -> Object:
+    """Return a Service with Cilium's annotations."""
+    named = {NEW + key: value for key, value in annotations.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "shop", "annotations": named},
+        "spec": {"ports": [{"port": 80}], "selector": {"app": name}},
+    }
+
+
+def endpoints(name: str, *addresses: str) -> Object:
+    """Return the EndpointSlice of a service."""
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "addressType": "IPv4",
+        "metadata": {"name": f"{name}-x", "namespace": "shop", "labels": {"kubernetes.io/service-name": name}},
+        "ports": [{"port": 8080, "protocol": "TCP", "name": ""}],
+        "endpoints": [endpoint(address) for address in addresses],
+    }
+
+
+def endpoint(address: str) -> Object:
+    return {"addresses": [address], "conditions": {"ready": True}, "nodeName": "west-worker"}
+
+
+def annotate(server: ApiServer, item: Object, **annotations: str) -> Object:
+    """Set Cilium's annotations of an object."""
+    named = {NEW + key: value for key, value in annotations.items()}
+    return server.patch(item, {"metadata": {"annotations": named}})
+
+
+def serve_relay(server: ApiServer, kubelet: Kubelet) -> None:
+    """Create Service hubble-relay as Cilium's chart does, with a Pod on a node of that kubelet."""
+    meta = {"namespace": "kube-system", "labels": {"k8s-app": "hubble-relay"}}
+    server.create(kubelet.node("worker"))
+    server.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "hubble-relay", **meta},
+            "spec": {"ports": [{"port": 80, "targetPort": "grpc"}], "selector": {"k8s-app": "hubble-relay"}},
+        }
+    )
+    server.create(relay_pod("hubble-relay-1"))
+
+
+def relay_pod(name: str, phase: str = "Running") -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "kube-system", "labels": {"k8s-app": "hubble-relay"}},
+        "spec": {
+            "nodeName": "worker",
+            "containers": [{"name": "relay", "image": "x", "ports": [{"name": "grpc", "containerPort": 4245}]}],
+        },
+        "status": {"phase": phase, "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
+def in_kube_system(kind: str, name: str, **data: str) -> Object:
+    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "kube-system"}, "data": data}

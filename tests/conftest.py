@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import hypothesis
 import pytest
+from apiserver import ApiServer, missing
 from click.testing import CliRunner
 from tools import PROGRAMS
 
@@ -101,3 +102,25 @@ def program() -> Callable[[str], Path]:
         return path
 
     return found
+
+
+@pytest.fixture(scope="session")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """Return a running API server; missing programs fail in CI and skip elsewhere."""
+    program = PROGRAMS["kube-apiserver"].path
+    if lacking := missing(program):
+        if os.environ.get("CI"):
+            pytest.fail(lacking)
+        pytest.skip(lacking)
+    made = ApiServer(tmp_path_factory.mktemp("kube"), program)
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def server(real_server: ApiServer) -> ApiServer:
+    """Return the API server without the objects of earlier tests."""
+    real_server.clear()
+    return real_server

@@ -20,6 +20,7 @@ from meshobs.collector.relay import Relay
 from meshobs.collector.target import parse
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse, ServerStatusResponse
 from meshobs.pb.peer import peer_pb2
+from meshobs.store import Store
 
 SECOND = 10**9
 
@@ -315,6 +316,22 @@ def collecting(db: Path, process: RelayProcess, *flags: str) -> Iterator["subpro
         running.wait(60)
         if running.stderr:
             running.stderr.close()
+
+
+def stored(db: Path) -> list[tuple[Any, ...]]:
+    """Return the stored flows as they can be told apart."""
+    with Store(db) as store:
+        return store.rows("select cluster || '/' || node, epoch_ns(time), uuid_text(uuid) from flows order by all")
+
+
+def expected(flows: dict[str, list[Event]]) -> list[tuple[Any, ...]]:
+    """Return what must be stored of the flows."""
+    found = [
+        (name, one.at, GetFlowsResponse.FromString(one.raw).flow.uuid[:18])
+        for name, events in flows.items()
+        for one in events
+    ]
+    return sorted(found)
 
 
 def free_port() -> int:

@@ -18,10 +18,24 @@ from typing import Any
 import pytest
 import urllib3
 import yaml  # type: ignore[import-untyped]
-from apiserver import ADMIN, ApiServer, Kubelet, Object, Proxy, RefusedError, missing, path_of
+from apiserver import (
+    ADMIN,
+    ApiServer,
+    Kubelet,
+    Object,
+    Proxy,
+    RefusedError,
+    annotate,
+    endpoint,
+    endpoints,
+    in_kube_system,
+    path_of,
+    relay_pod,
+    serve_relay,
+    service,
+)
 from conftest import RECORDINGS
 from hubble import free_port, wait_until
-from tools import PROGRAMS
 
 from meshobs.collector import kube, notes, watch
 from meshobs.collector.kubeapi import Cluster, KubeError, contexts
@@ -51,29 +65,6 @@ CRD: Object = {
         ],
     },
 }
-NEW = "service.cilium.io/"
-
-
-@pytest.fixture(scope="session")
-def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """Return a running API server; missing programs fail in CI and skip elsewhere."""
-    program = PROGRAMS["kube-apiserver"].path
-    if lacking := missing(program):
-        if os.environ.get("CI"):
-            pytest.fail(lacking)
-        pytest.skip(lacking)
-    made = ApiServer(tmp_path_factory.mktemp("kube"), program)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
-
-
-@pytest.fixture
-def server(real_server: ApiServer) -> ApiServer:
-    """Return the API server without the objects of earlier tests."""
-    real_server.clear()
-    return real_server
 
 
 @pytest.fixture
@@ -132,39 +123,6 @@ def watching(cluster: Cluster, state: str = "watching") -> Iterator[Watched]:
         took = time.monotonic() - began
     assert took < 1
     wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("watch west")])
-
-
-def service(name: str, **annotations: str) -> Object:
-    """Return a Service with Cilium's annotations."""
-    named = {NEW + key: value for key, value in annotations.items()}
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": "shop", "annotations": named},
-        "spec": {"ports": [{"port": 80}], "selector": {"app": name}},
-    }
-
-
-def endpoints(name: str, *addresses: str) -> Object:
-    """Return the EndpointSlice of a service."""
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "addressType": "IPv4",
-        "metadata": {"name": f"{name}-x", "namespace": "shop", "labels": {"kubernetes.io/service-name": name}},
-        "ports": [{"port": 8080, "protocol": "TCP", "name": ""}],
-        "endpoints": [_endpoint(address) for address in addresses],
-    }
-
-
-def _endpoint(address: str) -> Object:
-    return {"addresses": [address], "conditions": {"ready": True}, "nodeName": "west-worker"}
-
-
-def annotate(server: ApiServer, item: Object, **annotations: str) -> Object:
-    """Set Cilium's annotations of an object."""
-    named = {NEW + key: value for key, value in annotations.items()}
-    return server.patch(item, {"metadata": {"annotations": named}})
 
 
 def recorded(name: str) -> list[Object]:
@@ -228,7 +186,7 @@ def test_changes_become_periods(server: ApiServer, db: Path) -> None:
         assert affine.known_from == affine.valid_from
         server.patch(slice_, {"endpoints": []})
         empty = watched.next_of("back-x", 2, "EndpointSlice")
-        server.patch(slice_, {"endpoints": [_endpoint("10.0.0.1")]})
+        server.patch(slice_, {"endpoints": [endpoint("10.0.0.1")]})
         again = watched.next_of("back-x", 3, "EndpointSlice")
         server.delete(back)
         gone = watched.next_of("back", 3)
@@ -485,9 +443,9 @@ def test_rules_of_access(cilium_nodes: ApiServer, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(watch, "RETRY_SECONDS", 0.2)
     server = cilium_nodes
     server.create(service("back"))
-    _serve_relay(server, Kubelet(server, 0))
+    serve_relay(server, Kubelet(server, 0))
     for kind, name in (("ConfigMap", "cilium-config"), ("Secret", "hubble-ui-client-certs"), ("Secret", "other")):
-        server.create(_in_kube_system(kind, name))
+        server.create(in_kube_system(kind, name))
     cluster = Forging("watcher", kubeconfig=server.kubeconfig, forge=lambda _query: False)
     relay = Cluster("west", kubeconfig=server.kubeconfig).relay()
     said: list[str] = []
@@ -543,10 +501,6 @@ def _apply(server: ApiServer, user: str) -> list[Object]:
             item["subjects"].append({"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"})
         server.request("POST", path_of(item).rsplit("/", 1)[0], item)
     return found
-
-
-def _in_kube_system(kind: str, name: str, **data: str) -> Object:
-    return {"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "kube-system"}, "data": data}
 
 
 def test_the_kubeconfig_and_its_contexts(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -612,9 +566,7 @@ def test_cilium_config(server: ApiServer) -> None:
     cluster = Cluster("west", kubeconfig=server.kubeconfig)
 
     nothing = cluster.info()
-    server.create(
-        _in_kube_system("ConfigMap", "cilium-config", **{"cluster-name": "west", "cluster-id": "1", "x": "y"})
-    )
+    server.create(in_kube_system("ConfigMap", "cilium-config", **{"cluster-name": "west", "cluster-id": "1", "x": "y"}))
     found = cluster.info()
 
     assert (nothing.name, nothing.cluster_id, nothing.settings) == ("", None, {})
@@ -628,38 +580,10 @@ def test_cilium_config(server: ApiServer) -> None:
 def test_secrets(server: ApiServer) -> None:
     """Bytes as they are; None where there is none."""
     cluster = Cluster("west", kubeconfig=server.kubeconfig)
-    server.create(_in_kube_system("Secret", "certs", **{"tls.key": base64.b64encode(b"\0\xff").decode()}))
+    server.create(in_kube_system("Secret", "certs", **{"tls.key": base64.b64encode(b"\0\xff").decode()}))
 
     assert cluster.secret("certs") == {"tls.key": b"\0\xff"}
     assert cluster.secret("others") is None
-
-
-def _serve_relay(server: ApiServer, kubelet: Kubelet) -> None:
-    """Create Service hubble-relay as Cilium's chart does, with a Pod on a node of that kubelet."""
-    meta = {"namespace": "kube-system", "labels": {"k8s-app": "hubble-relay"}}
-    server.create(kubelet.node("worker"))
-    server.create(
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "hubble-relay", **meta},
-            "spec": {"ports": [{"port": 80, "targetPort": "grpc"}], "selector": {"k8s-app": "hubble-relay"}},
-        }
-    )
-    server.create(_relay_pod("hubble-relay-1"))
-
-
-def _relay_pod(name: str, phase: str = "Running") -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": "kube-system", "labels": {"k8s-app": "hubble-relay"}},
-        "spec": {
-            "nodeName": "worker",
-            "containers": [{"name": "relay", "image": "x", "ports": [{"name": "grpc", "containerPort": 4245}]}],
-        },
-        "status": {"phase": phase, "conditions": [{"type": "Ready", "status": "True"}]},
-    }
 
 
 def _touch(port: int) -> bytes:
@@ -675,7 +599,7 @@ def test_where_the_relay_is(server: ApiServer) -> None:
         cluster.relay()
 
     with closing(Kubelet(server, 0)) as kubelet:
-        _serve_relay(server, kubelet)
+        serve_relay(server, kubelet)
     relay = cluster.relay()
 
     assert (relay.namespace, relay.name, relay.port, relay.target) == ("kube-system", "hubble-relay", 80, "grpc")
@@ -721,7 +645,7 @@ def test_bytes_go_both_ways_through_the_api(server: ApiServer) -> None:
             answers.append(reader.read())
 
     with closing(Download()) as download, closing(Kubelet(server, download.port)) as kubelet:
-        _serve_relay(server, kubelet)
+        serve_relay(server, kubelet)
         cluster = Cluster("west", kubeconfig=server.kubeconfig)
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             threads = [threading.Thread(target=exchange, args=(forward.port,)) for _ in range(3)]
@@ -748,14 +672,14 @@ def test_another_pod_takes_over(server: ApiServer) -> None:
             return connection.makefile("rb").read() == b"!" + hashlib.sha256(b"").digest()
 
     with closing(Download()) as download, closing(Kubelet(server, download.port)) as kubelet:
-        _serve_relay(server, kubelet)
-        server.create(_relay_pod("hubble-relay-0", "Pending"))
+        serve_relay(server, kubelet)
+        server.create(relay_pod("hubble-relay-0", "Pending"))
         cluster = Cluster("west", kubeconfig=server.kubeconfig)
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             assert works()
-            server.delete(_relay_pod("hubble-relay-1"))  # no kubelet confirms: it stays, running and terminating
+            server.delete(relay_pod("hubble-relay-1"))  # no kubelet confirms: it stays, running and terminating
             assert _touch(forward.port) == _touch(forward.port) == b""
-            server.create(_relay_pod("hubble-relay-2"))
+            server.create(relay_pod("hubble-relay-2"))
             assert works()
             kubelet.close()
             assert _touch(forward.port) == b""
@@ -775,7 +699,7 @@ def test_a_forward_that_breaks_off(server: ApiServer, tmp_path: Path) -> None:
     kubeconfig = server.write_kubeconfig(tmp_path / "config", {"west": (f"https://127.0.0.1:{proxy.port}", ADMIN)})
 
     with closing(Download()) as download, closing(Kubelet(server, download.port)) as kubelet:
-        _serve_relay(server, kubelet)
+        serve_relay(server, kubelet)
         cluster = Cluster("west", kubeconfig=kubeconfig)
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             with socket.create_connection(("127.0.0.1", forward.port), 10) as connection:

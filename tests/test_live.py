@@ -12,7 +12,20 @@ from typing import Any
 
 import pytest
 from conftest import RECORDINGS, Outcome
-from hubble import SECOND, Event, Node, RelayProcess, collecting, dial, event, recorded, relay, wait_until
+from hubble import (
+    SECOND,
+    Event,
+    Node,
+    RelayProcess,
+    collecting,
+    dial,
+    event,
+    expected,
+    recorded,
+    relay,
+    stored,
+    wait_until,
+)
 from mesh import Mesh
 
 from meshobs.collector.collect import Collection, Options
@@ -74,26 +87,10 @@ class Run:
         return self.ledger
 
 
-def stored(db: Path) -> list[tuple[Any, ...]]:
-    """Return the stored flows as they can be told apart."""
-    with Store(db) as store:
-        return store.rows("select cluster || '/' || node, epoch_ns(time), uuid_text(uuid) from flows order by all")
-
-
 def query(db: Path, sql: str) -> list[tuple[Any, ...]]:
     """Query a database."""
     with Store(db) as store:
         return store.rows(sql)
-
-
-def expected(flows: Flows) -> list[tuple[Any, ...]]:
-    """Return what must be stored of the flows."""
-    found = [
-        (name, one.at, GetFlowsResponse.FromString(one.raw).flow.uuid[:18])
-        for name, events in flows.items()
-        for one in events
-    ]
-    return sorted(found)
 
 
 def playing(nodes: list[Node], flows: Flows, seconds: float = 2.0) -> threading.Thread:

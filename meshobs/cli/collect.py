@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from meshobs.collector.collect import Collection, Options
     from meshobs.collector.filters import Given
     from meshobs.collector.ledger import Ledger
+    from meshobs.collector.members import Members, Source
     from meshobs.collector.progress import Progress
-    from meshobs.collector.target import Target
+    from meshobs.collector.target import Tls
 
 # Kept here, so that --help loads no protobuf; tests hold it against collector.filters.
 FILTERS = {
@@ -87,6 +88,20 @@ def filter_options(function: Any) -> Any:  # noqa: ANN401 - click's decorators t
     metavar="NAME=HOST:PORT",
     help="A Relay to read; repeatable. NAME is its cluster's; tls:// before HOST asks for TLS.",
 )
+@click.option(
+    "--context",
+    "contexts",
+    multiple=True,
+    metavar="NAME",
+    help="A context of the kubeconfig: read its Relay by port-forward, and its objects; repeatable.",
+)
+@click.option("--kube-namespace", default="kube-system", show_default=True, help="Where Cilium runs.")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of KUBECONFIG, else ~/.kube/config.")
+@click.option(
+    "--kube/--no-kube",
+    default=True,
+    help="Watch services, backends and nodes, where a context or the configuration names the API.",
+)
 @click.option("--duration", "seconds", type=Span(), help="Stop after so long (5m); else at Ctrl-C.")
 @click.option(
     "--since", type=Moment(), help="Also what the nodes still hold from then on: a time, or how long ago (10m)."
@@ -121,40 +136,72 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
     """Collect live flows of any number of Relays, each once, every one tagged with its cluster.
 
     A Relay of a mesh returns the nodes of all clusters. Of several Relays each is asked for its own cluster's nodes;
-    one alone is asked for all. The next run goes on where this one ends: what the nodes still hold of the time between
-    is fetched, what they do not is recorded as a gap.
+    one alone is asked for all. Without --relay and --context the clusters of meshobs.toml are read, else every context
+    of the kubeconfig that has a Hubble Relay.
+
+    The next run goes on where this one ends: what the nodes still hold of the time between is fetched, what they do not
+    is recorded as a gap.
     """
     from meshobs import live  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
     from meshobs.collector.collect import Collection  # noqa: PLC0415
-    from meshobs.collector.relay import Relay  # noqa: PLC0415
+    from meshobs.collector.members import Members  # noqa: PLC0415
 
-    relays: dict[str, Relay] = {}
-    problems: list[str] = []
-    for target in _targets(given):
-        if target.name in relays:
-            raise InputError(f"two Relays are called {target.name}: give each a name of its own (NAME=HOST:PORT)")
-        try:
-            relays[target.name] = Relay(target)
-        except MeshobsError as error:
-            problems.append(str(error))
-    if not relays:
-        raise MeshobsError("; ".join(problems))
-    for problem in problems:
-        _warn(problem)
-    options = _options(given, list(relays.values()), session)
-    with session.write() as store, live.serving(store, _warn), _showing() as show:
-        collection = Collection(store, relays, options, _warn, show)
-        with _stopping(collection):
-            ledger = collection.run()
-    _summary(session.db, ledger, collection.progress)
+    with Members() as members:
+        for source in _sources(given, session):
+            members.add(source, kubeconfig=given["kubeconfig"], watch=given["kube"], say=_warn)
+        if not members.relays:
+            raise MeshobsError("; ".join(members.problems))
+        for problem in members.problems:
+            _warn(problem)
+        options = _options(given, members, session)
+        _advise(members)
+        with session.write() as store, live.serving(store, _warn), _showing() as show:
+            collection = Collection(store, members.relays, options, _warn, show, members.clusters)
+            with _stopping(collection):
+                ledger = collection.run()
+        _summary(session.db, ledger, collection.progress)
+
+
+def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
+    """Return what to read: what the command line names, else the configuration, else every context with a Relay."""
+    from meshobs.collector import members  # noqa: PLC0415
+
+    tls = _tls(given)
+    named = [members.Source(relay=text, tls=tls) for text in given["relays"]]
+    named += [members.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]]
+    if named:
+        return named
+    if session.settings.clusters:
+        say(f"meshobs: clusters of the configuration: {', '.join(session.settings.clusters)}")
+        return members.sources(session.settings.clusters)
+    found = members.found_contexts(given["kubeconfig"], given["kube_namespace"])
+    if not found:
+        raise InputError(
+            "no cluster is named and no context of the kubeconfig has a Hubble Relay: give --relay NAME=HOST:PORT or"
+            " --context NAME for each cluster, or write them into meshobs.toml ([clusters.NAME])"
+        )
+    say(f"meshobs: contexts with a Hubble Relay: {', '.join(found)}")
+    return [members.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in found]
+
+
+def _advise(members: "Members") -> None:
+    """Say what will make verdicts weak."""
+    from meshobs.collector import advice  # noqa: PLC0415
+
+    for name, (_, info) in members.clusters.items():
+        for line in advice.of_settings(name, info.settings):
+            _warn(line)
+    nodes = {node.node_name: node for relay in members.relays.values() for node in relay.nodes() or []}
+    for line in advice.of_nodes(nodes.values()):
+        _warn(line)
 
 
 def _warn(text: str) -> None:
     say(f"meshobs: {printable(text)}")
 
 
-def _targets(given: dict[str, Any]) -> list["Target"]:
-    from meshobs.collector.target import Tls, parse  # noqa: PLC0415
+def _tls(given: dict[str, Any]) -> "Tls | None":
+    from meshobs.collector.target import Tls  # noqa: PLC0415
 
     tls = Tls(
         ca_files=given["tls_ca_cert_files"],
@@ -163,19 +210,18 @@ def _targets(given: dict[str, Any]) -> list["Target"]:
         server_name=given["tls_server_name"] or "",
         allow_insecure=given["tls_allow_insecure"],
     )
-    wanted = tls if given["tls"] or tls != Tls() else None
-    if not given["relays"]:
-        raise InputError("no Relay is named: give --relay NAME=HOST:PORT for each cluster")
-    return [parse(text, wanted) for text in given["relays"]]
+    return tls if given["tls"] or tls != Tls() else None
 
 
-def _options(given: dict[str, Any], relays: Sequence[Any], session: Session) -> "Options":
+def _options(given: dict[str, Any], members: "Members", session: Session) -> "Options":
     from meshobs.collector import filters, scope  # noqa: PLC0415
     from meshobs.collector.collect import Options  # noqa: PLC0415
 
     allow, deny = filters.build(_filters(given), given["allowlist"], given["denylist"])
+    relays = members.relays.values()
     observers = [node.address for relay in relays for node in relay.nodes() or []]
-    own = scope.own_traffic(observers, [relay.target.address for relay in relays], [])
+    servers = [cluster.server for cluster, _ in members.clusters.values()]
+    own = scope.own_traffic(observers, [relay.target.address for relay in relays], servers)
     return Options(
         allow=allow,
         deny=deny,

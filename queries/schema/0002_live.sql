@@ -51,3 +51,9 @@ create table clocks (
 
 alter table collections add column asked varchar default '';
 alter table collections add column excluded varchar default '';
+
+-- Until when the Kubernetes objects of a cluster were watched: what the next run finds changed, changed since then.
+create table watches (
+    cluster varchar primary key,
+    until timestamp_ns not null
+);

@@ -1,0 +1,161 @@
+"""What a collection reads: each cluster's Relay, dialled, and its Kubernetes API, by whatever names them."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from meshobs.collector.kubeapi import Cluster, ClusterInfo, KubeError, contexts
+from meshobs.collector.relay import Relay
+from meshobs.collector.target import Target, Tls, parse
+from meshobs.errors import InputError, MeshobsError
+
+# Where Cilium's chart keeps what a client of a Relay with TLS shows and trusts; the first that can be read counts.
+_CLIENT_SECRETS = ("hubble-ui-client-certs", "hubble-relay-client-certs")
+# The chart makes the Relay's certificate for all names of this domain.
+_RELAY_NAME = "ui.hubble-relay.cilium.io"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user says of one cluster. Either `relay` or `context` is there, or both.
+
+    Attributes:
+        name: the cluster's, empty where the rest tells.
+        relay: NAME=HOST:PORT or HOST:PORT.
+        context: of the kubeconfig.
+        tls: for the Relay; None for plain text, or what the cluster's Secrets say.
+    """
+
+    name: str = ""
+    relay: str = ""
+    context: str | None = None
+    namespace: str = "kube-system"
+    tls: Tls | None = None
+
+
+@dataclass
+class Members:
+    """All clusters of a collection; a context manager that closes what it opened.
+
+    Attributes:
+        relays: dialled, by name.
+        clusters: Kubernetes APIs with what they say of themselves, by cluster.
+        problems: what could not be had, a line each.
+    """
+
+    relays: dict[str, Relay] = field(default_factory=dict)
+    clusters: dict[str, tuple[Cluster, ClusterInfo]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for relay in self.relays.values():
+            relay.close()
+        self._stack.close()
+
+    def add(self, source: Source, *, kubeconfig: Path | None, watch: bool, say: Callable[[str], None]) -> None:
+        """Open one cluster; what fails becomes a problem. A context of a cluster whose Relay is open adds its objects.
+
+        Args:
+            source: what to open.
+            kubeconfig: None for the user's.
+            watch: also its Kubernetes objects.
+            say: told of troubles later on.
+
+        Raises:
+            InputError: two Relays have the same name, or an address is none.
+        """
+        try:
+            self._open(source, kubeconfig, say, watch=watch)
+        except InputError:
+            raise
+        except MeshobsError as error:
+            self.problems.append(str(error))
+
+    def _open(self, source: Source, kubeconfig: Path | None, say: Callable[[str], None], *, watch: bool) -> None:
+        cluster = Cluster(source.context, source.namespace, kubeconfig) if source.context is not None else None
+        info = cluster.info() if cluster else None
+        name = source.name or (info.name if info else "") or (cluster.context if cluster else "")
+        if cluster and info:
+            if info.problem:
+                self.problems.append(info.problem)
+            if watch:
+                self.clusters[name] = (cluster, info)
+            if not source.relay and name in self.relays:
+                return
+        target = self._target(source, name, cluster, say)
+        if target.name in self.relays:
+            raise InputError(f"two Relays are called {target.name}: give each a name of its own (NAME=HOST:PORT)")
+        self.relays[target.name] = Relay(target)
+
+    def _target(self, source: Source, name: str, cluster: Cluster | None, say: Callable[[str], None]) -> Target:
+        if source.relay:
+            found = parse(source.relay, source.tls)
+            return Target(name, found.host, found.port, found.tls) if name else found
+        if not cluster:
+            raise InputError(f"cluster {name} has neither relay nor context")
+        service = cluster.relay()
+        forward = cluster.forward(service, say)
+        self._stack.callback(forward.close)
+        tls = source.tls or (self._tls(cluster) if service.tls else None)
+        return Target(name, "127.0.0.1", forward.port, tls)
+
+    def _tls(self, cluster: Cluster) -> Tls:
+        """Return what the cluster's Secrets say of its Relay's TLS, in files that only this user can read."""
+        for name in _CLIENT_SECRETS:
+            secret = cluster.secret(name)
+            if secret and {"ca.crt", "tls.crt", "tls.key"} <= set(secret):
+                folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="meshobs-")))
+                paths = {key: folder / key for key in ("ca.crt", "tls.crt", "tls.key")}
+                for key, path in paths.items():
+                    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                    with os.fdopen(descriptor, "wb") as stream:
+                        stream.write(secret[key])
+                return Tls((paths["ca.crt"],), paths["tls.crt"], paths["tls.key"], _RELAY_NAME)
+        raise KubeError(
+            f"context {cluster.context}: the Relay speaks TLS, and no Secret {' or '.join(_CLIENT_SECRETS)} says how:"
+            " give --tls-ca-cert-files, --tls-client-cert-file, --tls-client-key-file, --tls-server-name"
+        )
+
+
+def found_contexts(kubeconfig: Path | None, namespace: str) -> list[str]:
+    """Return the contexts of the kubeconfig whose cluster has a Hubble Relay."""
+    found = []
+    with suppress(KubeError):
+        for context in contexts(kubeconfig):
+            with suppress(KubeError):
+                Cluster(context, namespace, kubeconfig).relay()
+                found.append(context)
+    return found
+
+
+def sources(configured: Mapping[str, Mapping[str, object]]) -> list[Source]:
+    """Return the clusters of a configuration file, as `settings` checked them."""
+    made = []
+    for name, values in configured.items():
+        texts = {key: str(value) for key, value in values.items() if isinstance(value, str)}
+        paths = values.get("tls_ca_cert_files")
+        tls = Tls(
+            ca_files=tuple(map(Path, paths)) if isinstance(paths, Sequence) and not isinstance(paths, str) else (),
+            client_cert=Path(texts["tls_client_cert_file"]) if "tls_client_cert_file" in texts else None,
+            client_key=Path(texts["tls_client_key_file"]) if "tls_client_key_file" in texts else None,
+            server_name=texts.get("tls_server_name", ""),
+            allow_insecure=bool(values.get("tls_allow_insecure")),
+        )
+        made.append(
+            Source(
+                name=name,
+                relay=texts.get("relay", ""),
+                context=texts.get("context"),
+                namespace=texts.get("kube_namespace", "kube-system"),
+                tls=tls if values.get("tls") or tls != Tls() else None,
+            )
+        )
+    return made
