@@ -32,6 +32,7 @@ def report_json(report: Report, flows: "pl.DataFrame | None" = None) -> str:
         "verdict": report.verdict.value,
         "reason": report.reason,
         "coverage": dict(report.coverage),
+        "limits": list(report.limits),
         "rows": values(report.rows),
     }
     if flows is not None:
@@ -94,9 +95,10 @@ def headline(report: Report) -> list[str]:
 
 
 def reasons(report: Report) -> list[str]:
-    """Return each row's reason under the row's name; where no row exists, the report's."""
+    """Return each row's reason under the row's name, the report's where no row exists; then what was not asked for."""
     rows = report.rows.rows(named=True)
-    return [printable(f"{row_name(report.name, row)}: {row['reason']}") for row in rows] or [report.reason]
+    found = [printable(f"{row_name(report.name, row)}: {row['reason']}") for row in rows] or [report.reason]
+    return found + [printable(limit) for limit in report.limits]
 
 
 def table(report: Report) -> tuple[list[str], list[list[str]]]:

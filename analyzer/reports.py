@@ -1,6 +1,6 @@
 """Asks the database: a report's rows, the verdict, the window and what it rests on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,7 @@ class Report:
         since: start of the window that was looked at, RFC 3339.
         until: its end.
         coverage: what the answer rests on, by name.
+        limits: what was not asked for at all, a sentence each.
         rows: as the macro in the database gives them.
     """
 
@@ -56,6 +57,7 @@ class Report:
     verdict: Verdict
     reason: str
     coverage: Mapping[str, int | float]
+    limits: Sequence[str]
     rows: "pl.DataFrame"
 
 
@@ -70,7 +72,8 @@ def run(store: Store, name: str, question: Question) -> Report:
     rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
     coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
     judgement: Judgement = judge(name, rows.rows(named=True))
-    return Report(name, *window, judgement.verdict, judgement.reason, coverage, rows)
+    limits = [str(limit) for (limit,) in store.rows(f"from window_limits({_WINDOW})", _window(question))]
+    return Report(name, *window, judgement.verdict, judgement.reason, coverage, limits, rows)
 
 
 def evidence(store: Store, name: str, question: Question, limit: int) -> "pl.DataFrame":

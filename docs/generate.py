@@ -29,7 +29,7 @@ Each is a table macro in the database file: `duckdb meshobs.duckdb -c "from repo
 {"report": "...", "since": "...", "until": "...", "verdict": "ok | violation | insufficient", "reason": "...",
  "coverage": {"nodes_expected": 0, "nodes_watched": 0, "lost_events": 0, "gaps": 0, "one_sided_share": 0.0,
               "door_unknown_share": 0.0},
- "rows": [], "evidence": []}
+ "limits": ["what was not asked for"], "rows": [], "evidence": []}
 ```
 
 Times are RFC 3339 in UTC with nine digits; a cluster named `""` is outside the mesh; `evidence` is there with
@@ -151,8 +151,13 @@ def _settings() -> Iterator[str]:
     yield "Looked for in the current folder, then in the user's configuration folder. Flags and environment win.\n"
     yield _table(
         ("key", "default", "meaning"),
-        [(field.name, repr(field.default), _meanings()[field.name]) for field in dataclasses.fields(settings.Settings)],
+        [
+            (field.name, "none" if field.name == "clusters" else repr(field.default), _meanings()[field.name])
+            for field in dataclasses.fields(settings.Settings)
+        ],
     )
+    yield "A table `[clusters.NAME]` names `relay` or `context`, or both; the other keys are flags of `collect`:\n"
+    yield _table(("key", "type"), [(key, kind.__name__) for key, kind in settings.CLUSTER_KEYS.items()])
 
 
 def _meanings() -> dict[str, str]:

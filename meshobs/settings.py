@@ -30,7 +30,7 @@ class Settings:
         db: the database file; relative to where the command runs.
         cluster: the cluster of nodes and objects that name none themselves.
         max_unproved: share of lost or one-sided events above which a report says insufficient, 0 to 1.
-        clusters: what a bare `meshobs collect` reads: name -> keys of CLUSTER_KEYS.
+        clusters: what a bare `meshobs collect` reads, a table for each cluster.
     """
 
     db: str = "meshobs.duckdb"

@@ -1,7 +1,11 @@
 """Collecting from real Relays: each flow once and none left out, whatever fails on the way."""
 
+import json
+import os
 import random
+import shutil
 import signal
+import subprocess
 import threading
 import time
 import uuid
@@ -390,6 +394,15 @@ def test_own_traffic_is_not_asked_for(
 
     excluded = query(db, "select excluded <> '' from collections order by collection")
     assert excluded == [(True,), (False,)]
+    report = json.loads(meshobs("--db", db, "report", "nat", "--all", "--format", "json").out)
+    assert "left out: traffic of Hubble" in report["limits"][0]
+    status = json.loads(meshobs("--db", db, "status", "--format", "json").out)
+    assert [run["own_traffic_left_out"] for run in status["runs"]] == [False, True]
+    (told,) = status["relays"]
+    assert (told["relay"], told["connected"], told["nodes_of"]) == ("west", 4, "east 2/2, west 2/2")
+    assert "1.17.6" in told["version"]
+    assert {node["state"] for node in status["nodes"]} == {"NODE_CONNECTED"}
+    assert "east 2/2, west 2/2" in meshobs("--db", db, "status").out
 
 
 @pytest.mark.parametrize(
@@ -473,3 +486,92 @@ def test_a_clock_that_is_minutes_off_is_told(program: Callable[[str], Path], db:
     offsets = dict(query(db, "select node, clock_offset from report_coverage(whole := true)"))
     assert 240 <= lags["west-2"] < 270
     assert offsets["west-2"] <= -240
+
+
+def test_a_million_flows_through_a_real_relay(
+    program: Callable[[str], Path], flows: Flows, db: Path, tmp_path: Path
+) -> None:
+    """Every one is stored once, uuid by uuid; memory stays flat."""
+    count = 1_000_000 // len(flows)
+    nodes = [Node(name, many(flows[name], count, number)) for number, name in enumerate(flows)]
+    with relay(program("hubble-relay-1.19"), nodes, tmp_path) as process:
+        dial(process)
+        with collecting(db, process, "--since", "1h", "--no-follow") as running:
+            usage = os.wait4(running.pid, 0)
+    running.returncode = os.waitstatus_to_exitcode(usage[1])
+
+    assert running.returncode == 0
+    rows = query(db, "select count(*), count(distinct uuid), count(distinct (cluster, node)) from flows")
+    assert rows == [(count * len(flows), count * len(flows), len(flows))]
+    assert query(db, "select duplicate, undecodable from collections") == [(0, 0)]
+    assert usage[2].ru_maxrss < 600 * 1024
+
+
+def many(events: list[Event], count: int, node: int) -> list[Event]:
+    """Return many flows of a node: one, each time with another uuid and time."""
+    one = GetFlowsResponse.FromString(events[0].raw)
+    flow = one.flow.uuid.encode()
+    start = time.time_ns() - 600 * SECOND
+    found, raw = [], b""
+    for number in range(count):
+        if number % 1000 == 0:
+            one.time.FromNanoseconds(start + number * 1000)
+            one.flow.time.CopyFrom(one.time)
+            raw = one.SerializeToString()
+        fresh = f"{number:08x}-{node:04x}-4000-8000-{number:012x}".encode()
+        found.append(Event(start + number // 1000 * 1_000_000, raw.replace(flow, fresh), events[0].ports))
+    return found
+
+
+def test_a_disk_that_fills_up(program: Callable[[str], Path], flows: Flows, tmp_path: Path) -> None:
+    """The run says so and ends; what was committed stays, and the next run brings the rest."""
+    nodes = [Node(name) for name in flows]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no mounts here: {mounted.stderr.decode().strip()}")
+    try:
+        db = disk / "x.duckdb"
+        with relay(program("hubble-relay-1.17"), nodes, tmp_path) as process:
+            run = Run(db, {"west": dial(process)})
+            wait_until(lambda: all(len(node.asked) > 1 for node in nodes))
+            for node in nodes:
+                node.add(*flows[node.name][:20])
+            run.end()
+            first = len(stored(db))
+            filler = disk / "filler"
+            filler.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - 64 * 1024)))
+            run = Run(db, {"west": dial(process)})
+            for node in nodes:
+                node.add(*flows[node.name][20:])
+            wait_until(lambda: run.error is not None, "no end", 60)
+            assert "no space left" in str(run.error)
+            filler.unlink()
+            assert len(stored(db)) >= first
+            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+            Run(db, {"west": dial(process)}).end()
+        assert stored(db) == expected(flows)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_slow_relay_and_an_unreachable_one(
+    program: Callable[[str], Path], flows: Flows, db: Path, tmp_path: Path, meshobs: Callable[..., Outcome]
+) -> None:
+    """The one that is not there is told, the other is read however long it takes."""
+    nodes = [Node(name, events[:300]) for name, events in flows.items()]
+    for node in nodes:
+        node.pause = 0.005
+    with relay(program("hubble-relay-1.17"), nodes, tmp_path) as process:
+        dial(process)
+        relays = ("--relay", f"west={process.address}", "--relay", "east=127.0.0.1:1")
+        result = meshobs("--db", db, "collect", *relays, "--since", "1h", "--no-follow")
+
+    assert result.code == 0, result.err
+    assert "Relay east at 127.0.0.1:1: nothing listens there" in result.err
+    assert stored(db) == expected({name: events[:300] for name, events in flows.items()})
+    only = meshobs("--db", tmp_path / "y.duckdb", "collect", "--relay", "east=127.0.0.1:1")
+    assert (only.code, "nothing listens there" in only.err) == (2, True)

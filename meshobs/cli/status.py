@@ -12,21 +12,23 @@ from meshobs.cli.session import Session, pass_session
 @format_option()
 @pass_session
 def command(session: Session, form: str) -> None:
-    """Tell what the database holds: clusters, nodes, window, flows, loss, size, and the runs that filled it."""
+    """Tell what the database holds: clusters, Relays, nodes, window, flows, loss, size, and the runs that filled it."""
     size = session.db.stat().st_size if session.db.exists() else 0
     with session.read() as store:
         summary = store.frame(sqlfiles.read("status/summary.sql"), {"bytes": size})
-        nodes, runs = (store.frame(sqlfiles.read(f"status/{name}.sql")) for name in ("nodes", "runs"))
+        relays, nodes, runs = (store.frame(sqlfiles.read(f"status/{name}.sql")) for name in ("relays", "nodes", "runs"))
     if form == "json":
-        parts = {"nodes": render.values(nodes), "runs": render.values(runs)}
+        parts = {name: render.values(frame) for name, frame in (("relays", relays), ("nodes", nodes), ("runs", runs))}
         click.echo(render.json_text({**render.values(summary)[0], **parts}))
         return
     if form == "table":
         (cells,) = render.cells(summary, short=True)
         for name, cell in zip(summary.columns, cells, strict=True):
             click.echo(f"{name.replace('_', ' '):12}{cell}")
-        runs = runs.drop("first_flow", "last_flow", "filtered")
+        runs = runs.drop("first_flow", "last_flow", "filtered", "asked")
     else:
         print_frame(summary, form)
+    if form != "table" or not relays.is_empty():
+        print_frame(relays, form, "relays", short=True)
     print_frame(nodes, form, "nodes", short=True)
     print_frame(runs, form, "runs", short=True)

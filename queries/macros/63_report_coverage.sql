@@ -103,3 +103,13 @@ select cluster, node, 'node-status', state || coalesce(': ' || message, ''), tim
 from node_status
 where time >= moved(window_since(since, whole), -60) and time < window_until(since, until, whole) and state <> 'NODE_CONNECTED'
 order by 1, 2, 5, 3, 4;
+
+-- What was not even asked for in a window, a sentence each.
+create or replace macro window_limits(since := null::timestamp_ns, until := null::timestamp_ns, whole := false) as table
+with runs as (
+    from collections where first_flow < window_until(since, until, whole) and last_flow >= window_since(since, whole)
+)
+select distinct 'only some flows were asked for, so that a missing one says nothing: ' || asked as "limit" from runs where asked <> ''
+union all
+select distinct 'left out: traffic of Hubble (ports 4244 and 4245) and of the Relays and API servers in use (--watch-own-traffic takes it in)' from runs where excluded <> ''
+order by all;
