@@ -5,7 +5,9 @@ a message as grpc-go sends them, are cut out of the received bytes here; h2 neve
 sent here, too. `relay.py` holds the same call in grpcio, the reference.
 """
 
+import select
 import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ WINDOW = 16 * 2**20
 CHUNK = 2**18
 # Seconds after which an idle stream yields nothing, so that its reader can look around.
 TICK = 0.25
+# A stream that is slower than its reader is left alone for so long: else every few flows cost a turn of all threads.
+GATHER = 0.005
 LONGEST = 16 * 2**20
 _STREAM = 1
 _PADDED, _END = 0x8, 0x1
@@ -116,6 +120,8 @@ class Call:
                 yield found
             if self._unacknowledged > WINDOW // 4:
                 self._acknowledge()
+            if not self._more():
+                time.sleep(GATHER)
 
     def _broken(self, words: str, error: OSError | None) -> None:
         """End without a status of the Relay's; a client certificate that it refuses shows only here in TLS 1.3."""
@@ -124,6 +130,16 @@ class Call:
         if self._fresh and self._target.tls and not self._closed:
             dial.probe(self._target)  # what was sent may have cost the Relay's last words: hear them
         self._end(UNAVAILABLE, words)
+
+    def _more(self) -> bool:
+        """Tell whether something waits to be read."""
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return True
+        with suppress(OSError, ValueError):
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            return bool(poll.poll(0))
+        return True  # closed by another thread: the next read says so
 
     def close(self) -> None:
         """Break off; another thread may do it."""

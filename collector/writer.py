@@ -77,7 +77,7 @@ class Writer:
         self._before_commit = before_commit
         self._fallback_cluster = fallback_cluster or "default"
         self._open: _Transaction | None = None
-        # When the last transaction ended, by the monotonic clock; rows since the file was last brought in order.
+        # When the last transaction ended, by the monotonic clock; rows, also staged ones, since the store settled.
         self.committed = time.monotonic()
         self._unsettled = 0
         self._reader = ""
@@ -221,6 +221,7 @@ class Writer:
             return
         if unnamed:
             self._store.run(self._sql["fingerprint"])
+        self._unsettled += good
         batch = self._batch(entry)
         window = {"first": first, "last": last, "batch": batch}
         self._store.run(self._sql["insert_replays"], {**window, "collection": self._ledger.number})

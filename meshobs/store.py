@@ -179,8 +179,10 @@ class Store:
 
     def settle(self) -> None:
         """Move what was committed into the file and let its memory go; where somebody reads just now, another time."""
-        with suppress(duckdb.Error):
-            self._connection.execute("checkpoint")
+        # Rows deleted from temporary tables stay in memory until then, too.
+        for checkpoint in ("checkpoint", "checkpoint temp"):
+            with suppress(duckdb.Error):
+                self._connection.execute(checkpoint)
         # DuckDB keeps written blocks up to its limit; a lower one drops them.
         for limit in (_KEPT, self._limit):
             with suppress(duckdb.Error):

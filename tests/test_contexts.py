@@ -187,6 +187,7 @@ def test_the_api_that_goes_away_stops_nothing(
         run = Watching(db, process, server)
         server.stop_api()
         wait_until(lambda: run.state == "reconnecting")
+        wait_until(lambda: any("changes until it answers again are seen late" in text for text in run.said))
         server.start_api()
         wait_until(lambda: run.state == "watching")
         annotate(server, service("back"), affinity="local")
@@ -194,7 +195,6 @@ def test_the_api_that_goes_away_stops_nothing(
 
     with Store(db) as store:
         assert [row[2] for row in store.rows(SERVICES)] == ["none", "local"]
-    assert any("changes until it answers again are seen late" in text for text in run.said)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,9 @@ class Chunks:
     def close(self) -> None:
         self.closed = True
 
+    def fileno(self) -> int:
+        return -1
+
 
 def heard(*pieces: bytes | OSError | None) -> tuple[list[bytes], Status | None]:
     """Return what a call makes of bytes: messages and status."""
