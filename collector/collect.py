@@ -423,10 +423,10 @@ class Collection:
             trouble = self._over(reader, node)
             # An empty ring began when the agent did; nothing says more of one that is silent.
             begins = probe.first.get(node) or max(self._agent_started.get(node, 0), position + 1)
-            missing = (position or self._started, begins)
-            if begins > missing[0] and not self._covered(reader, node):
+            # A ring that was empty when the run began (position 0) begins with the first flow of all.
+            if position and begins > position and not self._covered(reader, node):
                 reason = trouble.reason if trouble else "Hubble did not have it any more"
-                notes.add_gap(self._store, node, reader.name, missing, reason, self._ledger.number)
+                notes.add_gap(self._store, node, reader.name, (position, begins), reason, self._ledger.number)
 
     def _covered(self, reader: Reader, node: str) -> bool:
         """Tell whether another reader had the node all the time."""

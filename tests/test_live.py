@@ -300,6 +300,23 @@ def test_the_next_run_goes_on_where_the_last_one_ended(
     assert query(db, "select kind, state from collections") == [("collect", "complete")] * 3
 
 
+def test_a_ring_that_was_empty_is_no_gap(
+    program: Callable[[str], Path], flows: Flows, db: Path, tmp_path: Path
+) -> None:
+    """What happens after the start, in a ring that held nothing then, was missed by nobody."""
+    nodes = [Node(name) for name in flows]
+    with relay(program("hubble-relay-1.17"), nodes, tmp_path) as process:
+        run = Run(db, {"west": dial(process)})
+        wait_until(lambda: all(len(node.asked) > 1 for node in nodes))
+        happened = {node.name: [_later(one, time.time_ns() - one.at) for one in flows[node.name][:9]] for node in nodes}
+        for node in nodes:
+            node.add(*happened[node.name])
+        run.end()
+
+    assert stored(db) == expected(happened)
+    assert query(db, "select count(*) from gaps") == [(0,)]
+
+
 def _later(one: Event, nanoseconds: int) -> Event:
     """Return another event that is alike and happens later."""
     message = GetFlowsResponse.FromString(one.raw)
