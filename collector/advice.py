@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from meshobs.collector.topology import RelayNode
+from meshobs.times import SECOND
 
-SECOND = 10**9
 # A ring should outlive a Relay that starts anew.
 _RING_SECONDS = 30
 

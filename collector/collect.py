@@ -23,13 +23,13 @@ from meshobs.collector.messages import BATCH_ITEMS, Batch
 from meshobs.collector.progress import Progress
 from meshobs.collector.reader import QUEUE_LENGTH, Asking, Call, Ended, Item, Purpose, Reader, Told
 from meshobs.collector.relay import Relay
-from meshobs.collector.resume import SECOND
 from meshobs.collector.watches import Seen, Watches
 from meshobs.collector.writer import Writer
 from meshobs.errors import MeshobsError
 from meshobs.pb.flow.flow_pb2 import FlowFilter
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse
 from meshobs.store import Store
+from meshobs.times import SECOND
 
 # A transaction lasts at most so long: what others see is never older.
 COMMIT_SECONDS = 2.0
@@ -175,7 +175,7 @@ class Collection:
         return self._ledger
 
     def _begin(self) -> None:
-        told = {reader: self._look(reader) for reader in self._readers}
+        told = {reader: reader.look() for reader in self._readers}
         names = {reader.name: [peer.node_name for peer in one.peers or []] for reader, one in told.items()}
         wanted = scope.assign(names, redundant=self._options.redundant)
         for reader in list(self._readers):
@@ -192,9 +192,6 @@ class Collection:
             if self._options.follow:
                 reader.follow(reader.asking, self._options.last)
             self._first_requests(reader, [name for name in names[reader.name] if reader.asking.covers(name)])
-
-    def _look(self, reader: Reader) -> Told:
-        return Told(reader, reader.relay.status(), reader.relay.nodes())
 
     def _first_requests(self, reader: Reader, nodes: Sequence[str]) -> None:
         """Fetch what the rings hold, as far as it was asked for or is missing."""
@@ -479,7 +476,7 @@ class Collection:
             positions.clear()
 
     def _stored_name(self, name: str) -> str:
-        return name if "/" in name else f"{self._options.cluster or 'default'}/{name}"
+        return scope.full_name(name, self._options.cluster)
 
     def _state(self) -> Progress:
         total = self._ledger.total

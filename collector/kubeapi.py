@@ -137,10 +137,10 @@ class Cluster:
             KubeError: the API does not answer.
         """
         try:
-            found = self.get(_CONFIG_MAPS.path(self.namespace, _CONFIG))
+            found = self._get(_CONFIG_MAPS.path(self.namespace, _CONFIG), f"get ConfigMap {_CONFIG}", _CONFIG_MAPS)
         except KubeError as error:
             problems = {
-                HTTPStatus.FORBIDDEN: self._denied(f"get ConfigMap {_CONFIG}", _CONFIG_MAPS, "get"),
+                HTTPStatus.FORBIDDEN: str(error),
                 HTTPStatus.NOT_FOUND: (
                     f"context {self.context}: no ConfigMap {_CONFIG} in namespace {self.namespace}:"
                     " name Cilium's namespace with --kube-namespace"
@@ -163,10 +163,8 @@ class Cluster:
             KubeError: it is not there, or may not be read.
         """
         try:
-            found = self.get(SERVICES.path(self.namespace, RELAY))
+            found = self._get(SERVICES.path(self.namespace, RELAY), f"get Service {RELAY}", SERVICES)
         except KubeError as error:
-            if error.status == HTTPStatus.FORBIDDEN:
-                raise KubeError(self._denied(f"get Service {RELAY}", SERVICES, "get"), error.status) from error
             if error.status == HTTPStatus.NOT_FOUND:
                 raise KubeError(self._no_relay(), error.status) from error
             raise
@@ -193,12 +191,10 @@ class Cluster:
             KubeError: it may not be read.
         """
         try:
-            data = at(self.get(_SECRETS.path(self.namespace, name)), "data")
+            data = at(self._get(_SECRETS.path(self.namespace, name), f"get Secret {name}", _SECRETS), "data")
         except KubeError as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
-            if error.status == HTTPStatus.FORBIDDEN:
-                raise KubeError(self._denied(f"get Secret {name}", _SECRETS, "get"), error.status) from error
             raise
         try:
             pairs = data.items() if isinstance(data, Mapping) else ()
@@ -314,12 +310,8 @@ class Cluster:
 
     def _pods(self, relay: RelayService) -> list[Json]:
         """Return the Pods that can be forwarded to."""
-        try:
-            pods = reachable(self.get(_PODS.path(relay.namespace), {"labelSelector": relay.selector}))
-        except KubeError as error:
-            if error.status == HTTPStatus.FORBIDDEN:
-                raise KubeError(self._denied("list Pods", _PODS, "list"), error.status) from error
-            raise
+        query = {"labelSelector": relay.selector}
+        pods = reachable(self._get(_PODS.path(relay.namespace), "list Pods", _PODS, query))
         if not pods:
             raise KubeError(
                 f"context {self.context}: no running Pod behind Service {relay.namespace}/{relay.name}:"
@@ -341,6 +333,16 @@ class Cluster:
             f"{start} switch it on with `cilium hubble enable --context {self.context}`,"
             " or name Cilium's namespace with --kube-namespace"
         )
+
+    def _get(self, path: str, what: str, resource: Resource, query: Mapping[str, str] | None = None) -> Json:
+        """Return an answer's JSON; a refusal names the missing rule. The first word of `what` is the verb."""
+        try:
+            return self.get(path, query)
+        except KubeError as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                denied = self._denied(what, resource, what.partition(" ")[0])
+                raise KubeError(denied, error.status) from error
+            raise
 
     def _denied(self, what: str, resource: Resource, *verbs: str) -> str:
         rule = resource.rule(*verbs, namespace=self.namespace)

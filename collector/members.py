@@ -1,16 +1,16 @@
 """What a collection reads: each cluster's Relay, dialled, and its Kubernetes API, by whatever names them."""
 
-import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from meshobs import private
 from meshobs.collector.kubeapi import Cluster, ClusterInfo, KubeError, contexts
 from meshobs.collector.relay import Relay
-from meshobs.collector.target import Target, Tls, parse
+from meshobs.collector.target import Target, Tls, parse, tls_of
 from meshobs.errors import InputError, MeshobsError
 
 # Where Cilium's chart keeps what a client of a Relay with TLS shows and trusts; the first that can be read counts.
@@ -115,9 +115,7 @@ class Members:
                 folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="meshobs-")))
                 paths = {key: folder / key for key in ("ca.crt", "tls.crt", "tls.key")}
                 for key, path in paths.items():
-                    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                    with os.fdopen(descriptor, "wb") as stream:
-                        stream.write(secret[key])
+                    private.write(path, secret[key])
                 return Tls((paths["ca.crt"],), paths["tls.crt"], paths["tls.key"], _RELAY_NAME)
         raise KubeError(
             f"context {cluster.context}: the Relay speaks TLS, and no Secret {' or '.join(_CLIENT_SECRETS)} says how:"
@@ -138,24 +136,13 @@ def found_contexts(kubeconfig: Path | None, namespace: str) -> list[str]:
 
 def sources(configured: Mapping[str, Mapping[str, object]]) -> list[Source]:
     """Return the clusters of a configuration file, as `settings` checked them."""
-    made = []
-    for name, values in configured.items():
-        texts = {key: str(value) for key, value in values.items() if isinstance(value, str)}
-        paths = values.get("tls_ca_cert_files")
-        tls = Tls(
-            ca_files=tuple(map(Path, paths)) if isinstance(paths, Sequence) and not isinstance(paths, str) else (),
-            client_cert=Path(texts["tls_client_cert_file"]) if "tls_client_cert_file" in texts else None,
-            client_key=Path(texts["tls_client_key_file"]) if "tls_client_key_file" in texts else None,
-            server_name=texts.get("tls_server_name", ""),
-            allow_insecure=bool(values.get("tls_allow_insecure")),
+    return [
+        Source(
+            name=name,
+            relay=str(values.get("relay", "")),
+            context=str(values["context"]) if "context" in values else None,
+            namespace=str(values.get("kube_namespace", "kube-system")),
+            tls=tls_of(values),
         )
-        made.append(
-            Source(
-                name=name,
-                relay=texts.get("relay", ""),
-                context=texts.get("context"),
-                namespace=texts.get("kube_namespace", "kube-system"),
-                tls=tls if values.get("tls") or tls != Tls() else None,
-            )
-        )
-    return made
+        for name, values in configured.items()
+    ]

@@ -6,6 +6,7 @@ Nothing here changes the catalog: the writer's prepared statements stay as they 
 from collections.abc import Iterable, Mapping, Sequence
 
 from meshobs import sqlfiles
+from meshobs.collector import scope
 from meshobs.collector.topology import RelayNode, RelayStatus, Sighting
 from meshobs.store import Store
 
@@ -67,12 +68,12 @@ def add_relay_nodes(store: Store, reader: str, nodes: Sequence[RelayNode], fallb
     """Store what a Relay said of its nodes; the same again changes nothing."""
     rows = []
     for told in nodes:
-        cluster, separator, name = told.node_name.partition("/")
+        cluster, _, name = scope.full_name(told.node_name, fallback_cluster).partition("/")
         rows.append(
             {
                 "time": told.time,
-                "cluster": cluster if separator else fallback_cluster or "default",
-                "node": name if separator else told.node_name,
+                "cluster": cluster,
+                "node": name,
                 "state": told.state,
                 "version": told.version,
                 "address": told.address,

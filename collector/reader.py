@@ -1,31 +1,28 @@
 """Threads that talk to one Relay: they put what comes into the collection's queue and never touch the store."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from queue import Full, Queue
 from typing import TypeAlias
 
-import tenacity
-
 from meshobs.collector import scope
-from meshobs.collector.http2 import Status
+from meshobs.collector.http2 import OK, UNAVAILABLE, Status
 from meshobs.collector.ledger import Entry
 from meshobs.collector.relay import Relay, Stream
 from meshobs.collector.topology import RelayNode, RelayStatus
+from meshobs.collector.waits import waits
 from meshobs.collector.watches import Seen
 from meshobs.errors import MeshobsError
 from meshobs.pb.flow.flow_pb2 import FlowFilter
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest
+from meshobs.times import SECOND
 
-SECOND = 10**9
 # How often GetNodes and ServerStatus are asked: reconnects are never announced.
 POLL_SECONDS = 30.0
 # Lists of messages that may wait for the writer; each is what one read of the socket gave, at most 256 KiB.
 QUEUE_LENGTH = 8
-# Reconnects wait 0.5, 1, 2 ... seconds, at most half a minute.
-_WAIT = tenacity.wait_random_exponential(multiplier=0.5, max=30)
 
 
 class Purpose(Enum):
@@ -168,6 +165,14 @@ class Reader:
         """Return a new call of this reader."""
         return Call(self, purpose, self._clock(), positions or {})
 
+    def look(self) -> Told:
+        """Ask for the state of the Relay and its nodes.
+
+        Raises:
+            MeshobsError: the Relay does not answer.
+        """
+        return Told(self, self.relay.status(), self.relay.nodes())
+
     def look_now(self) -> None:
         """Ask for the state of the nodes soon, not only at the next turn."""
         self._look.set()
@@ -191,21 +196,14 @@ class Reader:
         thread.start()
 
     def _follow(self, last: int) -> None:
-        waits = self._waits()
+        pauses = waits()
         while not self._stop.is_set():
             call = self.call(Purpose.FOLLOW)
             self._read(call, self.asking.request(follow=True, last=last))
             last = 0
             if self._clock() - call.started > 60 * SECOND:
-                waits = self._waits()
-            self._stop.wait(next(waits))
-
-    @staticmethod
-    def _waits() -> Iterator[float]:
-        state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
-        while True:
-            yield _WAIT(state)
-            state.attempt_number += 1
+                pauses = waits()
+            self._stop.wait(next(pauses))
 
     def _read(self, call: Call, request: GetFlowsRequest) -> None:
         try:
@@ -218,15 +216,15 @@ class Reader:
                 if call.purpose is Purpose.FOLLOW and self._stop.is_set():
                     stream.close()
                     break
-            status = stream.status or Status(0, "")
+            status = stream.status or Status(OK, "")
         except MeshobsError as error:
-            status = Status(14, str(error))
+            status = Status(UNAVAILABLE, str(error))
         self._put(Ended(call, status))
 
     def _poll(self) -> None:
         while not self._stop.is_set():
             try:
-                told = Told(self, self.relay.status(), self.relay.nodes())
+                told = self.look()
             except MeshobsError as error:
                 told = Told(self, None, None, str(error))
             self._put(told)

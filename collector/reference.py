@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from meshobs.collector import wanted
+from meshobs.times import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +58,7 @@ def _value(message: Message, field: "FieldDescriptor") -> object:
     if not message.HasField(field.name):
         return None
     if field.message_type.full_name == "google.protobuf.Timestamp":
-        return min(max(value.seconds * 10**9 + value.nanos, FIRST_NS), LAST_NS)
+        return min(max(value.seconds * SECOND + value.nanos, FIRST_NS), LAST_NS)
     if field.message_type.full_name.startswith("google.protobuf."):
         return value.value
     return _values(value)

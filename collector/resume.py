@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from meshobs import sqlfiles
 from meshobs.store import Store
+from meshobs.times import SECOND
 
-SECOND = 10**9
 # What is asked for again: within a node, flows come sorted but for milliseconds.
 OVERLAP = 5 * SECOND
 # Nodes whose positions lie this close are asked for together.

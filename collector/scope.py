@@ -21,6 +21,16 @@ def cluster_of(node_name: str) -> str:
     return node_name.partition("/")[0] if "/" in node_name else ""
 
 
+def full_name(node_name: str, cluster: str = "") -> str:
+    """Return a node's name with its cluster, as the ingest macros make it of Hubble's.
+
+    Args:
+        node_name: as Hubble writes it.
+        cluster: of nodes whose names carry none; empty for Cilium's default.
+    """
+    return node_name if "/" in node_name else f"{(cluster or _DEFAULT) if node_name else ''}/{node_name}"
+
+
 def assign(relays: Mapping[str, Sequence[str]], *, redundant: bool = False) -> dict[str, list[str] | None]:
     """Return the clusters that each Relay is asked for; None asks for all nodes.
 
@@ -58,16 +68,11 @@ def narrowed(filters: Sequence[FlowFilter], clusters: Sequence[str] | None) -> l
 
 def covers(filters: Sequence[FlowFilter], node_name: str) -> bool:
     """Tell whether any flow of a node can pass an allowlist, as far as the node's name tells."""
-    full = node_name if "/" in node_name else f"{_DEFAULT}/{node_name}"
-    cluster, _, node = full.partition("/")
+    cluster, _, node = full_name(node_name).partition("/")
+    patterns = [[_within(pattern, cluster) for pattern in one.node_name] for one in filters]
     return not filters or any(
-        not one.node_name
-        or any(
-            fnmatchcase(node, _within(pattern, cluster).partition("/")[2] or "*")
-            for pattern in one.node_name
-            if _within(pattern, cluster)
-        )
-        for one in filters
+        not within or any(one and fnmatchcase(node, one.partition("/")[2] or "*") for one in within)
+        for within in patterns
     )
 
 

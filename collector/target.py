@@ -1,6 +1,7 @@
 """What to dial: a Relay's name, address and TLS settings. Pure."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -49,6 +50,23 @@ class Target:
     def address(self) -> str:
         """Return host and port as one text."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def tls_of(values: Mapping[str, object]) -> Tls | None:
+    """Return TLS settings from flags or a configuration's keys, None where they ask for none.
+
+    Args:
+        values: `tls`, `tls_ca_cert_files` and so on; what is absent or None counts as not given.
+    """
+    files, cert, key = (values.get(f"tls_{name}") for name in ("ca_cert_files", "client_cert_file", "client_key_file"))
+    made = Tls(
+        ca_files=tuple(Path(str(one)) for one in files) if isinstance(files, list | tuple) else (),
+        client_cert=Path(str(cert)) if cert else None,
+        client_key=Path(str(key)) if key else None,
+        server_name=str(values.get("tls_server_name") or ""),
+        allow_insecure=bool(values.get("tls_allow_insecure")),
+    )
+    return made if values.get("tls") or made != Tls() else None
 
 
 def parse(text: str, tls: Tls | None) -> Target:

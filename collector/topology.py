@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from meshobs.collector.kube import Json, KubeState, at, items, state_of, text
-from meshobs.times import nanoseconds
+from meshobs.times import SECOND, nanoseconds
 
 # A snapshot is taken to hold from a little before its recording: what was seen first began before it.
-_BEFORE_NS = 60 * 10**9
+BEFORE_NS = 60 * SECOND
 # Names of watch logs are watch-CLUSTER-KIND; a cluster's name may have dashes too.
 _KINDS = "svc|services?|endpointslices?|eps|nodes?|ciliumnodes?|pods?|configmaps?|cm|ciliumendpoints?"
 _NAME = re.compile(rf"k8s-(?P<k8s>.+)|watch-(?P<watch>.+?)(-({_KINDS}))?|relay-(?P<relay>.+)", re.IGNORECASE)
@@ -140,7 +140,7 @@ def _snapped(state: KubeState, cluster: str, span: Span | None) -> Sighting:
     created = nanoseconds(state.created) or 0
     if span is None:
         return Sighting(cluster, state, created, None)
-    return Sighting(cluster, state, max(created, span.first - _BEFORE_NS), span.last)
+    return Sighting(cluster, state, max(created, span.first - BEFORE_NS), span.last)
 
 
 def _number(node: Json, *names: str) -> int:

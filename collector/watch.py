@@ -13,16 +13,15 @@ from contextlib import suppress
 from enum import Enum
 from http import HTTPStatus
 
-import tenacity
 import urllib3
 
 from meshobs.collector import kube
 from meshobs.collector.kube import Json, KubeState, at, items, text
 from meshobs.collector.kubeapi import SERVICES, Cluster, KubeError, Resource
-from meshobs.collector.topology import Sighting
-from meshobs.times import nanoseconds
+from meshobs.collector.topology import BEFORE_NS, Sighting
+from meshobs.collector.waits import waits
+from meshobs.times import SECOND, nanoseconds
 
-SECOND = 10**9
 CILIUM_NODES = Resource("cilium.io", "v2", "ciliumnodes", "CiliumNode")
 RESOURCES = (
     SERVICES,
@@ -38,12 +37,8 @@ WATCH_SECONDS = 240
 SILENCE_SECONDS = 150.0
 # What the user has to grant or install may come at any time.
 RETRY_SECONDS = 60.0
-# What a first list shows began before it: objects are taken to have held for so long.
-_BEFORE = 60 * SECOND
 # A watch that opens so soon after the last contact brings nothing that is older than its receipt says.
 _SEAMLESS = 1 * SECOND
-# Reconnects wait 0.5, 1, 2 ... seconds, at most half a minute.
-_WAIT = tenacity.wait_random_exponential(multiplier=0.5, max=30)
 # The API is not reached, wants another login, or has too much to do.
 _AWAY = (0, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 # How long the end waits for its threads; they are daemons and put nothing any more.
@@ -191,7 +186,7 @@ class _Kind:
                 self._answer.shutdown()
 
     def _run(self) -> None:
-        waits = _waits()
+        pauses = waits()
         while not self._watch.over:
             began = time.monotonic()
             try:
@@ -199,15 +194,15 @@ class _Kind:
                 while version and not self._watch.over:
                     version = self._follow(version)
                 self.state = State.LOST
-                pause = next(waits)
+                pause = next(pauses)
             except KubeError as error:
-                pause = self._troubled(error, waits)
+                pause = self._troubled(error, pauses)
             except Exception as error:  # noqa: BLE001 - a thread that dies would go unnoticed
                 self.state = State.LOST
                 self._say_once(f"context {self._watch.cluster.context}: watch of {self.resource.plural}: {error!r}")
-                pause = next(waits)
+                pause = next(pauses)
             if time.monotonic() - began > SILENCE_SECONDS:
-                waits = _waits()
+                pauses = waits()
             self._watch.wait(pause)
 
     def _list(self) -> str:
@@ -239,7 +234,7 @@ class _Kind:
 
     def _since(self, created: int, moment: int) -> int:
         """Return since when what a list shows may have held."""
-        earliest = moment - _BEFORE if self._contact is None else self._contact
+        earliest = moment - BEFORE_NS if self._contact is None else self._contact
         return max(earliest, min(created, moment))
 
     def _follow(self, version: str) -> str:
@@ -332,7 +327,7 @@ class _Kind:
         if sightings and not self._watch.over:
             self._watch.put(sightings)
 
-    def _troubled(self, error: KubeError, waits: Iterator[float]) -> float:
+    def _troubled(self, error: KubeError, pauses: Iterator[float]) -> float:
         """Say what is wrong with a list, each trouble once; return how long to wait."""
         context, plural = self._watch.cluster.context, self.resource.plural
         if error.status == HTTPStatus.FORBIDDEN:
@@ -349,7 +344,7 @@ class _Kind:
             self._watch.lost(error)
         elif error.status != HTTPStatus.GONE:
             self._say_once(str(error))
-        return next(waits)
+        return next(pauses)
 
     def _say_once(self, line: str) -> None:
         news, self._said = line != self._said, line
@@ -363,10 +358,3 @@ def _lines(answer: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
     while chunk := answer.read1(65_536):
         *lines, rest = (rest + chunk).split(b"\n")
         yield [line for line in lines if line]
-
-
-def _waits() -> Iterator[float]:
-    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
-    while True:
-        yield _WAIT(state)
-        state.attempt_number += 1

@@ -9,17 +9,14 @@ from typing import Any
 
 from meshobs.collector import notes
 from meshobs.collector.kubeapi import Cluster, ClusterInfo
-from meshobs.collector.topology import Sighting
+from meshobs.collector.topology import BEFORE_NS, Sighting
 from meshobs.collector.watch import Watch
 from meshobs.store import Store
 
-SECOND = 10**9
 # The history is made anew at most so often, and never takes more than a twentieth of the time.
 _REMAKE_SECONDS = 5.0
 _REMAKE_SHARE = 20
 _QUIET_SECONDS = 20.0
-# What a first list shows is taken to have held for so long.
-_BEFORE = 60 * SECOND
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Seen:
 
 
 class Watches:
-    """All clusters of a run. Only the thread that writes may call anything but `put`.
+    """All clusters of a run. Only the thread that writes may call anything here.
 
     Args:
         store: opened for writing.
@@ -69,7 +66,7 @@ class Watches:
         """Begin to list and watch."""
         for name, (_, info) in self._clusters.items():
             if info.state:
-                self.take(Seen(name, [Sighting(name, info.state, self._started - _BEFORE, self._started)]))
+                self.take(Seen(name, [Sighting(name, info.state, self._started - BEFORE_NS, self._started)]))
         for watch in self._watches.values():
             watch.start()
 

@@ -14,7 +14,7 @@ from itertools import islice
 import pyarrow as pa
 
 from meshobs import sqlfiles
-from meshobs.collector import decode, enums, jsonlines
+from meshobs.collector import decode, enums, jsonlines, scope
 from meshobs.collector.counts import PROBLEMS_KEPT, Counts
 from meshobs.collector.digest import Digest, Seen, pc
 from meshobs.collector.ledger import Entry, Ledger
@@ -75,7 +75,7 @@ class Writer:
         self._store = store
         self._ledger = ledger
         self._before_commit = before_commit
-        self._fallback_cluster = fallback_cluster or "default"
+        self._fallback_cluster = fallback_cluster
         self._open: _Transaction | None = None
         # When the last transaction ended, by the monotonic clock; rows, also staged ones, since the store settled.
         self.committed = time.monotonic()
@@ -170,7 +170,7 @@ class Writer:
         messages = decode.schema().insert(0, pa.field("position", pa.int64()))
         self._incoming = store.feed("incoming", messages.empty_table())
         self._incoming_lines = store.feed("incoming_lines", _TEXT_LINES.empty_table())
-        store.run(sql["macros"].format(fallback_cluster="'" + fallback_cluster.replace("'", "''") + "'"))
+        store.run(sql["macros"].format(fallback_cluster=f"'{sqlfiles.quoted(fallback_cluster)}'"))
         store.run("set variable line_structure = ?", [jsonlines.structure()])
         store.run("set variable flow_structure = ?", [jsonlines.structure("flow")])
         store.run(f"create or replace temp table parsed_lines as {self._lines.sql['messages_from_json']} limit 0")
@@ -290,8 +290,7 @@ class Writer:
         return all(first > known.get(self._stored_name(node), first - 1) for node, (first, _) in spans.items())
 
     def _stored_name(self, node_name: str) -> str:
-        """Return cluster and node as the ingest macros make them of Hubble's name."""
-        return node_name if "/" in node_name else f"{self._fallback_cluster if node_name else ''}/{node_name}"
+        return scope.full_name(node_name, self._fallback_cluster)
 
 
 def _form(messages: str, projected: str, kind: str, sql: dict[str, str], filled: Callable[[str], str]) -> _Form:

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meshobs import sqlfiles
+from meshobs import private, sqlfiles
 from meshobs.errors import DatabaseError
 from meshobs.store import Parameters, Row, Store, Value
 
@@ -71,7 +71,7 @@ def serving(store: Store, say: Callable[[str], None]) -> Iterator[None]:
     path = file_of(store.path)
     try:
         server = _serve(store)
-        _write(path, _start_file(store, server))
+        private.write(path, _start_file(store, server).encode())
     except (DatabaseError, OSError) as error:
         say(f"nothing can read {store.path} while it is collected: {error}")
         yield
@@ -146,7 +146,7 @@ def _serve(store: Store) -> Server:
 
 def _loading() -> str:
     """Return the SQL that loads the extensions from their packages."""
-    return "".join(f"load '{_quoted(str(_extension(name)))}';\n" for name in _EXTENSIONS)
+    return "".join(f"load '{sqlfiles.quoted(str(_extension(name)))}';\n" for name in _EXTENSIONS)
 
 
 def _extension(name: str) -> Path:
@@ -176,14 +176,6 @@ def _start_file(store: Store, server: Server) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, at no moment anybody else."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-
-
 def _filled(sql: str, parameters: Parameters) -> str:
     """Write values into a query of ours: Quack takes none."""
     if not parameters:
@@ -201,8 +193,4 @@ def _literal(value: Value) -> str:
         return str(value).lower()
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{', '.join(map(_literal, value))}]"
-    return f"'{_quoted(str(value))}'"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
+    return f"'{sqlfiles.quoted(str(value))}'"

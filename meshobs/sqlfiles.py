@@ -17,6 +17,11 @@ def names(folder: str) -> list[str]:
     return sorted(f"{folder}/{entry.name}" for entry in _entries(folder) if entry.name.endswith(".sql"))
 
 
+def quoted(text: str) -> str:
+    """Return text as it stands between the quotes of a SQL string: for what takes no parameters."""
+    return text.replace("'", "''")
+
+
 def _entries(folder: str) -> Iterator[Traversable]:
     return _at(folder).iterdir()
 

@@ -139,7 +139,7 @@ class Store:
     def copy_tables(self, folder: Path) -> Iterator[tuple[str, Value]]:
         """Write each table to `folder`/TABLE.parquet; yield its name and number of rows when it is done."""
         for (table,) in self.rows(_TABLES):
-            target = str(folder / f"{table}.parquet").replace("'", "''")
+            target = sqlfiles.quoted(str(folder / f"{table}.parquet"))
             sql = f"copy ({self.copied(str(table))}) to '{target}' (format parquet, compression zstd)"
             with self.translated():
                 (written,) = self._connection.execute(sql).fetchone() or (0,)
@@ -286,7 +286,7 @@ def _make(path: Path) -> None:
 def _attached(path: Path, options: str) -> duckdb.DuckDBPyConnection:
     """Open a file for writing; only ATTACH takes the size of row groups."""
     connection = duckdb.connect(config=_WRITER_CONFIG)
-    quoted = str(path).replace("'", "''")
+    quoted = sqlfiles.quoted(str(path))
     connection.execute(f"attach '{quoted}' as {_ATTACHED} (row_group_size {ROW_GROUP}{options}); use {_ATTACHED}")
     return connection
 

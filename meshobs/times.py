@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 
+SECOND = 10**9
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:?\d\d)?")
 
 
@@ -16,10 +17,10 @@ def nanoseconds(text: str) -> int | None:
         moment = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in (None, 'Z', 'z') else zone}")
     except ValueError:
         return None
-    return int(moment.timestamp()) * 10**9 + int((fraction or "").ljust(9, "0"))
+    return int(moment.timestamp()) * SECOND + int((fraction or "").ljust(9, "0"))
 
 
 def rfc3339(nanoseconds: int) -> str:
     """Return a time as RFC 3339 with nine digits, in UTC."""
-    seconds, rest = divmod(nanoseconds, 10**9)
+    seconds, rest = divmod(nanoseconds, SECOND)
     return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,6 +16,9 @@ from typing import Any
 
 import grpc
 
+from meshobs.collector.collect import Collection, Options
+from meshobs.collector.kubeapi import Cluster, ClusterInfo
+from meshobs.collector.ledger import Ledger
 from meshobs.collector.relay import Relay
 from meshobs.collector.target import parse
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse, ServerStatusResponse
@@ -332,6 +335,54 @@ def expected(flows: dict[str, list[Event]]) -> list[tuple[Any, ...]]:
         for one in events
     ]
     return sorted(found)
+
+
+class Run:
+    """A collection in a thread of its own."""
+
+    def __init__(
+        self,
+        db: Path,
+        relays: dict[str, Relay],
+        options: Options | None = None,
+        clusters: Mapping[str, tuple[Cluster, ClusterInfo]] | None = None,
+    ) -> None:
+        self._clusters = clusters or {}
+        self.said: list[str] = []
+        self.collection: Collection | None = None
+        self.store: Store | None = None
+        self.ledger: Ledger | None = None
+        self.error: BaseException | None = None
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(db, relays, options or Options()))
+        self._thread.start()
+        assert self._begun.wait(30)
+
+    def _run(self, db: Path, relays: dict[str, Relay], options: Options) -> None:
+        try:
+            with Store(db, write=True) as store:
+                self.store = store
+                self.collection = Collection(store, relays, options, self.said.append, clusters=self._clusters)
+                self._begun.set()
+                self.ledger = self.collection.run()
+        except BaseException as error:  # noqa: BLE001 - told by `end`
+            self.error = error
+            self._begun.set()
+
+    @property
+    def received(self) -> int:
+        """Return how many messages came so far."""
+        return self.collection.progress.received if self.collection else 0
+
+    def end(self) -> Ledger:
+        """Stop it in order."""
+        assert self.collection
+        self.collection.stop.set()
+        self._thread.join(60)
+        if self.error:
+            raise self.error
+        assert self.ledger
+        return self.ledger
 
 
 def free_port() -> int:

@@ -4,7 +4,6 @@ API server, port-forward, Relay and collector are real; a stand-in does what por
 """
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,10 +13,9 @@ from typing import Any
 import pytest
 from apiserver import ADMIN, ApiServer, Kubelet, annotate, endpoint, endpoints, in_kube_system, serve_relay, service
 from conftest import RECORDINGS, Outcome
-from hubble import SECOND, Event, Node, RelayProcess, dial, expected, recorded, relay, stored, wait_until
+from hubble import SECOND, Event, Node, RelayProcess, Run, dial, expected, recorded, relay, stored, wait_until
 
 from meshobs.collector import advice
-from meshobs.collector.collect import Collection, Options
 from meshobs.collector.kubeapi import Cluster
 from meshobs.collector.topology import RelayNode
 from meshobs.store import Store
@@ -106,37 +104,23 @@ def test_without_objects(
     assert json.loads(report.out)["verdict"] == "insufficient"
 
 
-class Watching:
-    """A collection of one cluster's Relay and objects, in a thread."""
+def watching(db: Path, process: RelayProcess, server: ApiServer) -> Run:
+    """Collect from one cluster's Relay and watch its objects, in a thread."""
+    cluster = Cluster("west", kubeconfig=server.kubeconfig)
+    run = Run(db, {"west": dial(process)}, clusters={"west": (cluster, cluster.info())})
+    wait_until(lambda: state(run) == "watching")
+    return run
 
-    def __init__(self, db: Path, process: RelayProcess, server: ApiServer) -> None:
-        self.db = db
-        self.said: list[str] = []
-        self._process, self._server = process, server
-        self._collection: Collection | None = None
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        wait_until(lambda: self.state == "watching")
 
-    @property
-    def state(self) -> str:
-        """Return how the watch stands."""
-        return self._collection.progress.topology.get("west", "") if self._collection else ""
+def state(run: Run) -> str:
+    """Return how the watch stands."""
+    return run.collection.progress.topology.get("west", "") if run.collection else ""
 
-    def _run(self) -> None:
-        cluster = Cluster("west", kubeconfig=self._server.kubeconfig)
-        with Store(self.db, write=True) as store:
-            clusters = {"west": (cluster, cluster.info())}
-            relays = {"west": dial(self._process)}
-            self._collection = Collection(store, relays, Options(), self.said.append, clusters=clusters)
-            self._collection.run()
 
-    def end(self) -> None:
-        """Stop it in order."""
-        assert self._collection
-        time.sleep(1)  # what was just changed is on its way
-        self._collection.stop.set()
-        self._thread.join(60)
+def end(run: Run) -> None:
+    """Stop a run in order."""
+    time.sleep(1)  # what was just changed is on its way
+    run.end()
 
 
 def test_changes_while_and_between_runs(
@@ -147,17 +131,17 @@ def test_changes_while_and_between_runs(
     with mesh(server, program, {name: [] for name in flows}, tmp_path) as process:
         back, slice_ = service("back"), endpoints("back")
         server.create(other)
-        first = Watching(db, process, server)
+        first = watching(db, process, server)
         before = time.time_ns()
         annotate(server, back, affinity="local")
         server.patch(slice_, {"endpoints": []})
-        first.end()
+        end(first)
         between = time.time_ns()
         annotate(server, back, affinity="remote")
         server.patch(slice_, {"endpoints": [endpoint("10.0.0.2")]})
         server.delete(other)
         start = time.time_ns()
-        Watching(db, process, server).end()
+        end(watching(db, process, server))
 
     def rows(select: str, where: str) -> list[tuple[Any, ...]]:
         with Store(db) as store:
@@ -184,14 +168,14 @@ def test_the_api_that_goes_away_stops_nothing(
 ) -> None:
     """Flows go on, the state is told, and the watch is back when the API is."""
     with mesh(server, program, {name: [] for name in flows}, tmp_path) as process:
-        run = Watching(db, process, server)
+        run = watching(db, process, server)
         server.stop_api()
-        wait_until(lambda: run.state == "reconnecting")
+        wait_until(lambda: state(run) == "reconnecting")
         wait_until(lambda: any("changes until it answers again are seen late" in text for text in run.said))
         server.start_api()
-        wait_until(lambda: run.state == "watching")
+        wait_until(lambda: state(run) == "watching")
         annotate(server, service("back"), affinity="local")
-        run.end()
+        end(run)
 
     with Store(db) as store:
         assert [row[2] for row in store.rows(SERVICES)] == ["none", "local"]

@@ -20,6 +20,7 @@ from hubble import (
     Event,
     Node,
     RelayProcess,
+    Run,
     collecting,
     dial,
     event,
@@ -33,7 +34,6 @@ from mesh import Mesh
 
 from meshobs import live
 from meshobs.collector.collect import Collection, Options
-from meshobs.collector.ledger import Ledger
 from meshobs.collector.relay import Relay
 from meshobs.collector.target import parse
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
@@ -48,47 +48,6 @@ Flows = dict[str, list[Event]]
 def flows() -> Flows:
     """Return the flows of a recording, as if they happened just before now."""
     return recorded(RECORDING, time.time_ns() - 20 * SECOND)
-
-
-class Run:
-    """A collection in a thread of its own."""
-
-    def __init__(self, db: Path, relays: dict[str, Relay], options: Options | None = None) -> None:
-        self.said: list[str] = []
-        self.collection: Collection | None = None
-        self.store: Store | None = None
-        self.ledger: Ledger | None = None
-        self.error: BaseException | None = None
-        self._begun = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(db, relays, options or Options()))
-        self._thread.start()
-        assert self._begun.wait(30)
-
-    def _run(self, db: Path, relays: dict[str, Relay], options: Options) -> None:
-        try:
-            with Store(db, write=True) as store:
-                self.store = store
-                self.collection = Collection(store, relays, options, self.said.append)
-                self._begun.set()
-                self.ledger = self.collection.run()
-        except BaseException as error:  # noqa: BLE001 - told by `end`
-            self.error = error
-            self._begun.set()
-
-    @property
-    def received(self) -> int:
-        """Return how many messages came so far."""
-        return self.collection.progress.received if self.collection else 0
-
-    def end(self) -> Ledger:
-        """Stop it in order."""
-        assert self.collection
-        self.collection.stop.set()
-        self._thread.join(60)
-        if self.error:
-            raise self.error
-        assert self.ledger
-        return self.ledger
 
 
 def query(db: Path, sql: str) -> list[tuple[Any, ...]]:

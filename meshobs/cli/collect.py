@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from meshobs.collector.ledger import Ledger
     from meshobs.collector.members import Members, Source
     from meshobs.collector.progress import Progress
-    from meshobs.collector.target import Tls
+    from meshobs.collector.topology import RelayNode
 
 # Kept here, so that --help loads no protobuf; tests hold it against collector.filters.
 FILTERS = {
@@ -153,8 +153,9 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
             raise MeshobsError("; ".join(members.problems))
         for problem in members.problems:
             _warn(problem)
-        options = _options(given, members, session)
-        _advise(members)
+        nodes = [node for relay in members.relays.values() for node in relay.nodes() or []]
+        options = _options(given, members, nodes, session)
+        _advise(members, {node.node_name: node for node in nodes}.values())
         with session.write() as store, live.serving(store, _warn), _showing() as show:
             collection = Collection(store, members.relays, options, _warn, show, members.clusters)
             with _stopping(collection):
@@ -164,9 +165,9 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
 
 def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
     """Return what to read: what the command line names, else the configuration, else every context with a Relay."""
-    from meshobs.collector import members  # noqa: PLC0415
+    from meshobs.collector import members, target  # noqa: PLC0415
 
-    tls = _tls(given)
+    tls = target.tls_of(given)
     named = [members.Source(relay=text, tls=tls) for text in given["relays"]]
     named += [members.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]]
     if named:
@@ -184,15 +185,14 @@ def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
     return [members.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in found]
 
 
-def _advise(members: "Members") -> None:
+def _advise(members: "Members", nodes: "Iterable[RelayNode]") -> None:
     """Say what will make verdicts weak."""
     from meshobs.collector import advice  # noqa: PLC0415
 
     for name, (_, info) in members.clusters.items():
         for line in advice.of_settings(name, info.settings):
             _warn(line)
-    nodes = {node.node_name: node for relay in members.relays.values() for node in relay.nodes() or []}
-    for line in advice.of_nodes(nodes.values()):
+    for line in advice.of_nodes(nodes):
         _warn(line)
 
 
@@ -200,28 +200,14 @@ def _warn(text: str) -> None:
     say(f"meshobs: {printable(text)}")
 
 
-def _tls(given: dict[str, Any]) -> "Tls | None":
-    from meshobs.collector.target import Tls  # noqa: PLC0415
-
-    tls = Tls(
-        ca_files=given["tls_ca_cert_files"],
-        client_cert=given["tls_client_cert_file"],
-        client_key=given["tls_client_key_file"],
-        server_name=given["tls_server_name"] or "",
-        allow_insecure=given["tls_allow_insecure"],
-    )
-    return tls if given["tls"] or tls != Tls() else None
-
-
-def _options(given: dict[str, Any], members: "Members", session: Session) -> "Options":
+def _options(given: dict[str, Any], members: "Members", nodes: "Sequence[RelayNode]", session: Session) -> "Options":
     from meshobs.collector import filters, scope  # noqa: PLC0415
     from meshobs.collector.collect import Options  # noqa: PLC0415
 
     allow, deny = filters.build(_filters(given), given["allowlist"], given["denylist"])
-    relays = members.relays.values()
-    observers = [node.address for relay in relays for node in relay.nodes() or []]
+    relays = [relay.target.address for relay in members.relays.values()]
     servers = [cluster.server for cluster, _ in members.clusters.values()]
-    own = scope.own_traffic(observers, [relay.target.address for relay in relays], servers)
+    own = scope.own_traffic([node.address for node in nodes], relays, servers)
     return Options(
         allow=allow,
         deny=deny,

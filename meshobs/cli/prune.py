@@ -9,6 +9,7 @@ from meshobs.cli.output import say
 from meshobs.cli.session import Session, pass_session
 from meshobs.cli.window import duration
 from meshobs.errors import InputError
+from meshobs.times import SECOND
 
 
 @click.command("prune")
@@ -22,7 +23,7 @@ def command(session: Session, older_than: str) -> None:
     age = duration(older_than)
     if age is None:
         raise InputError(f"--older-than {older_than!r} is no age: write it as 12h or 7d")
-    before = int((datetime.now(tz=UTC) - age).timestamp()) * 10**9
+    before = int((datetime.now(tz=UTC) - age).timestamp()) * SECOND
     with session.write() as store:
         flows = store.value("select count(*) from flows where time < make_timestamp_ns(?)", [before])
         with store.transaction():

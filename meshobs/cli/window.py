@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from meshobs.times import nanoseconds, rfc3339
+from meshobs.times import SECOND, nanoseconds, rfc3339
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
@@ -26,7 +26,7 @@ class Moment(click.ParamType[str]):
             self.fail(
                 f"{value!r} is neither a time (2026-03-01T10:00:00Z) nor how long ago (5m, 1h30m, 2d)", param, ctx
             )
-        return rfc3339(int((datetime.now(tz=UTC) - ago).timestamp()) * 10**9)
+        return rfc3339(int((datetime.now(tz=UTC) - ago).timestamp()) * SECOND)
 
 
 def duration(text: str) -> timedelta | None:
