@@ -1,19 +1,18 @@
 """One Kubernetes API, reached through a kubeconfig context: the only door to the `kubernetes` package.
 
+How to ask it and what went wrong is here; what is asked of a cluster with Cilium is in `cluster`.
+
 Answers are raw JSON: fields that a client library does not know do no harm. Importing this takes half a second, so only
 what really talks to Kubernetes may.
 """
 
-import base64
-import binascii
 import json
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -27,12 +26,9 @@ from kubernetes.config.kube_config import KubeConfigMerger
 from kubernetes.stream.ws_client import create_websocket
 
 from meshobs.collector import kube
-from meshobs.collector.kube import Json, KubeState, at, items, text
-from meshobs.collector.portforward import Forward, RelayService, Tunnel, container_port, reachable, relay_service
+from meshobs.collector.kube import Json, text
 from meshobs.errors import MeshobsError
 
-RELAY = "hubble-relay"
-_CONFIG = "cilium-config"
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 30.0
 # Bytes of a foreign message that are shown.
@@ -51,62 +47,11 @@ class KubeError(MeshobsError):
         self.status = status
 
 
-@dataclass(frozen=True)
-class Resource:
-    """A kind of object, as the API and its access rules name it."""
-
-    group: str
-    version: str
-    plural: str
-    kind: str = ""
-
-    def path(self, namespace: str = "", name: str = "") -> str:
-        """Return the URL's path of all objects, those of a namespace, or one of them."""
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        return (
-            root + (f"/namespaces/{namespace}" if namespace else "") + f"/{self.plural}" + (f"/{name}" if name else "")
-        )
-
-    def rule(self, *verbs: str, namespace: str = "") -> str:
-        """Return the access rule to ask an administrator for."""
-        where = f" in namespace {namespace}" if namespace else ""
-        named = ", ".join(f'"{verb}"' for verb in verbs)
-        return (
-            f'grant{where} rule apiGroups ["{self.group}"] resources ["{self.plural}"] verbs [{named}] (docs/rbac.yaml)'
-        )
-
-
-SERVICES = Resource("", "v1", "services", "Service")
-_CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
-_SECRETS = Resource("", "v1", "secrets", "Secret")
-_PODS = Resource("", "v1", "pods", "Pod")
-_PORT_FORWARD = Resource("", "v1", "pods/portforward")
-
-
-@dataclass(frozen=True)
-class ClusterInfo:
-    """What ConfigMap cilium-config says.
-
-    Attributes:
-        name: of the cluster in the mesh; empty where it cannot be read.
-        settings: all of its data.
-        problem: why it cannot be read, empty if it can.
-        state: for the history.
-    """
-
-    name: str
-    cluster_id: int | None
-    settings: Mapping[str, str]
-    problem: str = ""
-    state: KubeState | None = None
-
-
-class Cluster:
+class Api:
     """One Kubernetes API.
 
     Args:
         context: of the kubeconfig; empty for its current one.
-        namespace: where Cilium runs.
         kubeconfig: None for those that KUBECONFIG names, else ~/.kube/config.
 
     Attributes:
@@ -116,7 +61,7 @@ class Cluster:
         KubeError: no kubeconfig, no such context, API unreachable, or it does not accept the credentials.
     """
 
-    def __init__(self, context: str, namespace: str = "kube-system", kubeconfig: Path | None = None) -> None:
+    def __init__(self, context: str, kubeconfig: Path | None = None) -> None:
         self._paths = _paths(kubeconfig)
         known = contexts(kubeconfig)
         if context not in known and (context or not known):
@@ -125,82 +70,9 @@ class Cluster:
                 " choose one with --context"
             )
         self.context = context or known[0]
-        self.namespace = namespace
         self._lock = threading.Lock()
         self._load()
         self.get("/version")
-
-    def info(self) -> ClusterInfo:
-        """Read ConfigMap cilium-config; where it may not be read or is not there, `problem` says so.
-
-        Raises:
-            KubeError: the API does not answer.
-        """
-        try:
-            found = self._get(_CONFIG_MAPS.path(self.namespace, _CONFIG), f"get ConfigMap {_CONFIG}", _CONFIG_MAPS)
-        except KubeError as error:
-            problems = {
-                HTTPStatus.FORBIDDEN: str(error),
-                HTTPStatus.NOT_FOUND: (
-                    f"context {self.context}: no ConfigMap {_CONFIG} in namespace {self.namespace}:"
-                    " name Cilium's namespace with --kube-namespace"
-                ),
-            }
-            if error.status not in problems:
-                raise
-            return ClusterInfo("", None, {}, problems[HTTPStatus(error.status)])
-        data = at(found, "data")
-        settings = {key: str(value) for key, value in data.items()} if isinstance(data, Mapping) else {}
-        number = settings.get("cluster-id", "")
-        name = settings.get("cluster-name", "")
-        state = kube.state_of({**_object(found), "kind": "ConfigMap"}, name)
-        return ClusterInfo(name, int(number) if number.isdecimal() else None, settings, state=state)
-
-    def relay(self) -> RelayService:
-        """Find Service hubble-relay.
-
-        Raises:
-            KubeError: it is not there, or may not be read.
-        """
-        try:
-            found = self._get(SERVICES.path(self.namespace, RELAY), f"get Service {RELAY}", SERVICES)
-        except KubeError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                raise KubeError(self._no_relay(), error.status) from error
-            raise
-        relay = relay_service(found)
-        if not relay:
-            raise KubeError(
-                f"context {self.context}: Service {self.namespace}/{RELAY} has no port or no Pods: is it Cilium's?"
-            )
-        return relay
-
-    def forward(self, relay: RelayService, say: Callable[[str], None] = lambda _text: None) -> Forward:
-        """Listen on a free local port and carry each connection to a running Pod behind the service.
-
-        Args:
-            relay: from `relay`.
-            say: told of troubles, from threads.
-        """
-        return Forward(lambda turn: self._tunnel(relay, turn), say)
-
-    def secret(self, name: str) -> Mapping[str, bytes] | None:
-        """Read a Secret of Cilium's namespace; None if it is not there.
-
-        Raises:
-            KubeError: it may not be read.
-        """
-        try:
-            data = at(self._get(_SECRETS.path(self.namespace, name), f"get Secret {name}", _SECRETS), "data")
-        except KubeError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
-        try:
-            pairs = data.items() if isinstance(data, Mapping) else ()
-            return {key: base64.b64decode(str(value), validate=True) for key, value in pairs}
-        except binascii.Error as error:
-            raise KubeError(f"context {self.context}: Secret {self.namespace}/{name} is not base64") from error
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
         """Return an answer's JSON.
@@ -259,6 +131,27 @@ class Cluster:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise KubeError(self._unreachable(error)) from error
 
+    def websocket(self, path: str, protocol: str) -> websocket.WebSocket:
+        """Open a WebSocket.
+
+        Args:
+            path: from the server's root.
+            protocol: the subprotocol to speak.
+
+        Raises:
+            KubeError: there is none; the message is the other side's words, and the status its answer's.
+        """
+        url = self._url.replace("http", "ws", 1) + path
+        headers = {"sec-websocket-protocol": protocol, **self._headers()}
+        try:
+            opened: websocket.WebSocket = create_websocket(self._configuration, url, headers)  # type: ignore[no-untyped-call]
+        except websocket.WebSocketBadStatusException as error:
+            words = _words_of(error.resp_body or b"") or str(error)
+            raise KubeError(_short(words), error.status_code) from error
+        except (websocket.WebSocketException, OSError) as error:
+            raise KubeError(_short(str(error))) from error
+        return opened
+
     def _load(self) -> None:
         """Read the kubeconfig, anew after the credentials were refused: a fresh login may have changed it."""
         configuration = kubernetes.client.Configuration()
@@ -285,68 +178,6 @@ class Cluster:
         with self._lock:
             bearer = self._configuration.auth_settings().get("BearerToken")
         return {"authorization": str(bearer["value"])} if bearer and bearer["value"] else {}
-
-    def _tunnel(self, relay: RelayService, turn: int) -> Tunnel:
-        """Open a tunnel to one of the Pods behind a Service; `turn` chooses which."""
-        pods = self._pods(relay)
-        pod = pods[turn % len(pods)]
-        port, name = container_port(pod, relay.target), text(pod, "metadata", "name")
-        if port is None:
-            raise KubeError(f"context {self.context}: Pod {name} has no port {relay.target}: is it Hubble Relay's?")
-        to = f"context {self.context}: port-forward to Pod {relay.namespace}/{name} port {port}"
-        url = self._url.replace("http", "ws", 1) + f"{_PODS.path(relay.namespace, name)}/portforward?ports={port}"
-        headers = {"sec-websocket-protocol": "v4.channel.k8s.io", **self._headers()}
-        try:
-            opened = create_websocket(self._configuration, url, headers)  # type: ignore[no-untyped-call]
-            return Tunnel(opened, to)
-        except websocket.WebSocketBadStatusException as error:
-            if error.status_code == HTTPStatus.FORBIDDEN:
-                denied = self._denied(f"forward ports of Pod {name}", _PORT_FORWARD, "create", "get")
-                raise KubeError(denied, error.status_code) from error
-            words = _words_of(error.resp_body or b"") or str(error)
-            raise KubeError(f"{to} is refused ({_short(words)})", error.status_code) from error
-        except (websocket.WebSocketException, OSError) as error:
-            raise KubeError(f"{to} failed ({_short(str(error))})") from error
-
-    def _pods(self, relay: RelayService) -> list[Json]:
-        """Return the Pods that can be forwarded to."""
-        query = {"labelSelector": relay.selector}
-        pods = reachable(self._get(_PODS.path(relay.namespace), "list Pods", _PODS, query))
-        if not pods:
-            raise KubeError(
-                f"context {self.context}: no running Pod behind Service {relay.namespace}/{relay.name}:"
-                f" `kubectl --context {self.context} -n {relay.namespace} get pods -l {relay.selector}` shows why"
-            )
-        return pods
-
-    def _no_relay(self) -> str:
-        """Say that there is no Relay, and where there is one if it can be seen."""
-        try:
-            everywhere = self.get(SERVICES.path(), {"fieldSelector": f"metadata.name={RELAY}"})
-        except KubeError:
-            everywhere = None
-        places = sorted(text(one, "metadata", "namespace") for one in items(everywhere, "items"))
-        start = f"context {self.context}: no Service {RELAY} in namespace {self.namespace}:"
-        if places:
-            return f"{start} it is in {places[0]}, add --kube-namespace {places[0]}"
-        return (
-            f"{start} switch it on with `cilium hubble enable --context {self.context}`,"
-            " or name Cilium's namespace with --kube-namespace"
-        )
-
-    def _get(self, path: str, what: str, resource: Resource, query: Mapping[str, str] | None = None) -> Json:
-        """Return an answer's JSON; a refusal names the missing rule. The first word of `what` is the verb."""
-        try:
-            return self.get(path, query)
-        except KubeError as error:
-            if error.status == HTTPStatus.FORBIDDEN:
-                denied = self._denied(what, resource, what.partition(" ")[0])
-                raise KubeError(denied, error.status) from error
-            raise
-
-    def _denied(self, what: str, resource: Resource, *verbs: str) -> str:
-        rule = resource.rule(*verbs, namespace=self.namespace)
-        return f"context {self.context}: may not {what}: {rule}"
 
     def _refused(self, status: int, body: bytes) -> KubeError:
         """Return what to say of an answer that refuses."""
@@ -386,7 +217,10 @@ def contexts(kubeconfig: Path | None = None) -> list[str]:
         names = [str(one["name"]) for one in config.safe_get("contexts") or []] if config else []
         current = config.safe_get("current-context") if config else None
     except Exception as error:
-        raise KubeError(f"kubeconfig {paths} cannot be read ({_short(str(error))})") from error
+        raise KubeError(
+            f"kubeconfig {paths} cannot be read ({_short(str(error))}): `kubectl config view` must work with it,"
+            " or name another with KUBECONFIG, or --kubeconfig"
+        ) from error
     if config is None:
         raise KubeError(f"no kubeconfig at {paths}: name one with KUBECONFIG, or --kubeconfig")
     return sorted(names, key=lambda name: name != current)
@@ -394,10 +228,6 @@ def contexts(kubeconfig: Path | None = None) -> list[str]:
 
 def _paths(kubeconfig: Path | None) -> str:
     return str(kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
-
-
-def _object(value: Json) -> Mapping[str, Json]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _words_of(body: bytes) -> str:

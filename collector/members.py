@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from meshobs import private
-from meshobs.collector.kubeapi import Cluster, ClusterInfo, KubeError, contexts
+from meshobs.collector.cluster import Cluster, ClusterInfo
+from meshobs.collector.kubeapi import KubeError, contexts
 from meshobs.collector.relay import Relay
 from meshobs.collector.target import Target, Tls, parse, tls_of
 from meshobs.errors import InputError, MeshobsError
@@ -50,6 +51,7 @@ class Members:
     relays: dict[str, Relay] = field(default_factory=dict)
     clusters: dict[str, tuple[Cluster, ClusterInfo]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    _named: set[str] = field(default_factory=set)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -91,8 +93,11 @@ class Members:
             if not source.relay and name in self.relays:
                 return
         target = self._target(source, name, cluster, say)
-        if target.name in self.relays:
+        # Also where the first one cannot be reached; a context may then still lead to it.
+        if target.name in self.relays or (source.relay and target.name in self._named):
             raise InputError(f"two Relays are called {target.name}: give each a name of its own (NAME=HOST:PORT)")
+        if source.relay:
+            self._named.add(target.name)
         self.relays[target.name] = Relay(target)
 
     def _target(self, source: Source, name: str, cluster: Cluster | None, say: Callable[[str], None]) -> Target:
@@ -100,7 +105,8 @@ class Members:
             found = parse(source.relay, source.tls)
             return Target(name, found.host, found.port, found.tls) if name else found
         if not cluster:
-            raise InputError(f"cluster {name} has neither relay nor context")
+            where = f"[clusters.{name}] of the configuration" if name else "--relay"
+            raise InputError(f"{where} names no Relay: write HOST:PORT, as in west=10.0.0.1:4245")
         service = cluster.relay()
         forward = cluster.forward(service, say)
         self._stack.callback(forward.close)

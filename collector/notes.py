@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from meshobs import sqlfiles
 from meshobs.collector import scope
+from meshobs.collector.recovery import Gap
 from meshobs.collector.topology import RelayNode, RelayStatus, Sighting
 from meshobs.store import Store
 
@@ -109,12 +110,11 @@ def add_relay(store: Store, reader: str, address: str, told: RelayStatus, at: in
     store.run(sqlfiles.read("live/add_relay.sql"), parameters)
 
 
-def add_gap(store: Store, node: str, reader: str, missing: tuple[int, int], reason: str, collection: int) -> None:
+def add_gap(store: Store, gap: Gap, collection: int) -> None:
     """Store a stretch of which nothing could be had."""
-    cluster, _, name = node.partition("/")
-    first, end = missing
-    parameters = {"cluster": cluster, "node": name, "reader": reader, "first": first, "end": end}
-    store.run(sqlfiles.read("live/add_gap.sql"), {**parameters, "reason": reason, "collection": collection})
+    cluster, _, name = gap.node.partition("/")
+    parameters = {"cluster": cluster, "node": name, "reader": gap.reader, "first": gap.first, "end": gap.end}
+    store.run(sqlfiles.read("live/add_gap.sql"), {**parameters, "reason": gap.reason, "collection": collection})
 
 
 def add_clocks(store: Store, lags: Mapping[str, int], at: int, collection: int) -> None:

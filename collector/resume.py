@@ -1,4 +1,4 @@
-"""How far each reader got, and which requests fetch what is missing. Pure but for two functions that ask the store."""
+"""How far each reader got, and which requests fetch what is missing. Pure but where the store is asked."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -54,3 +54,11 @@ def save_positions(store: Store, reader: str, asked: str, positions: Mapping[str
     if positions:
         parameters = {"reader": reader, "asked": asked, "nodes": list(positions), "times": list(positions.values())}
         store.run(sqlfiles.read("resume/save.sql"), parameters)
+
+
+def stored_until(store: Store, node: str, before: int) -> int | None:
+    """Return the last stored flow of a node before a moment of its own clock."""
+    cluster, _, name = node.partition("/")
+    parameters = {"cluster": cluster, "node": name, "before": before}
+    found = store.value(sqlfiles.read("resume/stored_until.sql"), parameters)
+    return int(str(found)) if found is not None else None

@@ -16,8 +16,9 @@ from http import HTTPStatus
 import urllib3
 
 from meshobs.collector import kube
-from meshobs.collector.kube import Json, KubeState, at, items, text
-from meshobs.collector.kubeapi import SERVICES, Cluster, KubeError, Resource
+from meshobs.collector.cluster import SERVICES, Cluster
+from meshobs.collector.kube import Json, KubeState, Resource, at, items, text
+from meshobs.collector.kubeapi import KubeError
 from meshobs.collector.topology import BEFORE_NS, Sighting
 from meshobs.collector.waits import waits
 from meshobs.times import SECOND, nanoseconds

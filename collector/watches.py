@@ -8,7 +8,7 @@ from queue import Full, Queue
 from typing import Any
 
 from meshobs.collector import notes
-from meshobs.collector.kubeapi import Cluster, ClusterInfo
+from meshobs.collector.cluster import Cluster, ClusterInfo
 from meshobs.collector.topology import BEFORE_NS, Sighting
 from meshobs.collector.watch import Watch
 from meshobs.store import Store

@@ -16,8 +16,8 @@ from typing import Any
 
 import grpc
 
+from meshobs.collector.cluster import Cluster, ClusterInfo
 from meshobs.collector.collect import Collection, Options
-from meshobs.collector.kubeapi import Cluster, ClusterInfo
 from meshobs.collector.ledger import Ledger
 from meshobs.collector.relay import Relay
 from meshobs.collector.target import parse

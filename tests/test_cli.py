@@ -187,7 +187,7 @@ def test_sql_in_every_format(recorded: Callable[[str], Path], meshobs: Call) -> 
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("delete from flows", "read-only mode"),
+        ("delete from flows", "is opened read only"),
         ("select nonsense", "Referenced column"),
         ("selec", "syntax error"),
         ("", "there is no query"),
@@ -292,7 +292,7 @@ def test_hostile_text_never_reaches_a_terminal_raw(db: Path, tmp_path: Path, mes
 
 
 MISTAKES: list[tuple[list[str], str]] = [
-    (["report", "nat"], "does not exist: `meshobs import` makes it"),
+    (["report", "nat"], "does not exist: `meshobs collect` or `meshobs import` makes it"),
     (["import", "nowhere"], "cannot read nowhere"),
     (["import", "empty.bin"], "empty.bin is empty"),
     (["import", "junk.bin"], "junk.bin is no recording"),

@@ -128,7 +128,7 @@ def test_an_empty_file(db: Path) -> None:
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     """What is not there is said, with what makes it."""
-    with pytest.raises(DatabaseError, match=r"does not exist: `meshobs import` makes it"):
+    with pytest.raises(DatabaseError, match=r"does not exist: `meshobs collect` or `meshobs import` makes it"):
         Store(tmp_path / "x.duckdb")
     with pytest.raises(DatabaseError, match=r"the folder .* does not exist"):
         Store(tmp_path / "no" / "x.duckdb", write=True)
