@@ -4,8 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := build/demo.duckdb
-# Affinity none, local with its backends scaled away and back, unshared; NodePorts; and a mesh that masquerades.
-RECORDINGS := global-none local-scaled0 shared-false nodeport-global snat
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test tools check format bench proto docs lock clean
@@ -23,13 +21,9 @@ $(READY): requirements.lock pyproject.toml
 
 setup: $(READY) ## make .venv with everything in it
 
-demo: $(READY) ## import bundled recordings of a real mesh and print all reports
+demo: $(READY) ## play the walkthrough on the embedded mesh: collect it, judge it, print what it shows
 	@mkdir -p build && rm -f $(DEMO)
-	@$(BIN)/meshobs --db $(DEMO) import $(addprefix tests/recordings/,$(RECORDINGS))
-	@for report in affinity nat hops coverage; do echo; $(BIN)/meshobs --db $(DEMO) report $$report || exit; done
-	@echo; echo "The database is $(DEMO). Go on with:"
-	@echo "    $(BIN)/duckdb $(DEMO)        from report_affinity();  from connections limit 5;"
-	@echo "    $(BIN)/meshobs --db $(DEMO) report nat --evidence"
+	@$(BIN)/meshobs --db $(DEMO) demo
 
 tools: $(READY) ## build the real programs that tests run against, with Go, into ~/.cache/meshobs
 	$(BIN)/python tests/tools.py

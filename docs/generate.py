@@ -82,12 +82,18 @@ def _commands() -> Iterator[str]:
     yield "## Commands\n"
     context = click.Context(cli, info_name="meshobs", max_content_width=100, terminal_width=100)
     yield _block(cli.get_help(context))
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
+    yield from _subcommands(cli, context)
+
+
+def _subcommands(group: click.Group, context: click.Context) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if command:
             inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
-            yield f"### meshobs {name}\n"
+            yield f"### {inner.command_path}\n"
             yield _block(command.get_help(inner))
+            if isinstance(command, click.Group):
+                yield from _subcommands(command, inner)
 
 
 def _items() -> Iterator[Item]:

@@ -77,6 +77,8 @@ def meshobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ou
     """Return a function that calls the command line in a folder of its own, errors translated as `main` does."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MESHOBS_DB", raising=False)
+    # No test sees, or ends, a lab of the user's.
+    monkeypatch.setenv("MESHOBS_LAB", str(tmp_path / "lab"))
 
     def call(*arguments: object, stdin: bytes | None = None) -> Outcome:
         result = CliRunner().invoke(cli_main.cli, [str(argument) for argument in arguments], input=stdin)

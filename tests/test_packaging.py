@@ -9,7 +9,7 @@ import pytest
 from conftest import TESTS
 
 ROOT = TESTS.parent
-ROOMS = ("analyzer", "collector", "queries")
+ROOMS = ("analyzer", "collector", "lab", "queries")
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -19,7 +19,7 @@ def test_rooms_are_relative_links(room: str) -> None:
 
 
 def test_wheel_holds_every_file(tmp_path: Path) -> None:
-    """A wheel built from the source distribution holds each module and each SQL file, as files."""
+    """A wheel built from the source distribution holds each module, SQL file and experiment, as files."""
     for kind, source in (("sdist", ROOT), ("wheel", None)):
         built = source or next((tmp_path / "unpacked").iterdir())
         code = f"from setuptools import build_meta as b; b.build_{kind}({str(tmp_path)!r})"
@@ -37,7 +37,7 @@ def test_wheel_holds_every_file(tmp_path: Path) -> None:
         f"meshobs/{prefix}{path.relative_to(base)}"
         for prefix, base in [("", ROOT / "meshobs"), *((f"{name}/", base) for name, base in rooms)]
         for path in base.rglob("*")
-        if path.suffix in (".py", ".pyi", ".sql", ".typed") and "__pycache__" not in path.parts
+        if path.suffix in (".py", ".pyi", ".sql", ".toml", ".typed") and "__pycache__" not in path.parts
     }
     assert expected - packed == set()
     assert "meshobs/py.typed" in packed

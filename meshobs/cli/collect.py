@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from meshobs.collector.members import Members, Source
     from meshobs.collector.progress import Progress
     from meshobs.collector.topology import RelayNode
+    from meshobs.lab.driver import LabState
 
 # Kept here, so that --help loads no protobuf; tests hold it against collector.filters.
 FILTERS = {
@@ -136,8 +137,8 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
     """Collect live flows of any number of Relays, each once, every one tagged with its cluster.
 
     A Relay of a mesh returns the nodes of all clusters. Of several Relays each is asked for its own cluster's nodes;
-    one alone is asked for all. Without --relay and --context the clusters of meshobs.toml are read, else every context
-    of the kubeconfig that has a Hubble Relay.
+    one alone is asked for all. Without --relay and --context the lab is read if one is up, else the clusters of
+    meshobs.toml, else every context of the kubeconfig that has a Hubble Relay.
 
     The next run goes on where this one ends: what the nodes still hold of the time between is fetched, what they do not
     is recorded as a gap.
@@ -158,20 +159,25 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
         _advise(members, {node.node_name: node for node in nodes}.values())
         with session.write() as store, live.serving(store, _warn), _showing() as show:
             collection = Collection(store, members.relays, options, _warn, show, members.clusters)
-            with _stopping(collection):
+            with stopping(collection):
                 ledger = collection.run()
         _summary(session.db, ledger, collection.progress)
 
 
 def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
-    """Return what to read: what the command line names, else the configuration, else every context with a Relay."""
+    """Return what to read: what the command line names, else the lab, the configuration, every context with a Relay."""
     from meshobs.collector import members, target  # noqa: PLC0415
+    from meshobs.lab import state as labs  # noqa: PLC0415
 
     tls = target.tls_of(given)
     named = [members.Source(relay=text, tls=tls) for text in given["relays"]]
     named += [members.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]]
     if named:
         return named
+    if lab := labs.read():
+        say(f"meshobs: the lab that is up (driver {lab.driver}): {', '.join(one.name for one in lab.clusters)}")
+        given["kubeconfig"] = given["kubeconfig"] or Path(lab.kubeconfig)
+        return lab_sources(lab)
     if session.settings.clusters:
         say(f"meshobs: clusters of the configuration: {', '.join(session.settings.clusters)}")
         return members.sources(session.settings.clusters)
@@ -183,6 +189,13 @@ def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
         )
     say(f"meshobs: contexts with a Hubble Relay: {', '.join(found)}")
     return [members.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in found]
+
+
+def lab_sources(lab: "LabState") -> list["Source"]:
+    """Return the clusters of a running lab."""
+    from meshobs.collector.members import Source  # noqa: PLC0415 - grpc
+
+    return [Source(name=one.name, relay=f"{one.name}={one.relay}", context=one.context) for one in lab.clusters]
 
 
 def _advise(members: "Members", nodes: "Iterable[RelayNode]") -> None:
@@ -233,7 +246,7 @@ def _filters(given: dict[str, Any]) -> list["Given"]:
 
 
 @contextmanager
-def _stopping(collection: "Collection") -> Iterator[None]:
+def stopping(collection: "Collection") -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the collection in order; a second one ends it at once."""
 
     def stop(_number: int, _frame: object) -> None:

@@ -13,6 +13,9 @@ from meshobs.text import printable
 
 # Name -> module of meshobs.cli and the line for --help, which therefore loads none of them.
 COMMANDS = {
+    "demo": ("demo", "Play the walkthrough on the embedded mesh and print what it shows."),
+    "lab": ("lab", "Stand a two-cluster mesh up, play with it, and take it down."),
+    "experiment": ("experiment", "Run experiments: promise, what clients saw, what the flows say."),
     "import": ("import_recordings", "Import recordings of flows and Kubernetes objects."),
     "collect": ("collect", "Collect live flows from Hubble Relays."),
     "report": ("report", "Answer a question about the traffic, with a verdict."),

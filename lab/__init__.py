@@ -1,0 +1,1 @@
+"""The lab: one mesh description, one plan, drivers that carry it out, traffic, faults, experiments with truth."""

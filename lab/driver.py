@@ -1,0 +1,165 @@
+"""What every driver can do, and which one is taken where none is named."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from meshobs.errors import InputError
+from meshobs.lab import shell
+from meshobs.lab.mesh import Mesh, Service, Workload
+from meshobs.lab.traffic import Request, Traffic
+
+DRIVERS = ("kind", "netns", "sim")
+# A container engine that hangs is none.
+_ENGINE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a plan: what is done, the walkthrough's number, and what exactly."""
+
+    title: str
+    source: str
+    detail: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """Where a cluster of a running lab is reached.
+
+    Attributes:
+        relay: HOST:PORT.
+        context: of the lab's kubeconfig.
+    """
+
+    name: str
+    relay: str
+    context: str
+
+
+@dataclass(frozen=True)
+class LabState:
+    """A running lab, as its state file records it.
+
+    Attributes:
+        folder: all that the lab wrote.
+        kubeconfig: its own, never the user's.
+        control: what the driver needs to reach it again.
+    """
+
+    driver: str
+    folder: str
+    started: int
+    kubeconfig: str
+    clusters: Sequence[ClusterState]
+    control: Mapping[str, str] = field(default_factory=dict)
+
+
+class Lab(Protocol):
+    """A lab that is up."""
+
+    state: LabState
+
+    @property
+    def mesh(self) -> Mesh:
+        """Return the mesh as it was described."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether it still runs."""
+        ...
+
+    def has(self, key: str, value: str) -> bool:
+        """Tell whether all clusters have a setting, as `cilium` or `aggregation`."""
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """Return nodes, services and pods, a list of rows each, and the faults that are on."""
+        ...
+
+    def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
+        """Return each node's routes before the mesh was joined, and now."""
+        ...
+
+    def traffic(
+        self,
+        traffic: Sequence[Traffic],
+        show: Callable[[int], None],
+        meanwhile: Sequence[tuple[float, Callable[[], None]]] = (),
+    ) -> list[Request]:
+        """Run traffic side by side until all of it is over.
+
+        Args:
+            traffic: of each client.
+            show: told how many requests are over.
+            meanwhile: what to do after so many seconds.
+        """
+        ...
+
+    def background(self, rate: float) -> None:
+        """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
+        ...
+
+    def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
+        """Set annotations of a Service, or remove those that are None."""
+        ...
+
+    def scale(self, cluster: str, namespace: str, workload: str, replicas: int) -> None:
+        """Give a workload so many pods."""
+        ...
+
+    def add(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
+        """Add workloads and Services, what is there stays."""
+        ...
+
+    def remove(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
+        """Remove what `add` added."""
+        ...
+
+    def fault(self, name: str, scope: str, *, on: bool) -> None:
+        """Turn a fault on or off; `scope` is a cluster or node, empty for the fault's own choice."""
+        ...
+
+    def down(self) -> None:
+        """End it and leave nothing behind."""
+        ...
+
+
+class Driver(Protocol):
+    """A way to stand a mesh up."""
+
+    name: str
+
+    def plan(self, mesh: Mesh) -> Sequence[Step]:
+        """Return what `up` would do."""
+        ...
+
+    def up(self, content: Mapping[str, object], folder: Path, say: Callable[[str], None]) -> LabState:
+        """Stand the mesh of a description up; what it writes lies in a folder."""
+        ...
+
+    def attach(self, state: LabState) -> Lab:
+        """Return a lab that is up."""
+        ...
+
+
+def chosen(name: str | None) -> tuple[str, str]:
+    """Return the driver to use and why, in a few words.
+
+    Raises:
+        InputError: the driver is not there yet.
+    """
+    if name in ("kind", "netns"):
+        raise InputError(f"the driver {name} is not part of this version: leave --driver out, or name sim")
+    if name:
+        return name, "as asked"
+    engine = next((tool for tool in ("docker", "podman") if shell.run((tool, "info"), _ENGINE_SECONDS)[0] == 0), "")
+    missing = [tool for tool in ("kind", "cilium", "kubectl") if not shutil.which(tool)]
+    if not engine:
+        return "sim", "no container engine answers here"
+    if missing:
+        return "sim", f"{engine} is here, but not {', '.join(missing)}"
+    return "sim", "the driver kind is not part of this version"

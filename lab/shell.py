@@ -1,0 +1,77 @@
+"""The only door to other processes."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+
+def detach(command: Sequence[str], log: Path) -> int:
+    """Start a process that outlives this one and its terminal; return its number. `ended` tells of it from here.
+
+    Args:
+        command: to run.
+        log: where its output goes.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, close_fds=True
+        )
+    # It is not waited for: it shall live on. Python would warn of that at the end.
+    process.returncode = 0
+    return process.pid
+
+
+def ended(number: int) -> bool:
+    """Tell whether a process that this one started has ended."""
+    try:
+        return os.waitpid(number, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
+
+
+def alive(number: int, mark: str) -> bool:
+    """Tell whether a process runs and is the one that was started: its command line carries a mark."""
+    try:
+        command = Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return _answers(number) and not Path("/proc/self").exists()
+    # Between fork and exec, and once it is a zombie, a process has no command line.
+    return mark.encode() in command
+
+
+def end(number: int, mark: str, seconds: float = 5) -> None:
+    """End a process that was started with a mark, by force if it does not go within some seconds."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        if not alive(number, mark):
+            return
+        with suppress(ProcessLookupError):
+            os.kill(number, sent)
+        deadline = time.monotonic() + seconds
+        while alive(number, mark) and time.monotonic() < deadline:
+            # A child of this very process stays until it is waited for.
+            with suppress(ChildProcessError):
+                os.waitpid(number, os.WNOHANG)
+            time.sleep(0.02)
+
+
+def _answers(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except OSError:
+        return False
+    return True
+
+
+def run(command: Sequence[str], seconds: float) -> tuple[int, str]:
+    """Run a command to its end; return exit code and output. 127 where there is no such program, 124 where it hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except FileNotFoundError:
+        return 127, f"{command[0]} is not installed"
+    except subprocess.TimeoutExpired:
+        return 124, f"{' '.join(command)} did not end within {seconds:g} s"
+    return done.returncode, done.stdout + done.stderr

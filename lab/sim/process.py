@@ -1,0 +1,49 @@
+"""The process of a running sim: `python -m meshobs.lab.sim.process FOLDER [RELAY-BINARY]`; FOLDER holds mesh.json.
+
+It writes ready.json when it serves, and ends by command or by SIGTERM.
+"""
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from meshobs import private
+from meshobs.lab import control, kubeconfig
+from meshobs.lab.meshfile import mesh_of
+from meshobs.lab.sim.commands import Commands
+from meshobs.lab.sim.live import Live
+
+MESH = "mesh.json"
+READY = "ready.json"
+KUBECONFIG = "kubeconfig"
+
+
+def main(folder: Path, relay_binary: str = "") -> None:
+    """Run the mesh until told to end."""
+    mesh = mesh_of(json.loads((folder / MESH).read_text(encoding="utf-8")))
+    live = Live(mesh, Path(relay_binary) if relay_binary else None, folder)
+    commands = Commands(live)
+    server = control.Server(commands.actions)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: commands.end.set())
+    live.start()
+    server.start()
+    contexts = {f"sim-{name}": (one.address, live.token) for name, one in live.kube.items()}
+    kubeconfig.write(folder / KUBECONFIG, contexts)
+    ready: dict[str, object] = {"control": server.address, "key": server.key, "relays": live.relays}
+    ready["processes"] = [one.number for one in live.binaries.values()]
+    private.write(folder / f"{READY}.new", json.dumps(ready).encode())
+    (folder / f"{READY}.new").rename(folder / READY)
+    commands.end.wait()
+    # What still waits for an answer gets it; threads that serve nobody must not hold the process.
+    timer = threading.Timer(5, sys.exit)
+    timer.daemon = True
+    timer.start()
+    server.close()
+    live.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:3])

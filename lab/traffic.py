@@ -1,0 +1,75 @@
+"""Traffic as every driver runs it, and what its clients saw: the truth that reports are held against."""
+
+from dataclasses import dataclass
+
+from meshobs.errors import InputError
+
+PROTOCOLS = ("TCP", "UDP", "ICMP")
+CLIENT = "curl-pod"
+# A rate that two cores carry with collection beside it; an event of each packet is made, sent, read and stored.
+_MOST_PER_SECOND = 2000.0
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Requests of one client.
+
+    Attributes:
+        client: CLUSTER, CLUSTER/POD, CLUSTER/NAMESPACE/POD, `host/NODE` or `outside`.
+        target: `svc/[NAMESPACE/]NAME` as the client's cluster resolves it, `pods/CLUSTER/APP` in turn, `pod/NAME`,
+            `node/NODE:PORT` for a NodePort, `nodes/CLUSTER:PORT` in turn, `balancer:PORT`, or ADDRESS:PORT.
+        protocol: TCP, UDP or ICMP.
+        count: of connections (pings of one process for ICMP: of processes).
+        rate: connections a second.
+        requests: on each connection.
+        gap: seconds between two requests on a connection.
+    """
+
+    client: str
+    target: str
+    protocol: str = "TCP"
+    count: int = 100
+    rate: float = 50.0
+    requests: int = 1
+    gap: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise InputError(f"{self.protocol!r} is no protocol of the lab: one of {', '.join(PROTOCOLS)}")
+        if self.count < 1 or self.requests < 1 or self.gap < 0:
+            raise InputError("traffic needs at least one connection and one request")
+        if not 0 < self.rate <= _MOST_PER_SECOND:
+            raise InputError(f"a rate of {self.rate:g} a second is not possible: up to {_MOST_PER_SECOND:g}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as its client, and the server behind it, saw it.
+
+    Attributes:
+        time: when it began, nanoseconds.
+        ended: when it was answered or given up.
+        client: cluster/namespace/pod, or what else it was.
+        client_cluster: empty outside the mesh.
+        target: address and port that the client aimed at.
+        answered_cluster: of the pod that answered; empty without an answer.
+        server_saw: address and port that the server had as its peer.
+        error: what the client got instead of an answer.
+        reused: a further request on an open connection.
+    """
+
+    time: int
+    ended: int
+    client: str
+    client_cluster: str
+    client_address: str
+    client_port: int
+    target: str
+    protocol: str
+    answered_cluster: str = ""
+    answered_pod: str = ""
+    answered_address: str = ""
+    answered_node: str = ""
+    server_saw: str = ""
+    error: str = ""
+    reused: bool = False
