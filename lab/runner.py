@@ -110,7 +110,9 @@ class Runner:
         for fault in phase.faults:
             self._switch(fault, on=False)
         if any(named(fault.partition(" ")[0]).served for fault in phase.faults):
-            # A node that was away is seen again from its next flow on: let it have one before the next phase.
+            # A node that was away is seen again from its next flow on: let it have one before the next phase, and
+            # after the window of this one.
+            self._wait(_PAUSE_SECONDS)
             self._lab.traffic([replace(one, count=_STIR) for one in phase.traffic], lambda _count: None)
         return PhaseRun(experiment.name, phase, started - _AROUND, ended + _AROUND, requests, changed)
 
