@@ -1,7 +1,9 @@
-# `make` lists the targets. Everything runs in .venv, which is made from requirements.lock on first use.
+# `make` lists the targets. Everything runs in .venv, which is made on first use: from requirements-run.lock for what runs
+# meshobs, from requirements.lock for what tests and checks need beside it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 DEMO := build/demo.duckdb
 
@@ -11,17 +13,23 @@ DEMO := build/demo.duckdb
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-$(READY): requirements.lock pyproject.toml
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+
+$(RUNS): requirements-run.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "meshobs needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes -r requirements-run.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(READY): $(RUNS) requirements.lock
+	$(PIP) --require-hashes -r requirements.lock
 	@touch $@
 
 setup: $(READY) ## make .venv with everything in it
 
-demo: $(READY) ## play the walkthrough on the embedded mesh: collect it, judge it, print what it shows
+demo: $(RUNS) ## play the walkthrough on the embedded mesh: collect it, judge it, print what it shows
 	@mkdir -p build && rm -f $(DEMO)
 	@$(BIN)/meshobs --db $(DEMO) demo
 
@@ -55,6 +63,7 @@ docs: $(READY) ## generate docs/reference.md from the commands and queries
 lock: ## choose the newest versions anew
 	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
 	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group dev --upgrade pyproject.toml --output-file requirements.lock
+	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group build -c requirements.lock pyproject.toml --output-file requirements-run.lock
 
 clean: ## remove .venv and everything generated that is not committed
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

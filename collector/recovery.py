@@ -151,7 +151,9 @@ class Recovery:
     def lost(self, reader: str, node: str, reason: str, at: int) -> None:
         """A node is away, since a moment of the collector's clock."""
         self.states[reader][node] = "NODE_UNAVAILABLE"
-        if (reader, node) not in self.troubles:
+        known = self.troubles.get((reader, node))
+        # Where the ring was empty when the run began (position 0) nothing was missing: what is, is missing since now.
+        if known is None or not known.position:
             # A Relay tells of a node that failed up to ten seconds later; the node may be back by then.
             position = self._stored_until(node, at - max(0, self.lag.get(node, 0)))
             self.troubles[reader, node] = Trouble(position or self._started, reason)

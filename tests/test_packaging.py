@@ -41,3 +41,14 @@ def test_wheel_holds_every_file(tmp_path: Path) -> None:
     }
     assert expected - packed == set()
     assert "meshobs/py.typed" in packed
+
+
+def test_what_runs_is_what_is_tested() -> None:
+    """Both locks name the same versions: the demo runs on nothing that tests do not."""
+    runs, tested = (
+        {line.split(" ")[0] for line in (ROOT / name).read_text().splitlines() if "==" in line.split(" ")[0]}
+        for name in ("requirements-run.lock", "requirements.lock")
+    )
+
+    assert len(runs) > 30
+    assert runs - tested == set()

@@ -353,3 +353,18 @@ def test_a_late_flow_is_no_slow_clock() -> None:
         recovery.lagged("west/d", 4 * SECOND)
 
     assert recovery.clocks == {B: -SECOND, "west/c": 240 * SECOND, "west/d": 4 * SECOND}
+
+
+def test_a_loss_right_after_an_empty_ring_is_a_gap() -> None:
+    """An agent that starts anew before the run's first look back is over was seen until then, and not between."""
+    recovery = made(until=START + SECOND)
+    following(recovery, A)
+    recovery.marked("west", {}, 0)
+
+    recovery.lost("west", A, "EOF", START + 2 * SECOND)
+    recovery.listed("west", A, CONNECTED, 3)
+    positions = asked(recovery, 3 + ATTACH_SECONDS)
+    gaps = recovery.probed("west", positions, {A: START + 9 * SECOND})
+
+    assert positions == {A: START + SECOND}
+    assert gaps == [Gap("west", A, START + SECOND, START + 9 * SECOND, "EOF")]

@@ -9,12 +9,12 @@ compared.
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
-from itertools import product
+from itertools import permutations, product
 
-from twin import Connection, Signature, Way, simulated
+from twin import Connection, Roles, Signature, Way, signature, simulated
 from twin_recordings import RECORDINGS, connections, evidence, truth
 
 from meshobs.lab.mesh import GLOBAL, Service, walkthrough
@@ -68,6 +68,42 @@ def test_paths_cover_what_the_recordings_hold() -> None:
     assert ways["protocol", "ICMP"] >= 20
     assert ways["outcome", "ConnectionRefusedError"] >= 5
     assert ways["requests", "50"] >= 2
+
+
+def test_events_come_in_the_recorded_order() -> None:
+    """What each node reports first and what later is as recorded, for each two signatures that nearly all connections have.
+
+    Of a path with 20 recorded connections, each two signatures of one node's role (client's, server's, both, other)
+    that 95 % of them show: where the first A came before the first B in 99 % of the connections, it does in 95 % of the
+    twin's calls, and the other way round. In between, an order that 25 % of the connections show occurs in the twin;
+    rarer ones may be missing. The same time counts as either order.
+
+    Known difference: on some paths up to 40 % of the recorded connections show the client's FIN before the server's
+    first data (curl's: 11 of 296). Whether clients half-close or agents stamp late what comes in is not known; in the
+    twin they close after the answer.
+    """
+    compared, wrong = Counter[str](), list[str]()
+    for way, examples in _recorded()[0].items():
+        if len(examples) < 20:
+            continue
+        compared["paths"] += 1
+        for first, second, recorded, made in _orders(way, examples):
+            fixed = recorded >= 0.99
+            compared["fixed" if fixed else "in between"] += 1
+            if made >= 0.95 if fixed else made or recorded < 0.25:
+                continue
+            if not fixed and recorded <= 0.4 and _closed_before_data(first, second):
+                compared["known"] += 1
+            else:
+                wrong.append(f"{way}\n  {recorded:.2f} recorded, {made:.2f} made:\n  {first}\n  {second}")
+    assert not wrong, "\n".join(wrong[:40])
+    print(
+        f"{compared['paths']} paths, {compared['fixed']} fixed and {compared['in between']} open orders compared; {compared['known']} known"
+    )
+    assert compared["paths"] >= 45
+    assert compared["fixed"] >= 9500
+    assert compared["in between"] >= 10000
+    assert compared["known"] < 30
 
 
 def test_evidence_at_medium_of_1_19() -> None:
@@ -372,6 +408,51 @@ def _differences(way: Way, examples: list[Connection]) -> Iterator[str]:
         wanted, got = (sum(one[key] for one in all_) / len(all_) for all_ in (recorded, made))
         if abs(wanted - got) > max(0.35 * wanted, 1 if len(recorded) >= 5 else 2):
             yield f"{way}\n  has {got:.2f} instead of {wanted:.2f} of {key}"
+
+
+def _orders(way: Way, examples: list[Connection]) -> Iterator[tuple[Signature, Signature, float, float]]:
+    """Yield two signatures and how often the first comes before the second: recorded, and made by the twin.
+
+    Two that have one fixed order come once, in that order; all others come both ways.
+    """
+    recorded = [_firsts(((flow.time.ToNanoseconds(), flow) for flow in one.flows), one.roles) for one in examples]
+    chance, made = random.Random(str(way)), list[dict[Signature, int]]()
+    for number in range(CALLS):
+        twin, outcome = simulated(examples[number % len(examples)], chance)
+        made.append(_firsts(((event.offset, event.flow) for event in outcome.events), twin.roles))
+    shown = Counter(key for one in recorded for key in one)
+    common = [key for key in shown if shown[key] >= 0.95 * len(recorded)]
+    wanted, got = ([[one.get(key) for one in all_] for key in common] for all_ in (recorded, made))
+    for first, second in permutations(range(len(common)), 2):
+        if common[first].node != common[second].node:
+            continue
+        before = _share(wanted[first], wanted[second])
+        if before >= 0.99 or _share(wanted[second], wanted[first]) < 0.99:
+            yield common[first], common[second], before, _share(got[first], got[second])
+
+
+def _firsts(events: Iterable[tuple[int, flow_pb2.Flow]], roles: Roles) -> dict[Signature, int]:
+    """Return when each node first reported each signature, without identities: a path may lead from either cluster."""
+    found, nodes = dict[Signature, int](), defaultdict[str, set[str]](set)
+    for time, flow in events:
+        full = signature(flow, roles)
+        ends = (full.source._replace(identity=""), full.destination._replace(identity=""))
+        key = full._replace(source=ends[0], destination=ends[1])
+        found[key] = min(time, found.get(key, time))
+        nodes[key.node].add(flow.node_name)
+    assert all(len(names) == 1 for names in nodes.values())
+    return found
+
+
+def _closed_before_data(first: Signature, second: Signature) -> bool:
+    """Tell whether the first is the client's FIN and the second the server's data."""
+    return first.source.port == "own" and "FIN" in first.text and second.source.port != "own" and "PSH" in second.text
+
+
+def _share(first: list[int | None], second: list[int | None]) -> float:
+    """Return in which part of the connections that have both the first does not come after the second."""
+    both = [left <= right for left, right in zip(first, second, strict=True) if left is not None and right is not None]
+    return sum(both) / len(both) if both else 0
 
 
 def _world(version: str, aggregation: str, *, socket_lb: bool = True, masquerades: bool = False) -> World:

@@ -18,7 +18,7 @@ from meshobs.pb.flow import flow_pb2
 __all__ = ["Call", "Client", "Event", "Host", "Outcome", "Outside", "Sockets", "call"]
 
 # Nanoseconds from one end to the other. All nodes of a lab are neighbours: another cluster is hardly farther.
-_WAY_SAME, _WAY_OTHER, _WAY_ABROAD, _DETOUR = 5_000, 60_000, 90_000, 50_000
+_WAY_SAME, _WAY_OTHER, _WAY_ABROAD, _DETOUR = 3_500, 60_000, 90_000, 50_000
 # An agent stamps events when it reads them, not when they happen: later by this on average, at most by that. The
 # far end is stamped earlier than the near one in about half of all connections.
 _LAG, _LONGEST_LAG = 4_000_000, 60_000_000

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 _STEP = 12_000
 _THINK = (300_000, 2_500_000)
 _RETRANSMIT = 1_000_000_000
+# A client's connect() is over that long after its ACK: after it arrived within a node, before the request.
+_CONNECTED = 4_900
 # Later requests of a connection are acknowledged with their answers, but for these few (2 of 98 recorded).
 _SLOW = 0.02
 
@@ -20,6 +22,7 @@ class Manner:
         peers: how often the client asks for its peer's name per connection.
         peers_again: and per request on a connection of several.
         client_first: how often the client closes before it has seen the server's FIN.
+        prompt: how often the server takes a connection before the first request is there.
         patience: nanoseconds until the client gives up.
     """
 
@@ -27,6 +30,7 @@ class Manner:
     peers: int = 2
     peers_again: int = 0
     client_first: float = 1.0
+    prompt: float = 0.85
     patience: int = 1_500_000_000
 
 
@@ -87,8 +91,11 @@ class _Script:
         """Let the packet on its way arrive."""
         self.now += self._way
 
-    def wait(self, low: int, high: int) -> None:
-        self.now += self._chance.randint(low, high)
+    def wait(self, low: int, high: int) -> int:
+        """Let a time between two pass and return it."""
+        waited = self._chance.randint(low, high)
+        self.now += waited
+        return waited
 
     def _send(self, *, forward: bool, flags: tuple[str, ...], last: bool) -> None:
         self.now += self._chance.randint(_STEP // 2, 2 * _STEP)
@@ -111,7 +118,7 @@ def tcp(requests: int, gap: int, way: int, manner: Manner, chance: random.Random
     script.back("SYN", "ACK")
     script.cross()
     script.forward("ACK")
-    peers, answers, accepted = [script.now] * manner.peers, list[int](), -1
+    peers, answers, accepted = [script.now + _CONNECTED] * manner.peers, list[int](), script.now + way
     for number in range(requests):
         if number:
             script.now += gap
@@ -119,9 +126,10 @@ def tcp(requests: int, gap: int, way: int, manner: Manner, chance: random.Random
         script.cross()
         if not number or chance.random() < _SLOW:
             script.back("ACK")
-        if not number:
-            accepted = script.now
-        script.wait(*_THINK)
+        thought = script.wait(*_THINK)
+        if not number and thought > _THINK[0] + manner.prompt * (_THINK[1] - _THINK[0]):
+            # A server that is slow to answer was slow to take the connection.
+            accepted = script.now - thought // 2
         for _ in range(manner.segments):
             script.back("ACK", "PSH")
             script.cross()

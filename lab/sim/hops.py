@@ -124,7 +124,8 @@ def _enter(path: _Path, route: Route, there: Node, port: int) -> None:
     """Add the node whose NodePort was called, then the server's from the network."""
     saw = End(route.saw, port)
     if route.ingress is not None:
-        path.seen(route.ingress, Point.FROM_NETWORK, End(route.wire, port), route.first, 0.5, interface=ETH0)
+        distance = 1 if route.ingress == there else 0.5
+        path.seen(route.ingress, Point.FROM_NETWORK, End(route.wire, port), route.first, distance, interface=ETH0)
         if route.ingress != there:
             path.seen(route.ingress, Point.TO_NETWORK, saw, route.final, 0.5, interface=ETH0, tracked=False)
     if not route.local and route.ingress != there:
@@ -162,7 +163,8 @@ def _pass_back(path: _Path, route: Route, ingress: Node, port: int) -> None:
     if not began:
         path.seen(ingress, Point.FROM_NETWORK, route.final, End(route.saw, port), 0.5, interface=ETH0)
     wire = End(route.wire, port)
-    path.seen(ingress, Point.TO_NETWORK, route.first, wire, 0.5, interface=ETH0, tracked=began)
+    distance = 0 if began else 0.5
+    path.seen(ingress, Point.TO_NETWORK, route.first, wire, distance, interface=ETH0, tracked=began)
 
 
 def _return(path: _Path, route: Route, here: Node, port: int) -> None:
