@@ -10,6 +10,8 @@ from meshobs.errors import MeshobsError
 from meshobs.lab.driver import ClusterState, LabState
 
 _FILE = "lab.json"
+# The description of the mesh that a driver stands up, there from the first moment.
+DESCRIPTION = "mesh.json"
 # Where a lab keeps its files instead of the user's own state folder.
 _VARIABLE = "MESHOBS_LAB"
 

@@ -335,6 +335,23 @@ def test_the_same_seed_gives_the_same_answers(alone: Call) -> None:
     assert seen[0] != seen[2]
 
 
+def test_a_lab_that_cannot_come_up_says_why(meshobs: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Relay that is no program and a folder that cannot be made are one line; `down` clears away what is left."""
+    program = tmp_path / "relay"
+    program.write_text("no program")
+    program.chmod(0o755)
+    broken = meshobs("lab", "up", "--driver", "sim", "--relay-binary", program)
+    down = meshobs("lab", "down")
+    left = state.folder().exists()
+    monkeypatch.setenv("MESHOBS_LAB", "/proc/nowhere")
+    nowhere = meshobs("lab", "up", "--driver", "sim")
+
+    assert (broken.code, down.code, nowhere.code) == (2, 0, 2)
+    assert f"{program} cannot be run: Exec format error" in broken.err.splitlines()[-1]
+    assert not left
+    assert "the lab's folder /proc/nowhere cannot be made" in nowhere.err.splitlines()[-1]
+
+
 def test_a_damaged_state_file_is_no_riddle(meshobs: Call) -> None:
     """What to do about it is said in one line."""
     state.folder().mkdir()

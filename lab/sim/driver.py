@@ -50,7 +50,12 @@ class SimDriver:
 
         mesh = mesh_of(content)
         relay = [str(self._relay_binary.absolute())] if self._relay_binary else []
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MeshobsError(
+                f"the lab's folder {folder} cannot be made ({error.strerror}): name another one by MESHOBS_LAB"
+            ) from error
         ready, log = folder / READY, folder / "sim.log"
         ready.unlink(missing_ok=True)
         private.write(folder / MESH, json.dumps(content).encode())
@@ -173,7 +178,7 @@ class SimLab:
 
 def _tail(log: Path) -> str:
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    return text.strip()[-400:] or "empty"
+    return text.strip().rpartition("\n")[2] or "empty"
 
 
 def _await(ready: Path, number: int, log: Path) -> None:
@@ -181,5 +186,5 @@ def _await(ready: Path, number: int, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not ready.exists():
         if shell.ended(number) or time.monotonic() > deadline:
-            raise MeshobsError(f"the sim did not come up; the end of {log}: {_tail(log)}")
+            raise MeshobsError(f"the sim did not come up; {_tail(log)} (log: {log})")
         time.sleep(0.02)

@@ -10,12 +10,14 @@ import threading
 from pathlib import Path
 
 from meshobs import private
+from meshobs.errors import MeshobsError
 from meshobs.lab import control, kubeconfig
 from meshobs.lab.meshfile import mesh_of
 from meshobs.lab.sim.commands import Commands
 from meshobs.lab.sim.live import Live
+from meshobs.lab.state import DESCRIPTION
 
-MESH = "mesh.json"
+MESH = DESCRIPTION
 READY = "ready.json"
 KUBECONFIG = "kubeconfig"
 
@@ -46,4 +48,8 @@ def main(folder: Path, relay_binary: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:3])
+    try:
+        main(Path(sys.argv[1]), *sys.argv[2:3])
+    except MeshobsError as error:
+        # The last line of the log is what the user is shown.
+        sys.exit(str(error))

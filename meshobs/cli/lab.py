@@ -66,6 +66,9 @@ def down() -> None:
     """Take the lab down and leave nothing behind."""
     found = state.read()
     if not found:
+        # What an `up` that failed has left for reading.
+        if (state.folder() / state.DESCRIPTION).exists():
+            shutil.rmtree(state.folder(), ignore_errors=True)
         say("meshobs: no lab is up")
         return
     stop(found)
