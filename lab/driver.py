@@ -99,6 +99,10 @@ class Lab(Protocol):
         """
         ...
 
+    def endless(self, traffic: Traffic) -> None:
+        """Run traffic in the background until `background` sets something else; its count does not matter."""
+        ...
+
     def background(self, rate: float) -> None:
         """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
         ...

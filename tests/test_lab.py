@@ -160,6 +160,20 @@ def test_clients_reach_what_they_name(lab: Call) -> None:
     assert answers(lab, "west", "pods/east/webpod", "--count", 2, "--keep-alive", 5) == {"east": 10}
 
 
+def test_traffic_goes_on_in_the_background(lab: Call) -> None:
+    """`lab traffic --background` of any kind runs until it is ended, and a collection sees it."""
+    started = lab("lab", "traffic", "--from", "east", "--to", "pods/west/webpod", "--rate", 30, "--background")
+
+    lab("collect", "--duration", "3s")
+    report = asked(lab, "report", "nat")
+    ended = lab("lab", "background", 0)
+
+    assert (started.code, ended.code) == (0, 0), started.err
+    assert [(row["source_cluster"], row["destination_cluster"]) for row in report["rows"]] == [("east", "west")]
+    assert report["rows"][0]["connections"] > 40
+    assert asked(lab, "lab", "status")["background"] == 0
+
+
 def test_settings_act_as_they_say(lab: Call) -> None:
     """Affinity, sharing and scale change who answers, and what the Kubernetes API shows."""
     lab("lab", "annotate", "webpod", "affinity=local")

@@ -106,6 +106,10 @@ class AcceleratedLab:
         self.now = max(self.now, ended)
         return sorted(told, key=lambda one: one.time)
 
+    def endless(self, traffic: Traffic) -> None:
+        """Refuse: it would never end."""
+        raise InputError(f"traffic in the background needs real time: {traffic.client} to {traffic.target}")
+
     def background(self, rate: float) -> None:
         """Refuse: nobody would see it."""
         if rate:

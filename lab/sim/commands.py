@@ -34,6 +34,7 @@ class Commands:
         return {
             "status": lambda _given, _progress: self._status(),
             "traffic": self._traffic,
+            "endless": lambda given, _progress: self._endless(Traffic(**given["traffic"])),
             "background": lambda given, _progress: self._steady(float(given["rate"])),
             "annotate": lambda given, _progress: self._live.change(changes.annotated(**given)),
             "scale": lambda given, _progress: self._live.change(changes.scaled(**given)),
@@ -81,20 +82,23 @@ class Commands:
                 client.stopped = True
         return [asdict(one) for one in sorted(told, key=lambda one: one.time)]
 
+    def _endless(self, traffic: Traffic) -> None:
+        with self._live.moment() as now:
+            self._background.append(self._live.simulation.start(now, traffic, _unheard, endless=True))
+
     def _steady(self, rate: float) -> None:
         for client in self._background:
             client.stopped = True
         self._background.clear()
         if not rate:
             return
-        with self._live.moment() as now:
+        with self._live.moment():
             world = self._live.simulation.world
             for service in world.services:
                 callers = [pod for pod in world.pods if pod.cluster == service.cluster and not pod.port]
                 if callers:
                     target = f"svc/{service.namespace}/{service.name}"
-                    traffic = Traffic(callers[0].full, target, service.protocol, rate=rate)
-                    self._background.append(self._live.simulation.start(now, traffic, _unheard, endless=True))
+                    self._endless(Traffic(callers[0].full, target, service.protocol, rate=rate))
 
     def _fault(self, name: str, scope: str, *, on: bool) -> None:
         with self._live.moment():

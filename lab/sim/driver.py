@@ -131,6 +131,10 @@ class SimLab:
                 timer.cancel()
         return [Request(**one) for one in found]
 
+    def endless(self, traffic: Traffic) -> None:
+        """Run traffic in the background until `background` sets something else."""
+        self._ask("endless", {"traffic": asdict(traffic)})
+
     def background(self, rate: float) -> None:
         """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
         self._ask("background", {"rate": rate})

@@ -162,14 +162,20 @@ def routes(form: str) -> None:
     show_default=True,
     help="Requests on each connection.",
 )
+@click.option("--background", is_flag=True, help="Go on without end, until `meshobs lab background 0`.")
 @click.option("--gap", default=0.1, show_default=True, help="Seconds between requests on a connection.")
 @format_option()
-def traffic(client: str, target: str, form: str, **given: Any) -> None:  # noqa: ANN401 - what click read
+def traffic(client: str, target: str, form: str, background: bool, **given: Any) -> None:  # noqa: ANN401 - what click read
     """Let a client call, and tell who answered: what `curl | sort | uniq -c` tells, and what the server saw."""
     from meshobs.lab.traffic import Traffic  # noqa: PLC0415 - only here
 
     given["protocol"] = given["protocol"].upper()
-    requests = attach(state.running()).traffic([Traffic(client, target, **given)], lambda _count: None)
+    lab, wanted = attach(state.running()), Traffic(client, target, **given)
+    if background:
+        lab.endless(wanted)
+        say(f"meshobs: {client} calls {target}, {wanted.rate:g} a second, until meshobs lab background 0")
+        return
+    requests = lab.traffic([wanted], lambda _count: None)
     if form == "json":
         click.echo(json.dumps([asdict(one) for one in requests]))
         return
