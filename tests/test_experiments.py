@@ -108,7 +108,7 @@ def test_every_experiment_comes_out_as_written(meshobs: Call) -> None:
     lines = json.loads(outcome.out)
     assert [line for line in lines if not line["agrees"]] == []
     assert outcome.code == 0
-    left_out = {"loss"}
+    left_out = {"unseen"}
     assert {line["experiment"] for line in lines} == set(experiments.names()) - left_out
 
 
@@ -122,7 +122,7 @@ def test_other_chances_come_out_the_same(seed: int, meshobs: Call) -> None:
 
 def test_experiments_in_real_time(meshobs: Call) -> None:
     """Loss, a flip in mid-traffic and refused calls over the real APIs, on a lab that is made for them and taken down."""
-    outcome = meshobs("experiment", "loss", "flip", "policy", "keepalive")
+    outcome = meshobs("experiment", "flip", "policy", "keepalive", "unseen")
 
     assert outcome.code == 0, outcome.out
     assert "followed after 0." in outcome.out

@@ -60,6 +60,8 @@ class Client:
     def _connect(self, at: int) -> None:
         if self.stopped or (not self._endless and self._begun >= self._traffic.count):
             return
+        # Open before begun: whoever looks from another thread must not find the last one neither to come nor there.
+        self._open += 1
         number, self._begun = self._begun, self._begun + 1
         # Clients do not tick: a tenth of the pause around it.
         pause = SECOND / self._traffic.rate
@@ -77,7 +79,6 @@ class Client:
         outcome = self._mesh.call(call, at, self._chance)
         if address == world.mesh.balancer:
             outcome = self._through_balancer(world, call, at, number)
-        self._open += 1
         over = at + (outcome.answers[-1] if outcome.answers else _given_up(outcome))
         self._mesh.timeline.at(over, lambda _moment: self._tell(call, outcome, at))
 
