@@ -1,7 +1,7 @@
 """The wire between a command and the process of a running lab: JSON requests, JSON answers, on loopback with a key.
 
-A request names what to do and its arguments. Answers are any number of `{"progress": ...}`, then one `{"result": ...}`
-or `{"error": ...}`; errors are the user's, and shown as such.
+A request names what to do and its arguments. Answers are any number of `{"progress": ...}`, by which the lab sees that
+somebody still waits, then one `{"result": ...}` or `{"error": ...}`; errors are the user's, and shown as such.
 """
 
 import json
@@ -75,13 +75,7 @@ class Server:
             return {"error": f"the lab's process failed: {type(error).__name__}: {error}; its log says more"}
 
 
-def ask(
-    address: str,
-    key: str,
-    what: str,
-    arguments: Mapping[str, Any] | None = None,
-    show: Callable[[Any], None] = lambda _value: None,
-) -> Any:  # noqa: ANN401 - any JSON
+def ask(address: str, key: str, what: str, arguments: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
     """Let a running lab do something; return its result.
 
     Args:
@@ -89,7 +83,6 @@ def ask(
         key: what it lets in.
         what: the command.
         arguments: for it.
-        show: told of progress.
 
     Raises:
         InputError: the lab refuses, and says why.
@@ -105,7 +98,6 @@ def ask(
                     raise InputError(answer["error"])
                 if "result" in answer:
                     return answer["result"]
-                show(answer["progress"])
     except (OSError, EOFError) as error:
         raise MeshobsError(
             f"the lab's process does not answer at {address} ({error or 'it ended'}): meshobs lab down, then lab up"

@@ -57,54 +57,23 @@ class LabState:
     control: Mapping[str, str] = field(default_factory=dict)
 
 
-class Lab(Protocol):
-    """A lab that is up."""
-
-    state: LabState
+class Stage(Protocol):
+    """What experiments need of a lab."""
 
     @property
     def mesh(self) -> Mesh:
         """Return the mesh as it was described."""
         ...
 
-    @property
-    def alive(self) -> bool:
-        """Tell whether it still runs."""
-        ...
-
-    def has(self, key: str, value: str) -> bool:
-        """Tell whether all clusters have a setting, as `cilium` or `aggregation`."""
-        ...
-
-    def status(self) -> Mapping[str, Any]:
-        """Return nodes, services and pods, a list of rows each, and the faults that are on."""
-        ...
-
-    def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
-        """Return each node's routes before the mesh was joined, and now."""
-        ...
-
     def traffic(
-        self,
-        traffic: Sequence[Traffic],
-        show: Callable[[int], None],
-        meanwhile: Sequence[tuple[float, Callable[[], None]]] = (),
+        self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
     ) -> list[Request]:
         """Run traffic side by side until all of it is over.
 
         Args:
             traffic: of each client.
-            show: told how many requests are over.
             meanwhile: what to do after so many seconds.
         """
-        ...
-
-    def endless(self, traffic: Traffic) -> None:
-        """Run traffic in the background until `background` sets something else; its count does not matter."""
-        ...
-
-    def background(self, rate: float) -> None:
-        """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
         ...
 
     def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
@@ -125,6 +94,33 @@ class Lab(Protocol):
 
     def fault(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off; `scope` is a cluster or node, empty for the fault's own choice."""
+        ...
+
+
+class Lab(Stage, Protocol):
+    """A lab that is up."""
+
+    state: LabState
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether it still runs."""
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """Return nodes, services and pods, a list of rows each, and the faults that are on."""
+        ...
+
+    def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
+        """Return each node's routes before the mesh was joined, and now."""
+        ...
+
+    def endless(self, traffic: Traffic) -> None:
+        """Run traffic in the background until `background` sets something else; its count does not matter."""
+        ...
+
+    def background(self, rate: float) -> None:
+        """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
         ...
 
     def down(self) -> None:

@@ -5,6 +5,7 @@ One description for every driver. A file (TOML) names what differs from the defa
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import IPv4Network
 
 from meshobs.lab import versions
@@ -13,6 +14,8 @@ from meshobs.lab.versions import Traits
 GLOBAL = "service.cilium.io/global"
 SHARED = "service.cilium.io/shared"
 AFFINITY = "service.cilium.io/affinity"
+# As files and commands call them.
+ANNOTATIONS = {"affinity": AFFINITY, "shared": SHARED, "global": GLOBAL}
 
 
 @dataclass(frozen=True)
@@ -132,20 +135,24 @@ class Mesh:
     seed: int = 1
     network: str = "172.18.0.0/16"
 
-    @property
+    @cached_property
     def balancer(self) -> str:
         """Return the address of the load balancer outside the mesh."""
         return str(IPv4Network(self.network)[-6])
 
-    @property
+    @cached_property
     def outside(self) -> str:
         """Return the address of a client outside the mesh."""
         return str(IPv4Network(self.network)[-5])
 
-    @property
+    @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """Return the nodes of all clusters."""
         return tuple(node for cluster in self.clusters for node in cluster.nodes)
+
+    def has(self, key: str, value: str) -> bool:
+        """Tell whether all clusters have a setting, as `cilium` or `aggregation`."""
+        return all(str(getattr(cluster, key)) == value for cluster in self.clusters)
 
     def cluster(self, name: str) -> Cluster:
         """Return a cluster by its name."""

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import versions
-from meshobs.lab.mesh import AFFINITY, GLOBAL, SHARED, Cluster, Mesh, Service, Workload, nodes_of
+from meshobs.lab.mesh import ANNOTATIONS, Cluster, Mesh, Service, Workload, nodes_of, walkthrough
 
 _TOP: Mapping[str, type] = {
     "seed": int, "network": str, "cilium": str, "aggregation": str, "socket_lb": bool, "ring": int,
@@ -29,10 +29,7 @@ _SERVICE: Mapping[str, type] = {
     "app": str, "port": int, "target_port": int, "protocol": str, "node_port": int, "clusters": list,
     "namespace": str, "global": bool, "affinity": str, "shared": bool, "annotations": dict,
 }  # fmt: skip
-_WALKTHROUGH: Mapping[str, Mapping[str, object]] = {
-    "west": {"id": 1, "pod_cidr": "10.0.0.0/16", "service_cidr": "10.2.0.0/16"},
-    "east": {"id": 2, "pod_cidr": "10.1.0.0/16", "service_cidr": "10.3.0.0/16"},
-}
+_WALKTHROUGH = walkthrough()
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
 _NODE_BITS = 24
 # A /24 less the addresses of the network, the router and their neighbours.
@@ -94,7 +91,10 @@ def mesh_of(content: Mapping[str, object], name: str = "the mesh description") -
     """
     reader = _Reader()
     top = reader.checked(content, _TOP, "top level")
-    tables = top.get("clusters") or _WALKTHROUGH
+    tables = top.get("clusters") or {
+        one.name: {"id": one.id, "pod_cidr": one.pod_cidr, "service_cidr": one.service_cidr}
+        for one in _WALKTHROUGH.clusters
+    }
     clusters = _clusters(reader, top, {key: reader.checked(tables[key], _CLUSTER, f"clusters.{key}") for key in tables})
     names = tuple(cluster.name for cluster in clusters)
     workloads = tuple(workloads_of(reader, top.get("workloads"), names))
@@ -103,7 +103,8 @@ def mesh_of(content: Mapping[str, object], name: str = "the mesh description") -
     _check(reader, clusters, workloads)
     if reader.mistakes:
         raise InputError(f"{name}: {'; '.join(reader.mistakes)}")
-    return Mesh(clusters, workloads, services, int(top.get("seed", 1)), str(top.get("network", "172.18.0.0/16")))
+    given = {key: top[key] for key in ("seed", "network") if key in top}
+    return replace(_WALKTHROUGH, clusters=clusters, workloads=workloads, services=services, **given)
 
 
 def extras(content: Mapping[str, object], mesh: Mesh, name: str) -> tuple[tuple[Workload, ...], tuple[Service, ...]]:
@@ -123,7 +124,7 @@ def extras(content: Mapping[str, object], mesh: Mesh, name: str) -> tuple[tuple[
 
 
 def _clusters(reader: _Reader, top: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> tuple[Cluster, ...]:
-    addresses = (str(one) for one in reader.network(top.get("network", "172.18.0.0/16"), "network").hosts())
+    addresses = (str(one) for one in reader.network(top.get("network", _WALKTHROUGH.network), "network").hosts())
     next(addresses, None)  # the bridge's
     pods = {name: str(table.get("pod_cidr", "")) for name, table in tables.items()}
     found = []
@@ -161,8 +162,7 @@ def _clusters(reader: _Reader, top: Mapping[str, Any], tables: Mapping[str, Mapp
 def workloads_of(reader: _Reader, tables: Any, clusters: tuple[str, ...]) -> Iterator[Workload]:  # noqa: ANN401 - a user's
     """Return the workloads of a table; those of the walkthrough where there is none."""
     if tables is None:
-        yield Workload("curl-pod", "curl", versions.CLIENT_IMAGE, clusters, bare=True)
-        yield Workload("webpod", "webpod", versions.SERVER_IMAGE, clusters, replicas=2, port=80)
+        yield from (replace(one, clusters=clusters) for one in _WALKTHROUGH.workloads)
         return
     for name, one in tables.items():
         table = dict(reader.checked(one, _WORKLOAD, f"workloads.{name}"))
@@ -174,13 +174,13 @@ def workloads_of(reader: _Reader, tables: Any, clusters: tuple[str, ...]) -> Ite
 def services_of(reader: _Reader, tables: Any, clusters: tuple[str, ...], apps: set[str]) -> Iterator[Service]:  # noqa: ANN401
     """Return the services of a table; that of the walkthrough where there is none."""
     if tables is None:
-        yield Service("webpod", "webpod", clusters, annotations={GLOBAL: "true"})
+        yield from (replace(one, clusters=clusters) for one in _WALKTHROUGH.services)
         return
     for name, one in tables.items():
         table = dict(reader.checked(one, _SERVICE, f"services.{name}"))
         where = _where(reader, table, clusters, f"services.{name}")
         annotations = dict(table.pop("annotations", {}))
-        for key, annotation in (("global", GLOBAL), ("affinity", AFFINITY), ("shared", SHARED)):
+        for key, annotation in ANNOTATIONS.items():
             if key in table:
                 annotations[annotation] = str(table.pop(key)).lower()
         app = table.pop("app", name)

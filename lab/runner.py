@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 
 from meshobs.errors import InputError
 from meshobs.lab import meshfile
-from meshobs.lab.driver import Lab
+from meshobs.lab.driver import Stage
 from meshobs.lab.experiment import Experiment, Phase
 from meshobs.lab.faults import named
-from meshobs.lab.mesh import AFFINITY, GLOBAL, SHARED
+from meshobs.lab.mesh import ANNOTATIONS
 from meshobs.lab.traffic import Request
 
-_KEYS = {"affinity": AFFINITY, "global": GLOBAL, "shared": SHARED}
 # A connection within 2 s after a change may follow either state, and reports leave it out; agents need up to 0.7 s.
 SETTLE_SECONDS = 2.8
 # Between two phases in the same state: their windows must not overlap.
@@ -54,7 +53,7 @@ class Runner:
 
     def __init__(
         self,
-        lab: Lab,
+        lab: Stage,
         tell: Callable[[str], None],
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], int] = time.time_ns,
@@ -88,7 +87,7 @@ class Runner:
 
     def _check(self, experiment: Experiment) -> None:
         for key, value in experiment.needs.items():
-            if not self._lab.has(key, value):
+            if not self._mesh.has(key, value):
                 raise InputError(
                     f"{experiment.name} needs clusters with {key} {value}:"
                     f" meshobs lab down, then meshobs lab up --{key} {value}"
@@ -113,7 +112,7 @@ class Runner:
             # A node that was away is seen again from its next flow on: let it have one before the next phase, and
             # after the window of this one.
             self._wait(_PAUSE_SECONDS)
-            self._lab.traffic([replace(one, count=_STIR) for one in phase.traffic], lambda _count: None)
+            self._lab.traffic([replace(one, count=_STIR) for one in phase.traffic])
         return PhaseRun(experiment.name, phase, started - _AROUND, ended + _AROUND, requests, changed)
 
     def _traffic(self, experiment: Experiment, phase: Phase, changed: list[int]) -> list[Request]:
@@ -124,7 +123,7 @@ class Runner:
             self._apply(experiment, settings)
 
         meanwhile = [(one.after, lambda one=one: change(one.set)) for one in phase.during]
-        return self._lab.traffic(phase.traffic, lambda _count: None, meanwhile)
+        return self._lab.traffic(phase.traffic, meanwhile)
 
     def _apply(self, experiment: Experiment, settings: Mapping[str, Mapping[str, str]]) -> None:
         """Let every Service that the experiment touches have exactly these settings beside its first ones."""
@@ -132,10 +131,10 @@ class Runner:
             key for phase in experiment.phases for key in (*phase.set, *(k for c in phase.during for k in c.set))
         }
         for cluster, name in sorted({one for key in touched for one in self._targets(key)}):
-            first = self._first(cluster, name)
-            wanted: dict[str, str | None] = {key: first.get(key) for key in _KEYS.values()}
+            first = self._first(name)
+            wanted: dict[str, str | None] = {key: first.get(key) for key in ANNOTATIONS.values()}
             for key in (name, f"{cluster}/{name}"):
-                wanted.update({_KEYS[word]: value for word, value in settings.get(key, {}).items()})
+                wanted.update({ANNOTATIONS[word]: value for word, value in settings.get(key, {}).items()})
             self._lab.annotate(cluster, "default", name, wanted)
 
     def _restore(self, experiment: Experiment) -> None:
@@ -156,8 +155,8 @@ class Runner:
         cluster, _, name = key.rpartition("/")
         return [(cluster, name)] if cluster else [(one.name, name) for one in self._mesh.clusters]
 
-    def _first(self, cluster: str, name: str) -> Mapping[str, str]:
-        del cluster
+    def _first(self, name: str) -> Mapping[str, str]:
+        """Return a Service's annotations as they were described."""
         return next((one.annotations for one in self._mesh.services if one.name == name), {})
 
 

@@ -15,7 +15,7 @@ from meshobs.cli.proving import open_lab
 from meshobs.collector import importer
 from meshobs.lab import experiment as experiments
 from meshobs.lab import state
-from meshobs.lab.driver import Lab
+from meshobs.lab.driver import Stage
 from meshobs.lab.experiment import REPORTS
 from meshobs.lab.faults import FAULTS
 from meshobs.lab.mesh import AFFINITY, walkthrough
@@ -51,7 +51,7 @@ def promised(name: str) -> dict[str, str]:
     return {report: FAULTS[name].turns.get(report, "ok") for report in REPORTS}
 
 
-def settled(lab: Lab, name: str, wait: Callable[[float], None]) -> None:
+def settled(lab: Stage, name: str, wait: Callable[[float], None]) -> None:
     """Turn a fault on and let the mesh follow; agents that do not follow need something to follow."""
     lab.fault(name, SCOPES.get(name, ""), on=True)
     if name == "stale-backends":
@@ -67,9 +67,9 @@ def test_a_fault_turns_its_reports_and_no_other(name: str, tmp_path: Path) -> No
     lab.wait(SETTLE_SECONDS)
     settled(lab, name, lab.wait)
     started = lab.clock()
-    lab.traffic(BOTH, lambda _count: None)
+    lab.traffic(BOTH)
     ended = lab.clock()
-    lab.down()
+    lab.close()
     with Store(tmp_path / "meshobs.duckdb", write=True) as store:
         importer.run(store, importer.plan([tmp_path / "recording"]), importer.Options(), lambda _source, _size: None)
 
@@ -89,9 +89,7 @@ def test_a_fault_of_servers_turns_its_reports_and_no_other(name: str, alone: Cal
         wait_until(lambda: collecting.collection and collecting.collection.progress.connected == 4)
         settled(lab, name, time.sleep)
         started = time.time_ns()
-        lab.traffic(
-            [Traffic("west", "svc/webpod", rate=100), Traffic("east", "svc/webpod", rate=100)], lambda _count: None
-        )
+        lab.traffic(BOTH)
         ended = time.time_ns()
         collecting.end()
 

@@ -444,8 +444,11 @@ def stepped(side: Side) -> Any:
         side.show(objects(changed(world, annotations=local, ready=False), "west"))
         watched.next_of(slice_, 2, "EndpointSlice")
         gone = replace(changed(world, annotations=local), pods=())
+        before = seen(watched).keys()
         side.show(objects(gone, "west"))
         assert watched.next_of(slice_, 3, "EndpointSlice").deleted
+        # What takes its place must be seen, too: cut off before, the watch could never tell that it went.
+        wait_until(lambda: any(key[0] == "EndpointSlice" for key in seen(watched).keys() - before))
         side.cut()
         wait_until(lambda: watched.watch.state == "reconnecting" and watched.said)
         later = changed(world, annotations={})

@@ -6,14 +6,11 @@ turn over, agents and Relays that go) needs real time.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from meshobs.errors import InputError
-from meshobs.lab.driver import LabState
 from meshobs.lab.mesh import Mesh, Service, Workload
 from meshobs.lab.recording import Recording
 from meshobs.lab.sim import changes as changing
-from meshobs.lab.sim import objects, routing
+from meshobs.lab.sim import objects
 from meshobs.lab.sim.clients import Client
 from meshobs.lab.sim.kubestore import Change, KubeStore
 from meshobs.lab.sim.simulation import Simulation
@@ -47,21 +44,11 @@ class AcceleratedLab:
     def __init__(self, mesh: Mesh, folder: Path, start: int) -> None:
         self.mesh = mesh
         self.now = start
-        self.state = LabState("sim", str(folder), start, "", ())
         self._recording = Recording(folder)
         self._kube = {one.name: KubeStore(self.clock, self._recorder(one.name)) for one in mesh.clusters}
         self._connected()
         self.simulation = Simulation(mesh, self, start)
         self._switches = Switches(self.simulation, self.change)
-
-    @property
-    def alive(self) -> bool:
-        """It is there as long as its caller is."""
-        return True
-
-    def has(self, key: str, value: str) -> bool:
-        """Tell whether all clusters have a setting."""
-        return all(str(getattr(cluster, key)) == value for cluster in self.mesh.clusters)
 
     def clock(self) -> int:
         """Return the time in the lab, nanoseconds."""
@@ -77,19 +64,8 @@ class AcceleratedLab:
         self.now += _APART
         self.simulation.change(self.now, change)
 
-    def status(self) -> Mapping[str, Any]:
-        """Return nothing: there are no servers to ask."""
-        return {"nodes": [], "services": [], "pods": [], "faults": list(self._switches.on)}
-
-    def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
-        """Return each node's routes before the mesh was joined, and now."""
-        return routing.routes(self.mesh, joined=False), routing.routes(self.mesh, joined=True)
-
     def traffic(
-        self,
-        traffic: Sequence[Traffic],
-        show: Callable[[int], None],
-        meanwhile: Sequence[tuple[float, Callable[[], None]]] = (),
+        self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
     ) -> list[Request]:
         """Run traffic side by side until all of it is over."""
         told: list[Request] = []
@@ -100,20 +76,8 @@ class AcceleratedLab:
         while not all(client.done for client in clients):
             self.now += _STRIDE
             self.simulation.timeline.run(self.now)
-        show(len(told))
-        ended = self.now
         self.wait(_REST)
-        self.now = max(self.now, ended)
         return sorted(told, key=lambda one: one.time)
-
-    def endless(self, traffic: Traffic) -> None:
-        """Refuse: it would never end."""
-        raise InputError(f"traffic in the background needs real time: {traffic.client} to {traffic.target}")
-
-    def background(self, rate: float) -> None:
-        """Refuse: nobody would see it."""
-        if rate:
-            raise InputError("background traffic needs real time")
 
     def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
         """Set annotations of a Service, or remove those that are None."""
@@ -136,7 +100,7 @@ class AcceleratedLab:
         """Turn a fault on or off."""
         self._switches.switch(name, scope, on=on)
 
-    def down(self) -> None:
+    def close(self) -> None:
         """Write the rest of the recording."""
         nodes = [
             {"name": node.full, "state": "NODE_CONNECTED", "version": f"cilium v{one.cilium}", "address": node.address}

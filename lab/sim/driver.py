@@ -101,10 +101,6 @@ class SimLab:
         """Tell whether its process runs."""
         return shell.alive(int(self.state.control["process"]), _MODULE)
 
-    def has(self, key: str, value: str) -> bool:
-        """Tell whether all clusters have a setting."""
-        return all(str(getattr(cluster, key)) == value for cluster in self.mesh.clusters)
-
     def status(self) -> Mapping[str, Any]:
         """Return what its process says of nodes, services, pods and faults."""
         found: Mapping[str, Any] = self._ask("status")
@@ -115,17 +111,14 @@ class SimLab:
         return routing.routes(self.mesh, joined=False), routing.routes(self.mesh, joined=True)
 
     def traffic(
-        self,
-        traffic: Sequence[Traffic],
-        show: Callable[[int], None],
-        meanwhile: Sequence[tuple[float, Callable[[], None]]] = (),
+        self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
     ) -> list[Request]:
         """Run traffic side by side until all of it is over."""
         timers = [threading.Timer(after, action) for after, action in meanwhile]
         for timer in timers:
             timer.start()
         try:
-            found = self._ask("traffic", {"traffic": [asdict(one) for one in traffic]}, show)
+            found = self._ask("traffic", {"traffic": [asdict(one) for one in traffic]})
         finally:
             for timer in timers:
                 timer.cancel()
@@ -171,13 +164,8 @@ class SimLab:
         for number in link.get("relay_processes", "").split():
             shell.end(int(number), link["relay_binary"])
 
-    def _ask(
-        self,
-        what: str,
-        given: Mapping[str, Any] | None = None,
-        show: Callable[[Any], None] = lambda _value: None,
-    ) -> Any:  # noqa: ANN401 - any JSON
-        return control.ask(self.state.control["address"], self.state.control["key"], what, given, show)
+    def _ask(self, what: str, given: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
+        return control.ask(self.state.control["address"], self.state.control["key"], what, given)
 
 
 def _tail(log: Path) -> str:

@@ -70,7 +70,7 @@ def run(session: Session, needs: Mapping[str, str], group: Sequence["Experiment"
 
     with _lab(needs) as found:
         lab = labs.attach(found)
-        if skip and (lacking := [f"{key} {value}" for key, value in needs.items() if not lab.has(key, value)]):
+        if skip and (lacking := [f"{key} {value}" for key, value in needs.items() if not lab.mesh.has(key, value)]):
             say(f"meshobs: left out: {', '.join(one.name for one in group)} (needs {', '.join(lacking)})")
             return []
         with open_lab(found) as members, session.write() as store:

@@ -14,8 +14,7 @@ from meshobs.cli.output import format_option, print_table, say
 from meshobs.errors import InputError
 from meshobs.lab import driver, faults, state, versions
 from meshobs.lab.driver import Lab, LabState
-
-_ANNOTATIONS = ("affinity", "shared", "global")
+from meshobs.lab.mesh import ANNOTATIONS
 
 
 @click.group("lab")
@@ -175,7 +174,7 @@ def traffic(client: str, target: str, form: str, background: bool, **given: Any)
         lab.endless(wanted)
         say(f"meshobs: {client} calls {target}, {wanted.rate:g} a second, until meshobs lab background 0")
         return
-    requests = lab.traffic([wanted], lambda _count: None)
+    requests = lab.traffic([wanted])
     if form == "json":
         click.echo(json.dumps([asdict(one) for one in requests]))
         return
@@ -205,23 +204,20 @@ def background(rate: float) -> None:
 @click.option("--cluster", "clusters", multiple=True, help="Only there; repeatable.")
 def annotate(service: str, settings: Sequence[str], clusters: Sequence[str]) -> None:
     """Set affinity, shared or global of a SERVICE ([NAMESPACE/]NAME); KEY- removes one, as kubectl does."""
-    from meshobs.lab.mesh import AFFINITY, GLOBAL, SHARED  # noqa: PLC0415 - only here
-
-    known: dict[str, str] = dict(zip(_ANNOTATIONS, (AFFINITY, SHARED, GLOBAL), strict=True))
     changes: dict[str, str | None] = {}
     for text in settings:
         key, separator, value = text.partition("=")
-        if key.rstrip("-") not in known or (not separator and not key.endswith("-")):
+        if key.rstrip("-") not in ANNOTATIONS or (not separator and not key.endswith("-")):
             raise InputError(
-                f"{text!r} is no setting: {', '.join(f'{name}=VALUE' for name in known)}, or KEY- to remove it"
+                f"{text!r} is no setting: {', '.join(f'{name}=VALUE' for name in ANNOTATIONS)}, or KEY- to remove it"
             )
-        changes[known[key.rstrip("-")]] = value if separator else None
+        changes[ANNOTATIONS[key.rstrip("-")]] = value if separator else None
     found = state.running()
     lab = attach(found)
-    namespace, _, name = service.rpartition("/")
+    namespace, name = _named(service)
     for cluster in _clusters(found, clusters):
-        lab.annotate(cluster, namespace or "default", name, changes)
-        say(f"meshobs: {cluster}: {namespace or 'default'}/{name} {' '.join(settings)}")
+        lab.annotate(cluster, namespace, name, changes)
+        say(f"meshobs: {cluster}: {namespace}/{name} {' '.join(settings)}")
 
 
 @command.command("scale")
@@ -232,10 +228,10 @@ def scale(workload: str, replicas: int, clusters: Sequence[str]) -> None:
     """Give a WORKLOAD ([NAMESPACE/]NAME) so many pods."""
     found = state.running()
     lab = attach(found)
-    namespace, _, name = workload.rpartition("/")
+    namespace, name = _named(workload)
     for cluster in _clusters(found, clusters):
-        lab.scale(cluster, namespace or "default", name, replicas)
-        say(f"meshobs: {cluster}: {namespace or 'default'}/{name} has {replicas} pods")
+        lab.scale(cluster, namespace, name, replicas)
+        say(f"meshobs: {cluster}: {namespace}/{name} has {replicas} pods")
 
 
 @command.command("fault")
@@ -323,6 +319,12 @@ def _driver(name: str, relay_binary: Path | None = None) -> Any:  # noqa: ANN401
     from meshobs.lab.sim.driver import SimDriver  # noqa: PLC0415 - only the one that is used
 
     return SimDriver(relay_binary)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Return namespace and name of [NAMESPACE/]NAME."""
+    namespace, _, name = text.rpartition("/")
+    return namespace or "default", name
 
 
 def _clusters(found: LabState, named: Sequence[str]) -> list[str]:

@@ -107,7 +107,7 @@ def prove_accelerated(
         for experiment in experiments:
             tell(f"{experiment.name}: {experiment.question}")
             runs += Runner(lab, tell, lab.wait, lab.clock).run(experiment)
-        lab.down()
+        lab.close()
         options = importer.Options(arguments=tuple(one.name for one in experiments))
         importer.run(store, importer.plan([path]), options, lambda _source, _size: None)
     _record(store, runs)
