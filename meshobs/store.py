@@ -258,6 +258,7 @@ class Store:
                     self.run(sqlfiles.read(name))
                 self.run("delete from queries")
                 self.run("insert into queries values (?)", [_fingerprint()])
+        self.run(sqlfiles.read("ledger/undo_torn.sql"))
 
 
 def _fingerprint() -> str:

@@ -243,6 +243,32 @@ def test_killed_in_mid_import(tmp_path: Path) -> None:
     assert killed >= 4
 
 
+def test_killed_while_the_log_was_written(tmp_path: Path) -> None:
+    """A log that ends before its commit brings back nothing of that transaction; importing again completes it."""
+    db, whole = tmp_path / "torn.duckdb", tmp_path / "whole.duckdb"
+    paths = (RECORDINGS / "snat" / "west.bin.gz", RECORDINGS / "loss")
+    import_into(whole, *paths)
+    code = f"""
+import os, signal
+from conftest import import_into
+from meshobs.store import Store
+from pathlib import Path
+Store.settle = lambda _store: os.kill(os.getpid(), signal.SIGKILL)
+import_into(Path({str(db)!r}), *map(Path, {list(map(str, paths))!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
+    log = db.with_name("torn.duckdb.wal")
+    assert done.returncode == -signal.SIGKILL
+    os.truncate(log, log.stat().st_size - 200)  # into the last rows before the mark of the commit
+
+    with Store(db, write=True) as store:
+        stored, told = store.rows("select (select count(*) from flows), (select sum(stored) from collections)")[0]
+    import_into(db, *paths)
+
+    assert int(str(stored)) <= int(str(told))
+    assert content(db) == content(whole)
+
+
 def content(db: Path) -> list[tuple[object, ...]]:
     """Return what makes up the stored flows and events."""
     with Store(db) as store:
