@@ -273,7 +273,7 @@ class _Kind:
         # What happened since the last contact comes first: it did not happen just now if that is long ago.
         contact = self._contact if self._contact and opened - self._contact > _SEAMLESS else None
         try:
-            for lines in _lines(answer):
+            for lines in arriving(answer):
                 found = []
                 for line in lines:
                     event: Json = json.loads(line)
@@ -353,7 +353,7 @@ class _Kind:
             self._watch.say(line)
 
 
-def _lines(answer: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
+def arriving(answer: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
     """Yield the complete lines of what comes, as it comes."""
     rest = b""
     while chunk := answer.read1(65_536):

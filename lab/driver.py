@@ -32,11 +32,17 @@ class ClusterState:
     Attributes:
         relay: HOST:PORT.
         context: of the lab's kubeconfig.
+        ca, client_cert, client_key: files for TLS with the Relay; empty for plain text.
+        server_name: that the Relay's certificate carries.
     """
 
     name: str
     relay: str
     context: str
+    ca: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    server_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def chosen(name: str | None) -> tuple[str, str]:
     Raises:
         InputError: the driver is not there yet.
     """
-    if name in ("kind", "netns"):
+    if name == "kind":
         raise InputError(f"the driver {name} is not part of this version: leave --driver out, or name sim")
     if name:
         return name, "as asked"

@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from meshobs.errors import MeshobsError
 
 
 def detach(command: Sequence[str], log: Path) -> int:
@@ -75,3 +77,70 @@ def run(command: Sequence[str], seconds: float) -> tuple[int, str]:
     except subprocess.TimeoutExpired:
         return 124, f"{' '.join(command)} did not end within {seconds:g} s"
     return done.returncode, done.stdout + done.stderr
+
+
+class Child:
+    """A process that this one looks after, and reads if it likes."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self.number = process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether it runs."""
+        return self._process.poll() is None
+
+    def lines(self) -> Iterator[str]:
+        """Return the lines it prints, as they come, until it ends."""
+        if self._process.stdout:
+            with self._process.stdout as stream:
+                yield from stream
+
+    def line(self) -> str:
+        """Return the next line it prints; empty once it has ended."""
+        return self._process.stdout.readline() if self._process.stdout else ""
+
+    def wait(self) -> int:
+        """Wait for its end; return its exit code."""
+        return self._process.wait()
+
+    def end(self, grace: float = 0.0) -> None:
+        """End it, by force after some seconds."""
+        if grace and self.alive:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace)
+        self._process.kill()
+        self._process.wait()
+
+
+def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str], *, read: bool = False) -> Child:
+    """Start a process and go on.
+
+    Args:
+        command: to run.
+        log: where its output goes.
+        environment: all of its variables.
+        read: what it prints is read here; its log has errors only.
+
+    Raises:
+        MeshobsError: there is no such program.
+    """
+    with log.open("ab") as output:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if read else output,
+                stderr=output,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                env=dict(environment),
+                # Ctrl-C is for whoever looks after it.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise MeshobsError(f"{command[0]} cannot be started: {error.strerror}") from error
+    return Child(process)

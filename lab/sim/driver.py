@@ -2,21 +2,18 @@
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from meshobs import private
 from meshobs.errors import MeshobsError
-from meshobs.lab import control, shell
+from meshobs.lab import shell
 from meshobs.lab.driver import ClusterState, LabState, Step
-from meshobs.lab.mesh import Mesh, Service, Workload
+from meshobs.lab.mesh import Mesh
 from meshobs.lab.meshfile import mesh_of
+from meshobs.lab.remote import RemoteLab
 from meshobs.lab.sim import routing
-from meshobs.lab.traffic import Request, Traffic
 from meshobs.lab.walkthrough import plan
 
 _MODULE = "meshobs.lab.sim.process"
@@ -79,83 +76,17 @@ class SimDriver:
         return SimLab(state)
 
 
-class SimLab:
-    """A sim that is up.
-
-    Raises:
-        MeshobsError: when called while its process does not answer.
-    """
-
-    def __init__(self, state: LabState) -> None:
-        self.state = state
-
-    @property
-    def mesh(self) -> Mesh:
-        """Return its mesh as it was described."""
-        from meshobs.lab.sim.process import MESH  # noqa: PLC0415 - with grpc
-
-        return mesh_of(json.loads((Path(self.state.folder) / MESH).read_text(encoding="utf-8")))
+class SimLab(RemoteLab):
+    """A sim that is up."""
 
     @property
     def alive(self) -> bool:
         """Tell whether its process runs."""
         return shell.alive(int(self.state.control["process"]), _MODULE)
 
-    def status(self) -> Mapping[str, Any]:
-        """Return what its process says of nodes, services, pods and faults."""
-        found: Mapping[str, Any] = self._ask("status")
-        return found
-
     def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
         """Return each node's routes before the mesh was joined, and now."""
         return routing.routes(self.mesh, joined=False), routing.routes(self.mesh, joined=True)
-
-    def traffic(
-        self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
-    ) -> list[Request]:
-        """Run traffic side by side until all of it is over."""
-        timers = [threading.Timer(after, action) for after, action in meanwhile]
-        for timer in timers:
-            timer.start()
-        try:
-            found = self._ask("traffic", {"traffic": [asdict(one) for one in traffic]})
-        finally:
-            for timer in timers:
-                timer.cancel()
-        return [Request(**one) for one in found]
-
-    def endless(self, traffic: Traffic) -> None:
-        """Run traffic in the background until `background` sets something else."""
-        self._ask("endless", {"traffic": asdict(traffic)})
-
-    def background(self, rate: float) -> None:
-        """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
-        self._ask("background", {"rate": rate})
-
-    def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
-        """Set annotations of a Service, or remove those that are None."""
-        self._ask(
-            "annotate", {"cluster": cluster, "namespace": namespace, "service": service, "changes": dict(changes)}
-        )
-
-    def scale(self, cluster: str, namespace: str, workload: str, replicas: int) -> None:
-        """Give a workload so many pods."""
-        given = {"cluster": cluster, "namespace": namespace, "workload": workload, "replicas": replicas}
-        self._ask("scale", given)
-
-    def add(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
-        """Add workloads and Services; what is there stays."""
-        self._ask("add", {"workloads": [asdict(one) for one in workloads], "services": [asdict(s) for s in services]})
-
-    def remove(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
-        """Remove what `add` added."""
-        self._ask(
-            "remove", {"workloads": [asdict(one) for one in workloads], "services": [asdict(s) for s in services]}
-        )
-
-    def fault(self, name: str, scope: str, *, on: bool) -> None:
-        """Turn a fault on or off."""
-        self._ask("fault", {"name": name, "scope": scope, "on": on})
 
     def down(self) -> None:
         """End the process, and the Relays that it would have left behind had it been killed."""
@@ -163,9 +94,6 @@ class SimLab:
         shell.end(int(link["process"]), _MODULE)
         for number in link.get("relay_processes", "").split():
             shell.end(int(number), link["relay_binary"])
-
-    def _ask(self, what: str, given: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - any JSON
-        return control.ask(self.state.control["address"], self.state.control["key"], what, given)
 
 
 def _tail(log: Path) -> str:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from meshobs.collector.ledger import Ledger
     from meshobs.collector.members import Members, Source
     from meshobs.collector.progress import Progress
+    from meshobs.collector.target import Tls
     from meshobs.collector.topology import RelayNode
-    from meshobs.lab.driver import LabState
+    from meshobs.lab.driver import ClusterState, LabState
 
 # Kept here, so that --help loads no protobuf; tests hold it against collector.filters.
 FILTERS = {
@@ -195,7 +196,18 @@ def lab_sources(lab: "LabState") -> list["Source"]:
     """Return the clusters of a running lab."""
     from meshobs.collector.members import Source  # noqa: PLC0415 - grpc
 
-    return [Source(name=one.name, relay=f"{one.name}={one.relay}", context=one.context) for one in lab.clusters]
+    return [
+        Source(name=one.name, relay=f"{one.name}={one.relay}", context=one.context, tls=_lab_tls(one))
+        for one in lab.clusters
+    ]
+
+
+def _lab_tls(one: "ClusterState") -> "Tls | None":
+    if not one.ca:
+        return None
+    from meshobs.collector.target import Tls  # noqa: PLC0415
+
+    return Tls((Path(one.ca),), Path(one.client_cert), Path(one.client_key), one.server_name)
 
 
 def _advise(members: "Members", nodes: "Iterable[RelayNode]") -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from meshobs.cli import lab_record
 from meshobs.cli.output import format_option, print_table, say
 from meshobs.errors import InputError
 from meshobs.lab import driver, faults, state, versions
@@ -65,6 +66,9 @@ def down() -> None:
     """Take the lab down and leave nothing behind."""
     found = state.read()
     if not found:
+        from meshobs.lab.netns import marks  # noqa: PLC0415 - only where an `up` was killed
+
+        marks.sweep(state.folder())
         # What an `up` that failed has left for reading.
         if (state.folder() / state.DESCRIPTION).exists():
             shutil.rmtree(state.folder(), ignore_errors=True)
@@ -251,6 +255,9 @@ def fault(name: str | None, switch: str | None, scope: str) -> None:
     say(f"meshobs: {found.name} is {switch}: {found.does}")
 
 
+command.add_command(lab_record.command)
+
+
 @command.command("versions")
 @format_option()
 def list_versions(form: str) -> None:
@@ -314,6 +321,12 @@ def attach(found: LabState) -> Lab:
 
 
 def _driver(name: str, relay_binary: Path | None = None) -> Any:  # noqa: ANN401 - drivers are loaded when they are used
+    if name == "netns":
+        from meshobs.lab.netns.driver import NetnsDriver  # noqa: PLC0415 - only the one that is used
+
+        if relay_binary:
+            raise InputError("--relay-binary is for the driver sim: netns runs the Relay of its Cilium")
+        return NetnsDriver()
     if name != "sim":
         raise InputError(f"the driver {name} is not part of this version")
     from meshobs.lab.sim.driver import SimDriver  # noqa: PLC0415 - only the one that is used

@@ -1,0 +1,117 @@
+"""Driver netns: a real mesh in namespaces of this machine, looked after by one background process."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from meshobs import private
+from meshobs.errors import MeshobsError
+from meshobs.lab import shell
+from meshobs.lab.driver import ClusterState, LabState, Step
+from meshobs.lab.meshfile import mesh_of
+from meshobs.lab.netns import checks, marks
+from meshobs.lab.remote import RemoteLab
+from meshobs.lab.state import DESCRIPTION
+from meshobs.lab.walkthrough import plan
+
+_MODULE = "meshobs.lab.netns.process"
+_READY, _PROGRESS = "ready.json", "progress.txt"
+_LOOK = 0.05
+
+
+class NetnsDriver:
+    """Stands a real mesh up."""
+
+    name = "netns"
+
+    def plan(self, content: Mapping[str, object]) -> Sequence[Step]:
+        """Return what `up` would do with a mesh description."""
+        return plan(mesh_of(content))
+
+    def up(self, content: Mapping[str, object], folder: Path, say: Callable[[str], None]) -> LabState:
+        """Start the lab's process and wait until the mesh is up; whatever ends this takes all of it down.
+
+        Args:
+            content: the mesh description, as `meshfile` reads it.
+            folder: for its files; made if it is not there.
+            say: told of each step.
+
+        Raises:
+            InputError: this machine lacks something.
+            MeshobsError: it does not come up; its log says why.
+        """
+        mesh = mesh_of(content)
+        checks.check(mesh)
+        marks.sweep(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MeshobsError(
+                f"the lab's folder {folder} cannot be made ({error.strerror}): name another one by MESHOBS_LAB"
+            ) from error
+        for name in ("logs", "nodes"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in (_READY, _PROGRESS):
+            (folder / name).unlink(missing_ok=True)
+        private.write(folder / DESCRIPTION, json.dumps(content).encode())
+        log = folder / "netns.log"
+        number = shell.detach([sys.executable, "-m", _MODULE, str(folder.absolute())], log)
+        try:
+            _await(folder, number, log, say)
+        except BaseException:
+            shell.end(number, _MODULE, 0)
+            marks.sweep(folder)
+            raise
+        told = json.loads((folder / _READY).read_text(encoding="utf-8"))
+        tls = {"ca": told["tls"]["ca"], "client_cert": told["tls"]["cert"], "client_key": told["tls"]["key"]}
+        clusters = [
+            ClusterState(name, address, f"netns-{name}", **tls, server_name=f"{name}.hubble-relay.cilium.io")
+            for name, address in told["relays"].items()
+        ]
+        link = {"address": told["control"], "key": told["key"], "process": str(number)}
+        return LabState(self.name, str(folder), time.time_ns(), str(folder / "kubeconfig"), clusters, link)
+
+    def attach(self, state: LabState) -> "NetnsLab":
+        """Return the running mesh."""
+        return NetnsLab(state)
+
+
+class NetnsLab(RemoteLab):
+    """A mesh that is up."""
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether its process runs."""
+        return shell.alive(int(self.state.control["process"]), _MODULE)
+
+    def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
+        """Return each node's routes before the mesh was joined, and now."""
+        before, now = self.ask("routes")
+        return before, now
+
+    def down(self) -> None:
+        """End all that runs, also where the lab's process was killed."""
+        shell.end(int(self.state.control["process"]), _MODULE, 0)
+        marks.sweep(Path(self.state.folder))
+
+
+def _await(folder: Path, number: int, log: Path, say: Callable[[str], None]) -> None:
+    """Wait until the process says that all is up; pass on what it tells."""
+    told = 0
+    progress = folder / _PROGRESS
+    while True:
+        ready = (folder / _READY).exists()
+        lines = progress.read_text(encoding="utf-8").splitlines() if progress.exists() else []
+        for line in lines[told:]:
+            say(line)
+        told = len(lines)
+        if ready:
+            return
+        if shell.ended(number):
+            text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            last = text.strip().rpartition("\n")[2] or "it ended without a word"
+            raise MeshobsError(f"the mesh did not come up: {last} (logs: {folder / 'logs'}, {log})")
+        time.sleep(_LOOK)

@@ -1,0 +1,176 @@
+"""A client: `client.py '{"targets", "protocol", "count", "rate", "requests", "gap", "source", "endless"}'`.
+
+Calls the targets in turn at its rate, whatever a call takes, and prints a line of JSON for each request: when it began
+and ended (nanoseconds), its own address and port, the target, what the server said, or the error.
+"""
+
+import asyncio
+import json
+import random
+import secrets
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+# As kubelets' probes and the twin's clients do; a refused SYN is repeated once within it.
+_CONNECT_SECONDS = 1.5
+_ANSWER_SECONDS = 3.0
+_ECHO_REQUEST, _ECHO_REPLY = 8, 0
+_IP_HEADER = 20
+_ICMP_HEADER = 8
+_MOST = 65_536
+
+
+class Client:
+    """Calls and prints."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = given
+        self._targets = [(str(host), int(port)) for host, port in given["targets"]]
+        self._call = {"TCP": self._tcp, "UDP": self._udp, "ICMP": self._icmp}[given["protocol"]]
+
+    async def run(self) -> None:
+        """Begin all calls, each at its time, and wait until they are over."""
+        open_calls: set[asyncio.Task[None]] = set()
+        due = time.monotonic()
+        number = 0
+        while self._given["endless"] or number < self._given["count"]:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            task = asyncio.create_task(self._call(*self._targets[number % len(self._targets)]))
+            open_calls.add(task)
+            task.add_done_callback(open_calls.discard)
+            number += 1
+            # Clients do not tick: a tenth of the pause around it.
+            due += random.uniform(0.9, 1.1) / self._given["rate"]  # noqa: S311 - no secret
+        if open_calls:
+            await asyncio.wait(open_calls)
+
+    def _socket(self, kind: int, protocol: int = 0) -> socket.socket:
+        made = socket.socket(socket.AF_INET, kind, protocol)
+        made.setblocking(False)  # noqa: FBT003 - its only form
+        if self._given["source"]:
+            made.bind((self._given["source"], 0))
+        return made
+
+    async def _tcp(self, host: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        began = time.time_ns()
+        made = self._socket(socket.SOCK_STREAM)
+        own = ("", 0)
+        reused = False
+        try:
+            await asyncio.wait_for(loop.sock_connect(made, (host, port)), _CONNECT_SECONDS)
+            own = made.getsockname()
+            for number in range(self._given["requests"]):
+                reused = number > 0
+                if reused:
+                    await asyncio.sleep(self._given["gap"])
+                    began = time.time_ns()
+                last = number == self._given["requests"] - 1
+                closing = "Connection: close\r\n" if last else ""
+                await loop.sock_sendall(made, f"GET /{number} HTTP/1.1\r\nHost: {host}\r\n{closing}\r\n".encode())
+                answer = await asyncio.wait_for(_http(made), _ANSWER_SECONDS)
+                _tell(began, own, host, port, answer=answer, reused=reused)
+        except (OSError, TimeoutError, ValueError) as error:
+            _tell(began, own, host, port, error=_why(error), reused=reused)
+        finally:
+            made.close()
+
+    async def _udp(self, host: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        began = time.time_ns()
+        made = self._socket(socket.SOCK_DGRAM)
+        own = ("", 0)
+        reused = False
+        try:
+            await loop.sock_connect(made, (host, port))
+            own = made.getsockname()
+            for number in range(self._given["requests"]):
+                reused = number > 0
+                if reused:
+                    await asyncio.sleep(self._given["gap"])
+                    began = time.time_ns()
+                await loop.sock_sendall(made, b"who\n")
+                answer = await asyncio.wait_for(loop.sock_recv(made, _MOST), _ANSWER_SECONDS)
+                _tell(began, own, host, port, answer=answer.decode(), reused=reused)
+        except (OSError, TimeoutError) as error:
+            _tell(began, own, host, port, error=_why(error), reused=reused)
+        finally:
+            made.close()
+
+    async def _icmp(self, host: str, _port: int) -> None:
+        """Ping as a process of its own does: one id, one number after the other."""
+        loop = asyncio.get_running_loop()
+        made = self._socket(socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        own = ("", 0)
+        name = secrets.randbelow(_MOST)
+        try:
+            made.connect((host, 0))
+            own = (made.getsockname()[0], 0)
+            for number in range(self._given["requests"]):
+                if number:
+                    await asyncio.sleep(self._given["gap"])
+                began, token = time.time_ns(), secrets.token_bytes(16)
+                await loop.sock_sendall(made, _echo(name, number + 1, token))
+                try:
+                    await asyncio.wait_for(_pong(made, name, token), _CONNECT_SECONDS)
+                    _tell(began, own, host, 0, token=token.hex(), reused=number > 0)
+                except TimeoutError as error:
+                    _tell(began, own, host, 0, error=_why(error), reused=number > 0)
+        except OSError as error:
+            _tell(time.time_ns(), own, host, 0, error=_why(error))
+        finally:
+            made.close()
+
+
+async def _http(made: socket.socket) -> str:
+    """Read one answer."""
+    loop = asyncio.get_running_loop()
+    text = b""
+    while b"\r\n\r\n" not in text:
+        text += await _some(loop, made)
+    head, _, body = text.partition(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    while len(body) < length:
+        body += await _some(loop, made)
+    return body.decode("latin-1")
+
+
+async def _some(loop: asyncio.AbstractEventLoop, made: socket.socket) -> bytes:
+    if not (part := await loop.sock_recv(made, _MOST)):
+        raise ValueError("the server closed the connection")
+    return part
+
+
+async def _pong(made: socket.socket, name: int, token: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        packet = (await loop.sock_recv(made, _MOST))[_IP_HEADER:]
+        if packet[:1] == bytes([_ECHO_REPLY]) and packet[4:6] == struct.pack("!H", name) and token in packet:
+            return
+
+
+def _echo(name: int, number: int, payload: bytes) -> bytes:
+    head = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, name, number)
+    total = sum(struct.unpack(f"!{(len(head) + len(payload)) // 2}H", head + payload))
+    total = (total >> 16) + (total & 0xFFFF)
+    total += total >> 16
+    return struct.pack("!BBHHH", _ECHO_REQUEST, 0, ~total & 0xFFFF, name, number) + payload
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+
+
+def _tell(began: int, own: tuple[str, int], host: str, port: int, **more: object) -> None:
+    line = {"time": began, "ended": time.time_ns(), "own": own, "target": [host, port], **more}
+    sys.stdout.write(f"{json.dumps(line)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(Client(json.loads(sys.argv[1])).run())

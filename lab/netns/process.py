@@ -1,0 +1,65 @@
+"""The process of a running lab: `python -m meshobs.lab.netns.process FOLDER`; FOLDER holds mesh.json.
+
+It stands the mesh up, tells of each step in progress.txt, writes ready.json when all is up, and ends by command or by
+SIGTERM. All that it starts is in its control group, and goes with it.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from meshobs import private
+from meshobs.errors import MeshobsError
+from meshobs.lab import control
+from meshobs.lab.meshfile import mesh_of
+from meshobs.lab.netns import kernel, marks
+from meshobs.lab.netns.commands import Commands
+from meshobs.lab.netns.layout import Layout
+from meshobs.lab.netns.machine import Machine
+from meshobs.lab.state import DESCRIPTION
+
+READY = "ready.json"
+PROGRESS = "progress.txt"
+KUBECONFIG = "kubeconfig"
+
+
+def main(folder: Path) -> None:
+    """Run the mesh until told to end."""
+    mesh = mesh_of(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+    layout = Layout(folder, marks.cgroup_of(folder))
+    own = layout.cgroup / "lab"
+    own.mkdir(parents=True, exist_ok=True)
+    (own / "cgroup.procs").write_text(str(os.getpid()))
+    kernel.own_mounts()
+    machine = Machine(mesh, layout)
+    commands = Commands(machine)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: commands.end.set())
+    with (folder / PROGRESS).open("w", encoding="utf-8", buffering=1) as progress:
+        machine.up(lambda text: print(text, file=progress))
+        commands.prove(lambda text: print(text, file=progress))
+    server = control.Server(commands.actions)
+    server.start()
+    ready: dict[str, object] = {
+        "control": server.address,
+        "key": server.key,
+        "relays": {name: f"127.0.0.1:{port}" for name, port in machine.doors.relays.items()},
+        "tls": {key: str(path) for key, path in vars(machine.client).items()},
+    }
+    private.write(folder / f"{READY}.new", json.dumps(ready).encode())
+    (folder / f"{READY}.new").rename(folder / READY)
+    commands.end.wait()
+    # Not a group that holds this process: whoever waits for its end removes that.
+    for group in layout.cgroup.iterdir():
+        if group.is_dir() and group != own:
+            kernel.kill_all(group)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except MeshobsError as error:
+        # The last line of the log is what the user is shown.
+        sys.exit(str(error))
