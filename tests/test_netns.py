@@ -295,16 +295,16 @@ def footprint() -> dict[str, object]:
     }  # fmt: skip
 
 
-def running(folder: Path) -> list[str]:
-    """Return the processes that have a folder in their command line."""
-    found = []
+def running(folder: Path) -> dict[int, str]:
+    """Return the processes that have a folder in their command line: number -> command line."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
         if str(folder) in words:
-            found.append(words)
+            found[int(path.parent.name)] = words
     return found
 
 
@@ -517,12 +517,8 @@ def test_down_finds_what_a_crash_has_left(tmp_path: Path) -> None:
     await_that(lambda: (tmp_path / "lab" / "logs" / "west-worker-agent.log").exists(), "an agent runs")
     up.kill()
     up.communicate()
-    for line in running(tmp_path):
-        if "meshobs.lab.netns.process" in line:
-            break
-    else:
-        pytest.fail("the lab's process does not run")
-    subprocess.run(["pkill", "-9", "-f", f"meshobs.lab.netns.process {tmp_path}"], check=True)
+    (process,) = [number for number, words in running(tmp_path).items() if f"netns.process {tmp_path}" in words]
+    os.kill(process, signal.SIGKILL)
     assert running(tmp_path)
 
     made("lab", "down")

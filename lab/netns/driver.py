@@ -43,8 +43,9 @@ class NetnsDriver:
             InputError: this machine lacks something.
             MeshobsError: it does not come up; its log says why.
         """
-        mesh = mesh_of(content)
-        checks.check(mesh)
+        checks.check(mesh_of(content))
+        # Whatever folder the next command is called in.
+        folder = folder.absolute()
         marks.sweep(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -58,12 +59,11 @@ class NetnsDriver:
             (folder / name).unlink(missing_ok=True)
         private.write(folder / DESCRIPTION, json.dumps(content).encode())
         log = folder / "netns.log"
-        number = shell.detach([sys.executable, "-m", _MODULE, str(folder.absolute())], log)
+        number = shell.detach([sys.executable, "-m", _MODULE, str(folder)], log)
         try:
             _await(folder, number, log, say)
         except BaseException:
-            shell.end(number, _MODULE, 0)
-            marks.sweep(folder)
+            _end(number, folder)
             raise
         told = json.loads((folder / _READY).read_text(encoding="utf-8"))
         tls = {"ca": told["tls"]["ca"], "client_cert": told["tls"]["cert"], "client_key": told["tls"]["key"]}
@@ -85,7 +85,7 @@ class NetnsLab(RemoteLab):
     @property
     def alive(self) -> bool:
         """Tell whether its process runs."""
-        return shell.alive(int(self.state.control["process"]), _MODULE)
+        return shell.alive(int(self.state.control["process"]), self.state.folder)
 
     def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
         """Return each node's routes before the mesh was joined, and now."""
@@ -94,8 +94,13 @@ class NetnsLab(RemoteLab):
 
     def down(self) -> None:
         """End all that runs, also where the lab's process was killed."""
-        shell.end(int(self.state.control["process"]), _MODULE, 0)
-        marks.sweep(Path(self.state.folder))
+        _end(int(self.state.control["process"]), Path(self.state.folder))
+
+
+def _end(number: int, folder: Path) -> None:
+    """End the lab's process, whose command line names its folder, and all that it has started."""
+    shell.end(number, str(folder), 0)
+    marks.sweep(folder)
 
 
 def _await(folder: Path, number: int, log: Path, say: Callable[[str], None]) -> None:

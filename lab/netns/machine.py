@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,6 +87,7 @@ class Machine:
         self.client = self._authority.issue("user", "meshobs", organization="system:masters")
         self._issued: dict[str, Pair] = {}
         self._overrides: dict[str, Mapping[str, str]] = {}
+        self._last: dict[str, Live] = {}
 
     def up(self, say: Say) -> None:
         """Stand everything up.
@@ -127,14 +129,21 @@ class Machine:
         return {node.full: network.routes(namespace(node)) for node in self.mesh.nodes}
 
     def live(self) -> Live:
-        """Return the workloads of all clusters now."""
-        pods, services, nodes = [], [], []
+        """Return the workloads of all clusters now; of one whose API does not answer, as they were last."""
         for cluster in self.mesh.clusters:
             api = self.apis[cluster.name]
-            pods += pods_of(cluster.name, api.items("/api/v1/pods")[0])
-            services += services_of(cluster.name, api.items("/api/v1/services")[0])
-            nodes += nodes_of(self.mesh, cluster.name, api.items("/api/v1/nodes")[0])
-        return Live(pods, services, nodes, self.mesh.balancer)
+            with suppress(KubeError):
+                pods = pods_of(cluster.name, api.items("/api/v1/pods")[0])
+                services = services_of(cluster.name, api.items("/api/v1/services")[0])
+                nodes = nodes_of(self.mesh, cluster.name, api.items("/api/v1/nodes")[0])
+                self._last[cluster.name] = Live(pods, services, nodes)
+        told = [self._last[cluster.name] for cluster in self.mesh.clusters if cluster.name in self._last]
+        return Live(
+            [pod for one in told for pod in one.pods],
+            [service for one in told for service in one.services],
+            [node for one in told for node in one.nodes],
+            self.mesh.balancer,
+        )
 
     def place(self, node: Node) -> Place:
         """Return where a node's own programs run."""

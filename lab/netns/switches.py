@@ -67,9 +67,10 @@ class Switches:
                 return
             if name not in self._makers:
                 raise InputError(f"the driver netns has no {name}: all of its nodes share this machine's clock")
+            wanted = faults.scopes(fault, scope, self._machine.mesh)
             undoings: list[Undo] = []
             self.on[key] = lambda: _all(undoings)
-            for one in faults.scopes(fault, scope, self._machine.mesh):
+            for one in wanted:
                 undoings.append(self._makers[name](one))  # noqa: PERF401 - what was done must be undone if the next fails
 
     def _masquerade(self, cluster: str) -> Undo:
