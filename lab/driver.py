@@ -30,7 +30,7 @@ class ClusterState:
     """Where a cluster of a running lab is reached.
 
     Attributes:
-        relay: HOST:PORT.
+        relay: HOST:PORT; empty where it is reached through the context.
         context: of the lab's kubeconfig.
     """
 
@@ -47,6 +47,7 @@ class LabState:
         folder: all that the lab wrote.
         kubeconfig: its own, never the user's.
         control: what the driver needs to reach it again.
+        whole: False while it is built, or where that broke off.
     """
 
     driver: str
@@ -55,6 +56,7 @@ class LabState:
     kubeconfig: str
     clusters: Sequence[ClusterState]
     control: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = True
 
 
 class Stage(Protocol):
@@ -133,8 +135,8 @@ class Driver(Protocol):
 
     name: str
 
-    def plan(self, mesh: Mesh) -> Sequence[Step]:
-        """Return what `up` would do."""
+    def plan(self, content: Mapping[str, object]) -> Sequence[Step]:
+        """Return what `up` would do with a mesh description."""
         ...
 
     def up(self, content: Mapping[str, object], folder: Path, say: Callable[[str], None]) -> LabState:
@@ -152,8 +154,8 @@ def chosen(name: str | None) -> tuple[str, str]:
     Raises:
         InputError: the driver is not there yet.
     """
-    if name in ("kind", "netns"):
-        raise InputError(f"the driver {name} is not part of this version: leave --driver out, or name sim")
+    if name == "netns":
+        raise InputError("the driver netns is not part of this version: leave --driver out, or name kind or sim")
     if name:
         return name, "as asked"
     engine = next((tool for tool in ("docker", "podman") if shell.run((tool, "info"), _ENGINE_SECONDS)[0] == 0), "")
@@ -162,4 +164,4 @@ def chosen(name: str | None) -> tuple[str, str]:
         return "sim", "no container engine answers here"
     if missing:
         return "sim", f"{engine} is here, but not {', '.join(missing)}"
-    return "sim", "the driver kind is not part of this version"
+    return "kind", f"{engine}, kind, cilium and kubectl are here"

@@ -31,9 +31,9 @@ class SimDriver:
     def __init__(self, relay_binary: Path | None = None) -> None:
         self._relay_binary = relay_binary
 
-    def plan(self, mesh: Mesh) -> Sequence[Step]:
+    def plan(self, content: Mapping[str, object]) -> Sequence[Step]:
         """Return what `up` would do."""
-        return plan(mesh)
+        return plan(mesh_of(content))
 
     def up(self, content: Mapping[str, object], folder: Path, say: Callable[[str], None]) -> LabState:
         """Start the process and wait until it serves.

@@ -174,7 +174,7 @@ def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
     named += [members.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]]
     if named:
         return named
-    if lab := labs.read():
+    if (lab := labs.read()) and labs.running():
         say(f"meshobs: the lab that is up (driver {lab.driver}): {', '.join(one.name for one in lab.clusters)}")
         given["kubeconfig"] = given["kubeconfig"] or Path(lab.kubeconfig)
         return lab_sources(lab)
@@ -195,7 +195,10 @@ def lab_sources(lab: "LabState") -> list["Source"]:
     """Return the clusters of a running lab."""
     from meshobs.collector.members import Source  # noqa: PLC0415 - grpc
 
-    return [Source(name=one.name, relay=f"{one.name}={one.relay}", context=one.context) for one in lab.clusters]
+    return [
+        Source(name=one.name, relay=f"{one.name}={one.relay}" if one.relay else "", context=one.context)
+        for one in lab.clusters
+    ]
 
 
 def _advise(members: "Members", nodes: "Iterable[RelayNode]") -> None:
