@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from meshobs.errors import InputError
 from meshobs.lab import shell
 from meshobs.lab.mesh import Mesh, Service, Workload
 from meshobs.lab.traffic import Request, Traffic
@@ -30,7 +29,7 @@ class ClusterState:
     """Where a cluster of a running lab is reached.
 
     Attributes:
-        relay: HOST:PORT.
+        relay: HOST:PORT; empty where it is reached through the context.
         context: of the lab's kubeconfig.
         ca, client_cert, client_key: files for TLS with the Relay; empty for plain text.
         server_name: that the Relay's certificate carries.
@@ -53,6 +52,7 @@ class LabState:
         folder: all that the lab wrote.
         kubeconfig: its own, never the user's.
         control: what the driver needs to reach it again.
+        whole: False while it is built, or where that broke off.
     """
 
     driver: str
@@ -61,6 +61,7 @@ class LabState:
     kubeconfig: str
     clusters: Sequence[ClusterState]
     control: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = True
 
 
 class Stage(Protocol):
@@ -139,8 +140,8 @@ class Driver(Protocol):
 
     name: str
 
-    def plan(self, mesh: Mesh) -> Sequence[Step]:
-        """Return what `up` would do."""
+    def plan(self, content: Mapping[str, object]) -> Sequence[Step]:
+        """Return what `up` would do with a mesh description."""
         ...
 
     def up(self, content: Mapping[str, object], folder: Path, say: Callable[[str], None]) -> LabState:
@@ -153,13 +154,7 @@ class Driver(Protocol):
 
 
 def chosen(name: str | None) -> tuple[str, str]:
-    """Return the driver to use and why, in a few words.
-
-    Raises:
-        InputError: the driver is not there yet.
-    """
-    if name == "kind":
-        raise InputError(f"the driver {name} is not part of this version: leave --driver out, or name sim")
+    """Return the driver to use and why, in a few words."""
     if name:
         return name, "as asked"
     engine = next((tool for tool in ("docker", "podman") if shell.run((tool, "info"), _ENGINE_SECONDS)[0] == 0), "")
@@ -168,4 +163,4 @@ def chosen(name: str | None) -> tuple[str, str]:
         return "sim", "no container engine answers here"
     if missing:
         return "sim", f"{engine} is here, but not {', '.join(missing)}"
-    return "sim", "the driver kind is not part of this version"
+    return "kind", f"{engine}, kind, cilium and kubectl are here"

@@ -1,9 +1,11 @@
 """Faults that a lab can have, and which report each one must turn, and no other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from meshobs.errors import InputError
+from meshobs.lab.mesh import Mesh
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,47 @@ def named(name: str) -> Fault:
     if name not in FAULTS:
         raise InputError(f"there is no fault {name!r}: one of {', '.join(FAULTS)}")
     return FAULTS[name]
+
+
+def scopes(fault: Fault, scope: str, mesh: Mesh) -> Sequence[str]:
+    """Return what a fault is made on: names of clusters, full names of nodes, or one empty text for the whole mesh.
+
+    Args:
+        fault: which.
+        scope: a cluster's or node's name; empty for all clusters, or for the first worker of the last cluster.
+        mesh: whose.
+
+    Raises:
+        InputError: there is no such cluster or node.
+    """
+    if fault.scope == "cluster":
+        names = [cluster.name for cluster in mesh.clusters]
+        if scope and scope not in names:
+            raise InputError(f"there is no cluster {scope}: {', '.join(names)}")
+        return [scope] if scope else names
+    if fault.scope == "node":
+        found = [node.full for node in mesh.nodes if scope in (node.name, node.full)]
+        if scope and not found:
+            raise InputError(f"there is no node {scope}: {', '.join(node.name for node in mesh.nodes[:8])}")
+        workers = [node for node in mesh.clusters[-1].nodes if not node.control_plane] or mesh.clusters[-1].nodes
+        return found or [workers[0].full]
+    if scope:
+        raise InputError(f"the fault {fault.name} is for the whole mesh")
+    return [""]
+
+
+def refusal(cluster: str, app: str) -> dict[str, Any]:
+    """Return the CiliumNetworkPolicy of the fault `policy`: pods of an app refuse what comes from a cluster.
+
+    A policy with only a denial would refuse everybody else, too.
+    """
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": f"deny-{cluster}", "namespace": "default"},
+        "spec": {
+            "endpointSelector": {"matchLabels": {"app": app}},
+            "ingress": [{"fromEntities": ["all"]}],
+            "ingressDeny": [{"fromEndpoints": [{"matchLabels": {"k8s:io.cilium.k8s.policy.cluster": cluster}}]}],
+        },
+    }

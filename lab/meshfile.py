@@ -15,7 +15,7 @@ from meshobs.lab.mesh import ANNOTATIONS, Cluster, Mesh, Service, Workload, node
 
 _TOP: Mapping[str, type] = {
     "seed": int, "network": str, "cilium": str, "aggregation": str, "socket_lb": bool, "ring": int,
-    "clusters": dict, "workloads": dict, "services": dict,
+    "clusters": dict, "workloads": dict, "services": dict, "kind": dict,
 }  # fmt: skip
 _CLUSTER: Mapping[str, type] = {
     "id": int, "nodes": int, "pod_cidr": str, "service_cidr": str, "native_routing_cidr": str,

@@ -94,12 +94,13 @@ class Runner:
                 )
 
     def _phase(self, experiment: Experiment, phase: Phase, pause: float) -> PhaseRun:
+        # First: agents that no longer follow must not hear of what is set.
+        for fault in phase.faults:
+            self._switch(fault, on=True)
         self._apply(experiment, phase.set)
         for target, replicas in phase.scale.items():
             for cluster, name in self._targets(target):
                 self._lab.scale(cluster, "default", name, replicas)
-        for fault in phase.faults:
-            self._switch(fault, on=True)
         self._wait(pause)
         started = self._clock()
         changed: list[int] = []

@@ -6,9 +6,24 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from meshobs.errors import MeshobsError
+
+_NOT_THERE = 127
+_TOO_LONG = 124
+# How long a command that must end has for putting things in order.
+_GRACE = 10.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended: 127 where there is no such program, 124 where it did not end in time."""
+
+    code: int
+    out: str
+    err: str
 
 
 def detach(command: Sequence[str], log: Path) -> int:
@@ -70,13 +85,56 @@ def _answers(number: int) -> bool:
 
 def run(command: Sequence[str], seconds: float) -> tuple[int, str]:
     """Run a command to its end; return exit code and output. 127 where there is no such program, 124 where it hangs."""
+    done = call(command, seconds)
+    return done.code, done.out + done.err
+
+
+def call(
+    command: Sequence[str], seconds: float, given: str | None = None, environment: Mapping[str, str] | None = None
+) -> Done:
+    """Run a command to its end.
+
+    Args:
+        command: to run; it is ended when this process is interrupted.
+        seconds: how long it may take; then it is ended, by force if need be.
+        given: what it reads from its standard input; None for nothing.
+        environment: variables beside this process' own.
+    """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, **(environment or {})},
+        )
     except FileNotFoundError:
-        return 127, f"{command[0]} is not installed"
+        return Done(_NOT_THERE, "", f"{command[0]} is not installed")
+    except OSError as error:
+        return Done(_NOT_THERE, "", f"{command[0]} cannot be started: {error.strerror}")
+    with process:
+        try:
+            out, err = process.communicate(given, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            out, err = _ended(process)
+            return Done(_TOO_LONG, out, f"{err}{' '.join(command)} did not end within {seconds:g} s")
+        except BaseException:
+            _ended(process)
+            raise
+    return Done(process.returncode, out, err)
+
+
+def _ended(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    """End a process, gently first: kind removes what it has half made. Return its last words."""
+    process.terminate()
+    try:
+        return process.communicate(timeout=_GRACE)
     except subprocess.TimeoutExpired:
-        return 124, f"{' '.join(command)} did not end within {seconds:g} s"
-    return done.returncode, done.stdout + done.stderr
+        process.kill()
+        return process.communicate()
 
 
 class Child:

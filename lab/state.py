@@ -49,13 +49,20 @@ def write(state: LabState) -> None:
     private.write(folder() / _FILE, json.dumps(asdict(state), indent=1).encode())
 
 
+def forget() -> None:
+    """Take back that there is a lab."""
+    (folder() / _FILE).unlink(missing_ok=True)
+
+
 def running() -> LabState:
     """Return the lab that is up.
 
     Raises:
-        MeshobsError: there is none.
+        MeshobsError: there is none, or it is half built.
     """
     found = read()
     if not found:
         raise MeshobsError("no lab is up: meshobs lab up")
+    if not found.whole:
+        raise MeshobsError("the lab is half built: meshobs lab up goes on, meshobs lab down removes it")
     return found

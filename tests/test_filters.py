@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # comes with kubernetes; its stubs do not
+import yaml
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import urllib3
-import yaml  # type: ignore[import-untyped]
+import yaml
 from apiserver import (
     ADMIN,
     ApiServer,

@@ -64,12 +64,12 @@ def test_control_groups_are_found_beside_those_of_version_1() -> None:
 
 def test_every_folder_has_a_control_group_of_its_own() -> None:
     """`down` finds a lab by its folder alone, and never another one."""
-    one, other = marks.cgroup_of(Path("/tmp/one")), marks.cgroup_of(Path("/tmp/other"))
+    one, other = marks.cgroup_of(Path("/somewhere/one")), marks.cgroup_of(Path("/somewhere/other"))
 
     assert one != other
-    assert one == marks.cgroup_of(Path("/tmp/one"))
+    assert one == marks.cgroup_of(Path("/somewhere/one"))
     assert one.name.startswith(marks.PREFIX)
-    assert not marks.there(Path("/tmp/a folder without a lab"))
+    assert not marks.there(Path("/somewhere/without a lab"))
 
 
 def test_a_program_enters_its_group_before_its_namespaces() -> None:
@@ -101,7 +101,7 @@ def test_an_agent_gets_its_cluster_s_settings(tmp_path: Path) -> None:
 
     told = settings.agent(mesh.clusters[1], Layout(tmp_path, tmp_path), pair)
 
-    assert told["cluster-name"], told["cluster-id"] == ("east", "2")
+    assert (told["cluster-name"], told["cluster-id"]) == ("east", "2")
     assert told["hubble-event-buffer-capacity"] == "1023"
     assert told["monitor-aggregation"] == "medium"
     assert told["bpf-lb-sock-hostns-only"] == "true"
@@ -434,9 +434,9 @@ def relay_of(real: Real, cluster: str) -> int:
     """Return the process of a cluster's Relay."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         words = path.read_bytes().split(b"\0")
-        if words[0].endswith(b"hubble-relay") and f"--cluster-name={cluster}".encode() in words:
-            if any(str(real.folder).encode() in word for word in words):
-                return int(path.parent.name)
+        ours = any(str(real.folder).encode() in word for word in words)
+        if ours and words[0].endswith(b"hubble-relay") and f"--cluster-name={cluster}".encode() in words:
+            return int(path.parent.name)
     raise AssertionError("no Relay runs")
 
 
@@ -499,7 +499,7 @@ def test_an_interrupted_up_leaves_nothing(tmp_path: Path, moment: str) -> None:
     up = made.begin("lab", "up", "--driver", "netns", "--traffic", 0)
     log = tmp_path / "lab" / "logs"
     wanted = {"first steps": "west-etcd.log", "agents": "east-worker-agent.log"}[moment]
-    await_that(lambda: (log / wanted).exists(), f"{wanted} is there")
+    await_that((log / wanted).exists, f"{wanted} is there")
     up.send_signal(signal.SIGINT)
     up.communicate(timeout=MINUTES)
 
@@ -514,7 +514,7 @@ def test_down_finds_what_a_crash_has_left(tmp_path: Path) -> None:
     before = footprint()
     made = Real(tmp_path, VERSIONS[0])
     up = made.begin("lab", "up", "--driver", "netns", "--traffic", 0)
-    await_that(lambda: (tmp_path / "lab" / "logs" / "west-worker-agent.log").exists(), "an agent runs")
+    await_that((tmp_path / "lab" / "logs" / "west-worker-agent.log").exists, "an agent runs")
     up.kill()
     up.communicate()
     (process,) = [number for number, words in running(tmp_path).items() if f"netns.process {tmp_path}" in words]

@@ -20,7 +20,7 @@ import kubernetes.client
 import kubernetes.config
 import kubernetes.watch
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from apiserver import ADMIN, ApiServer, Proxy, RefusedError, collection, path_of
 from conftest import RECORDINGS, Outcome, truth
 from hubble import wait_until

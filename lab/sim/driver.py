@@ -10,7 +10,6 @@ from meshobs import private
 from meshobs.errors import MeshobsError
 from meshobs.lab import shell
 from meshobs.lab.driver import ClusterState, LabState, Step
-from meshobs.lab.mesh import Mesh
 from meshobs.lab.meshfile import mesh_of
 from meshobs.lab.remote import RemoteLab
 from meshobs.lab.sim import routing
@@ -28,9 +27,9 @@ class SimDriver:
     def __init__(self, relay_binary: Path | None = None) -> None:
         self._relay_binary = relay_binary
 
-    def plan(self, mesh: Mesh) -> Sequence[Step]:
+    def plan(self, content: Mapping[str, object]) -> Sequence[Step]:
         """Return what `up` would do."""
-        return plan(mesh)
+        return plan(mesh_of(content))
 
     def up(self, content: Mapping[str, object], folder: Path, say: Callable[[str], None]) -> LabState:
         """Start the process and wait until it serves.

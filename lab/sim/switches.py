@@ -1,6 +1,6 @@
 """Faults of the sim: what each one does to the mesh, and how it is undone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from meshobs.errors import InputError
@@ -80,30 +80,13 @@ class Switches:
             return
         if key in self.on:
             return
-        undoings = [self._makers[name](one) for one in self._scopes(fault, scope)]
+        undoings = [self._makers[name](one) for one in faults.scopes(fault, scope, self._simulation.world.mesh)]
 
         def undo_all() -> None:
             for undo in undoings:
                 undo()
 
         self.on[key] = undo_all
-
-    def _scopes(self, fault: faults.Fault, scope: str) -> Sequence[str]:
-        mesh = self._simulation.world.mesh
-        if fault.scope == "cluster":
-            names = [cluster.name for cluster in mesh.clusters]
-            if scope and scope not in names:
-                raise InputError(f"there is no cluster {scope}: {', '.join(names)}")
-            return [scope] if scope else names
-        if fault.scope == "node":
-            found = [node.full for node in mesh.nodes if scope in (node.name, node.full)]
-            if scope and not found:
-                raise InputError(f"there is no node {scope}: {', '.join(node.name for node in mesh.nodes[:8])}")
-            workers = [node for node in mesh.clusters[-1].nodes if not node.control_plane] or mesh.clusters[-1].nodes
-            return found or [workers[0].full]
-        if scope:
-            raise InputError(f"the fault {fault.name} is for the whole mesh")
-        return [""]
 
     def _masquerade(self, cluster: str) -> Callable[[], None]:
         before = self._simulation.world.clusters[cluster].non_masquerade_cidrs

@@ -175,7 +175,7 @@ def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
     named += [members.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]]
     if named:
         return named
-    if lab := labs.read():
+    if (lab := labs.read()) and labs.running():
         say(f"meshobs: the lab that is up (driver {lab.driver}): {', '.join(one.name for one in lab.clusters)}")
         given["kubeconfig"] = given["kubeconfig"] or Path(lab.kubeconfig)
         return lab_sources(lab)
@@ -197,7 +197,12 @@ def lab_sources(lab: "LabState") -> list["Source"]:
     from meshobs.collector.members import Source  # noqa: PLC0415 - grpc
 
     return [
-        Source(name=one.name, relay=f"{one.name}={one.relay}", context=one.context, tls=_lab_tls(one))
+        Source(
+            name=one.name,
+            relay=f"{one.name}={one.relay}" if one.relay else "",
+            context=one.context,
+            tls=_lab_tls(one),
+        )
         for one in lab.clusters
     ]
 

@@ -121,10 +121,10 @@ def _cells(phase: str, line: "Finding") -> list[str]:
 def _lab(needs: Mapping[str, str]) -> Iterator["LabState"]:
     """Give the lab that is up, else one that is taken down afterwards."""
     up = state.read()
-    if up and labs.attach(up).alive:
+    if up and up.whole and labs.attach(up).alive:
         yield up
         return
-    made = labs.start(None, labs.content_of(None, needs), rate=0)
+    made = labs.start("sim", labs.content_of(None, needs), rate=0)
     try:
         yield made
     finally:

@@ -1,18 +1,20 @@
 """`meshobs lab`: the two-cluster mesh of the walkthrough, up and down, and what one does with it."""
 
 import json
+import shlex
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from meshobs.cli import lab_record
+from meshobs.cli import lab_kind, lab_record
 from meshobs.cli.output import format_option, print_table, say
-from meshobs.errors import InputError
+from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import driver, faults, state, versions
 from meshobs.lab.driver import Lab, LabState
 from meshobs.lab.mesh import ANNOTATIONS
@@ -38,8 +40,9 @@ def mesh_options(function: Any) -> Any:  # noqa: ANN401 - click's decorators tak
         click.option("--config", "path", type=click.Path(path_type=Path), help="A mesh description, see docs/lab.md."),
         click.option("--cilium", metavar="VERSION", help=f"Of all clusters.  [default: {versions.CILIUM}]"),
         click.option("--aggregation", type=click.Choice(["none", "medium"]), help="Hubble's.  [default: none]"),
-        click.option("--seed", type=int, help="What the sim's chance starts from.  [default: 1]"),
+        click.option("--seed", type=int, help="sim: what its chance starts from.  [default: 1]"),
     )  # fmt: skip
+    function = lab_kind.options(function)
     for option in reversed(options):
         function = option(function)
     return function
@@ -53,11 +56,19 @@ def mesh_options(function: Any) -> Any:  # noqa: ANN401 - click's decorators tak
 )  # fmt: skip
 @click.option(
     "--relay-binary", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A real hubble-relay to run before the sim's nodes.",
+    help="sim: a real hubble-relay to run before its nodes.",
 )  # fmt: skip
-def up(name: str | None, path: Path | None, rate: float, relay_binary: Path | None, **given: Any) -> None:  # noqa: ANN401 - what click read
-    """Stand the mesh up; it stays until `meshobs lab down`."""
-    start(name, content_of(path, given), rate, relay_binary)
+@click.option("--force", is_flag=True, help="kind: go on whatever the first look finds in the way.")
+@click.option("--cleanup", is_flag=True, help="kind: leave nothing of an attempt that fails.")
+def up(
+    name: str | None, path: Path | None, rate: float, relay_binary: Path | None, force: bool, cleanup: bool,
+    **given: Any,  # noqa: ANN401 - what click read
+) -> None:  # fmt: skip
+    """Stand the mesh up; it stays until `meshobs lab down`.
+
+    On kind this takes five to ten minutes, a line for each step. What broke off goes on with the same command.
+    """
+    start(name, content_of(path, given), rate, Manner(relay_binary, force, cleanup))
     say("meshobs: the lab is up; go on with: meshobs collect --duration 1m; meshobs report affinity")
 
 
@@ -82,14 +93,23 @@ def down() -> None:
 @mesh_options
 def plan(name: str | None, path: Path | None, **given: Any) -> None:  # noqa: ANN401 - what click read
     """Print what `up` would do, and do nothing."""
-    from meshobs.lab.meshfile import mesh_of  # noqa: PLC0415 - only here
-
     chosen, why = driver.chosen(name)
     say(f"meshobs: driver {chosen}: {why}")
-    for number, step in enumerate(_driver(chosen).plan(mesh_of(content_of(path, given))), start=1):
-        click.echo(f"{number}. {step.title} ({step.source})")
-        for line in step.detail:
-            click.echo(f"   {line}")
+    with _driver(chosen) as made:
+        for number, step in enumerate(made.plan(content_of(path, given)), start=1):
+            click.echo(f"{number}. {step.title} ({step.source})")
+            for line in step.detail:
+                click.echo(f"   {line}")
+
+
+@command.command("env")
+def env() -> None:
+    """Print what a shell needs for kubectl, cilium and hubble: eval "$(meshobs lab env)"."""
+    found = state.read()
+    if not found:
+        raise MeshobsError("no lab is up: meshobs lab up")
+    click.echo(f"export KUBECONFIG={shlex.quote(found.kubeconfig)}")
+    click.echo(f"# contexts: {', '.join(one.context for one in found.clusters)}")
 
 
 @command.command("status")
@@ -117,7 +137,7 @@ def status(form: str) -> None:
     say(f"meshobs: for kubectl: export KUBECONFIG={found.kubeconfig}")
     print_table(
         ["cluster", "relay", "context"],
-        [[one.name, one.relay, one.context] for one in found.clusters],
+        [[one.name, one.relay or "by port-forward", one.context] for one in found.clusters],
         set(),
         "clusters",
     )
@@ -274,33 +294,56 @@ def content_of(path: Path | None, given: Mapping[str, Any]) -> dict[str, object]
     from meshobs.lab import meshfile  # noqa: PLC0415 - only where a lab begins
 
     content = dict(meshfile.load(path)) if path else {}
-    content.update({key: value for key, value in given.items() if value is not None})
+    flags = dict(given)
+    if "set_" in flags and (table := lab_kind.table_of(content, flags)):
+        content["kind"] = table
+    content.update({key: value for key, value in flags.items() if value is not None})
     meshfile.mesh_of(content, str(path) if path else "the mesh")
     return content
 
 
-def start(name: str | None, content: Mapping[str, object], rate: float, relay_binary: Path | None = None) -> LabState:
-    """Stand a lab up and record it.
+@dataclass(frozen=True)
+class Manner:
+    """How a lab is stood up.
+
+    Attributes:
+        relay_binary: a real Relay for the sim, None for its own.
+        force: go on whatever stands in the way.
+        cleanup: leave nothing of an attempt that fails.
+    """
+
+    relay_binary: Path | None = None
+    force: bool = False
+    cleanup: bool = False
+
+
+def start(name: str | None, content: Mapping[str, object], rate: float, manner: Manner = Manner()) -> LabState:
+    """Stand a lab up and record it; one of kind that is half built is gone on with.
 
     Args:
         name: of the driver, None to choose.
         content: the mesh description.
         rate: of the background traffic, 0 for none.
-        relay_binary: a real Relay for the sim, None for its own.
+        manner: how.
 
     Raises:
         InputError: one is up already.
     """
-    chosen, why = driver.chosen(name)
-    if before := state.read():
+    before = state.read()
+    half = before if before and not before.whole else None
+    chosen, why = driver.chosen(name or (half.driver if half else None))
+    if before and before != half:
         if attach(before).alive:
             raise InputError("a lab is up already: meshobs lab status, or meshobs lab down")
         say("meshobs: clearing away a lab whose process ended")
         stop(before)
+    elif half and half.driver != chosen:
+        raise InputError(f"a lab of driver {half.driver} is half built: meshobs lab down first")
     say(f"meshobs: driver {chosen}: {why}")
     folder = state.folder()
     began = time.monotonic()
-    made: LabState = _driver(chosen, relay_binary).up(content, folder, lambda text: say(f"meshobs: {text}"))
+    with _driver(chosen, manner) as maker:
+        made: LabState = maker.up(content, folder, lambda text: say(f"meshobs: {text}"))
     state.write(made)
     if rate:
         attach(made).background(rate)
@@ -316,22 +359,26 @@ def stop(found: LabState) -> None:
 
 def attach(found: LabState) -> Lab:
     """Return a lab that is up."""
-    lab: Lab = _driver(found.driver).attach(found)
-    return lab
+    with _driver(found.driver) as maker:
+        lab: Lab = maker.attach(found)
+        return lab
 
 
-def _driver(name: str, relay_binary: Path | None = None) -> Any:  # noqa: ANN401 - drivers are loaded when they are used
+@contextmanager
+def _driver(name: str, manner: Manner = Manner()) -> Iterator[Any]:
+    """Give a driver; each is loaded when it is used."""
+    if name == "kind":
+        with lab_kind.driver(force=manner.force, cleanup=manner.cleanup) as made:
+            yield made
+        return
     if name == "netns":
         from meshobs.lab.netns.driver import NetnsDriver  # noqa: PLC0415 - only the one that is used
 
-        if relay_binary:
-            raise InputError("--relay-binary is for the driver sim: netns runs the Relay of its Cilium")
-        return NetnsDriver()
-    if name != "sim":
-        raise InputError(f"the driver {name} is not part of this version")
+        yield NetnsDriver()
+        return
     from meshobs.lab.sim.driver import SimDriver  # noqa: PLC0415 - only the one that is used
 
-    return SimDriver(relay_binary)
+    yield SimDriver(manner.relay_binary)
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -1,0 +1,210 @@
+"""Driver kind: carries out the steps of `steps`, notes each, and goes on where an attempt broke off."""
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from meshobs import private
+from meshobs.errors import InputError, MeshobsError
+from meshobs.lab import state
+from meshobs.lab.driver import ClusterState, LabState, Step
+from meshobs.lab.kind import build, preflight
+from meshobs.lab.kind.build import Build
+from meshobs.lab.kind.execution import Execution, RelayNodes
+from meshobs.lab.kind.files import context
+from meshobs.lab.kind.lab import KindLab
+from meshobs.lab.kind.options import Options, options_of
+from meshobs.lab.kind.steps import Action, actions
+from meshobs.lab.kind.tools import KUBECONFIG, CommandError, Tools
+from meshobs.lab.mesh import Mesh
+from meshobs.lab.meshfile import mesh_of
+from meshobs.text import printable
+
+_GO_ON = "; meshobs lab up goes on from there, meshobs lab down removes what is there"
+_THINGS = ("thing is", "things are")
+
+
+class KindDriver:
+    """Stands a mesh up on kind.
+
+    Args:
+        relay_nodes: asks a Relay what it serves.
+        now: told of the step under way; empty when it is over.
+        force: go on whatever the first look finds.
+        cleanup: leave nothing of an attempt that failed.
+    """
+
+    name = "kind"
+
+    def __init__(
+        self,
+        relay_nodes: RelayNodes,
+        now: Callable[[str], None] = lambda _text: None,
+        *,
+        force: bool = False,
+        cleanup: bool = False,
+    ) -> None:
+        self._relay_nodes = relay_nodes
+        self._now = now
+        self._force = force
+        self._cleanup = cleanup
+
+    def plan(self, content: Mapping[str, object]) -> Sequence[Step]:
+        """Return what `up` would do: every file and every command."""
+        mesh = mesh_of(content)
+        options = options_of(content, mesh)
+        return [
+            Step(one.title, one.source, [*_shown_files(one), *_shown_commands(one)])
+            for one in actions(mesh, options, Path())
+        ]
+
+    def up(self, content: Mapping[str, object], folder: Path, say: Callable[[str], None]) -> LabState:
+        """Stand a mesh up, or go on with one that is half built.
+
+        Args:
+            content: the mesh description, as `meshfile` reads it, with its table `kind`.
+            folder: for its files; made if it is not there.
+            say: told of each step.
+
+        Raises:
+            InputError: something stands in the way, or what is half built is another mesh.
+            MeshobsError: a step fails.
+        """
+        record = _begun(folder, content)
+        content = record.content if record else content
+        mesh = mesh_of(content)
+        options = options_of(content, mesh)
+        _make(folder)
+        tools = Tools(folder, options)
+        if record:
+            _check_made(record, tools, say)
+        if not record or not record.made:
+            self._look(mesh, options, tools, say)
+        record = record or build.new(folder, content)
+        private.write(folder / state.DESCRIPTION, json.dumps(content).encode())
+        found = _state(folder, mesh, whole=False)
+        state.write(found)
+        try:
+            self._carry_out_all(
+                actions(mesh, options, folder),
+                record,
+                Execution(mesh, tools, record, self._relay_nodes, _state(folder, mesh, whole=False)),
+                say,
+            )
+        except MeshobsError:
+            if self._cleanup:
+                say("clearing away what was built (--cleanup)")
+                KindLab(found).down()
+                state.forget()
+            raise
+        return replace(found, whole=True)
+
+    def attach(self, found: LabState) -> KindLab:
+        """Return a lab that is up, or half built."""
+        return KindLab(found)
+
+    def _look(self, mesh: Mesh, options: Options, tools: Tools, say: Callable[[str], None]) -> None:
+        self._now("looking whether anything stands in the way")
+        try:
+            found = preflight.findings(mesh, options, tools)
+        finally:
+            self._now("")
+        if not found:
+            return
+        for one in found:
+            say(f"  {printable(one.problem)}")
+            say(f"    -> {one.cure}")
+        if not self._force:
+            raise InputError(f"{len(found)} {_THINGS[len(found) > 1]} in the way (above): mend, or go on with --force")
+        say("going on all the same (--force)")
+
+    def _carry_out_all(
+        self, todo: Sequence[Action], record: Build, execution: Execution, say: Callable[[str], None]
+    ) -> None:
+        if record.done:
+            say(f"going on with a half-built lab: {len(record.done)} of {len(todo)} steps are done")
+        for number, action in enumerate(todo, start=1):
+            if action.key in record.done:
+                continue
+            began = time.monotonic()
+            self._now(f"[{number}/{len(todo)}] {action.title}")
+            try:
+                if record.begun == action.key:
+                    execution.clear(action)
+                record.begin(action.key)
+                execution.carry_out(action)
+            except KeyboardInterrupt:
+                self._now("")
+                say(f"interrupted in step {number} of {len(todo)}, {action.title}{_GO_ON}")
+                raise
+            except MeshobsError as error:
+                for line in error.lines if isinstance(error, CommandError) else ():
+                    say(f"  {printable(line)}")
+                stays = "" if self._cleanup else _GO_ON
+                raise MeshobsError(
+                    f"step {number} of {len(todo)}, {action.title} ({action.source}), failed after"
+                    f" {time.monotonic() - began:.0f} s: {error}{stays}"
+                ) from error
+            finally:
+                self._now("")
+            record.finish()
+            say(f"[{number:2}/{len(todo)}] {action.title}: {time.monotonic() - began:.1f} s")
+
+
+def _begun(folder: Path, content: Mapping[str, object]) -> Build | None:
+    """Return the record of a lab that is half built. Without any setting the same is meant again.
+
+    Raises:
+        InputError: it is of another mesh.
+    """
+    record = build.read(folder)
+    if record and content and record.content != json.loads(json.dumps(content)):
+        if record.made:
+            raise InputError(
+                "a half-built lab with other settings is there: meshobs lab down first, or give the same settings again"
+            )
+        return None
+    return record
+
+
+def _check_made(record: Build, tools: Tools, say: Callable[[str], None]) -> None:
+    """Begin anew where a cluster that was finished is gone."""
+    there = tools.must(("kind", "get", "clusters"), 60).split()
+    gone = [name for name in record.made if f"create {name}" in record.done and name not in there]
+    if not gone:
+        return
+    say(f"kind cluster {', '.join(gone)} is gone: beginning anew")
+    for name in record.made:
+        tools.must(("kind", "delete", "cluster", "--name", name), 300)
+    record.forget()
+
+
+def _state(folder: Path, mesh: Mesh, *, whole: bool) -> LabState:
+    clusters = [ClusterState(one.name, "", context(one.name)) for one in mesh.clusters]
+    return LabState("kind", str(folder), time.time_ns(), str(folder / KUBECONFIG), clusters, whole=whole)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MeshobsError(
+            f"the lab's folder {folder} cannot be made ({error.strerror}): name another one by MESHOBS_LAB"
+        ) from error
+
+
+def _shown_files(action: Action) -> list[str]:
+    return [line for name, text in action.files for line in (f"{name}:", *(f"  {one}" for one in text.splitlines()))]
+
+
+def _shown_commands(action: Action) -> list[str]:
+    shown = [f"$ {shlex.join(command)}" for command in action.commands]
+    told = {
+        "share-ca": "what the first prints, less what is its own, is what the last reads; then both are compared",
+        "relay": "ask hubble-relay by port-forward: GetNodes, ServerStatus",
+        "proof": "4 requests of each client to the pods of each other cluster, by curl in its pod",
+    }
+    return [*shown, *([told[action.how]] if action.how in told else [])]

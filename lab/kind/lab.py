@@ -1,0 +1,253 @@
+"""A lab on kind that is up: traffic by curl in its pods, settings by kubectl, faults on its nodes."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from meshobs.errors import InputError, MeshobsError
+from meshobs.lab import cluster_targets, curl, manifests
+from meshobs.lab.cluster_targets import Client, HostClient, Live, LivePod
+from meshobs.lab.driver import LabState
+from meshobs.lab.kind import build, outside
+from meshobs.lab.kind.faults import Faults
+from meshobs.lab.kind.files import context
+from meshobs.lab.kind.options import Options, options_of
+from meshobs.lab.kind.tools import Tools
+from meshobs.lab.kubectl import Kubectl
+from meshobs.lab.mesh import Mesh, Service, Workload
+from meshobs.lab.meshfile import mesh_of
+from meshobs.lab.traffic import Request, Traffic
+
+BALANCER = "balancer:"
+_SECONDS = 60.0
+
+
+class KindLab:
+    """A lab on kind.
+
+    Raises:
+        MeshobsError: its record is not there, or a program fails.
+    """
+
+    def __init__(self, state: LabState) -> None:
+        self.state = state
+        self._folder = Path(state.folder)
+        found = build.read(self._folder)
+        if not found:
+            raise MeshobsError(
+                f"the record of the lab is gone from {self._folder}: `kind get clusters` shows what runs"
+            )
+        self._build = found
+        self._described = mesh_of(found.content)
+        self.options: Options = options_of(found.content, self._described)
+        self.tools = Tools(self._folder, self.options)
+        self.clusters = {one.name: Kubectl(context(one.name), self.tools.kube) for one in self._described.clusters}
+        self._faults = Faults(self._described, self.tools, self.clusters, self._folder)
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """Return the mesh with the nodes' real addresses, which differ from run to run (trap T11)."""
+        return cluster_targets.with_nodes(self._described, self._nodes())
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether its clusters are there."""
+        return set(self._build.made) <= set(self.tools.must(("kind", "get", "clusters"), _SECONDS).split())
+
+    def status(self) -> Mapping[str, Any]:
+        """Return nodes, services and pods, and the faults that are on."""
+        live = self.live()
+        return {
+            "nodes": [
+                {
+                    "node": one.full, "address": one.address, "pods": one.pod_cidr,
+                    "cilium": self.mesh.cluster(one.cluster).cilium,
+                }
+                for one in live.nodes
+            ],
+            "services": [
+                {
+                    "cluster": one.cluster, "namespace": one.namespace, "name": one.name, "address": one.address,
+                    "port": one.port, "node_port": one.node_port, "annotations": dict(one.annotations),
+                }
+                for one in live.services
+            ],
+            "pods": [
+                {"cluster": one.cluster, "name": one.name, "node": one.node, "address": one.address, "ready": one.ready}
+                for one in live.pods
+            ],
+            "faults": self._faults.on,
+            "background": len(self._running()),
+        }  # fmt: skip
+
+    def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
+        """Return each node's routes before the mesh was joined, and now."""
+        path = self._folder / "routes-before.json"
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        now = routes_now(self.tools, self._described)
+        return {node: before.get(node, []) for node in now}, now
+
+    def live(self) -> Live:
+        """Return the workloads that there are."""
+        pods, services = [], []
+        for name, cluster in self.clusters.items():
+            items = cluster.items("pods,services")
+            pods += cluster_targets.pods_of(name, [one for one in items if one["kind"] == "Pod"])
+            services += cluster_targets.services_of(name, [one for one in items if one["kind"] == "Service"])
+        return Live(pods, services, self.mesh.nodes)
+
+    def traffic(
+        self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
+    ) -> list[Request]:
+        """Run traffic side by side until all of it is over."""
+        live = self._prepared(traffic)
+        clients = [cluster_targets.client_of(live, one.client) for one in traffic]
+        commands = [
+            self._within(client, curl.command(one, cluster_targets.targets_of(live, client, one.target)))
+            for client, one in zip(clients, traffic, strict=True)
+        ]
+        timers = [threading.Timer(after, action) for after, action in meanwhile]
+        for timer in timers:
+            timer.start()
+        try:
+            with ThreadPoolExecutor(len(traffic)) as pool:
+                running = [
+                    pool.submit(self.tools.must, command, curl.seconds(one))
+                    for command, one in zip(commands, traffic, strict=True)
+                ]
+                printed = [one.result() for one in running]
+        finally:
+            for timer in timers:
+                timer.cancel()
+        # Pods may have come or gone meanwhile.
+        seen = replace(live, pods=[*live.pods, *self.live().pods])
+        told = [
+            self._request(seen, client, one, answer)
+            for client, one, text in zip(clients, traffic, printed, strict=True)
+            for answer in curl.answers(text.splitlines(), one)
+        ]
+        return sorted(told, key=lambda one: one.time)
+
+    def endless(self, traffic: Traffic) -> None:
+        """Run traffic in the background until `background` sets something else."""
+        live = self._prepared([traffic])
+        client = cluster_targets.client_of(live, traffic.client)
+        words = curl.command(traffic, cluster_targets.targets_of(live, client, traffic.target), endless=True)
+        self._note([*self._running(), list(self._within(client, ()))])
+        # Its output goes nowhere, and it is nobody's child: exec returns at once and it stays.
+        detached = ("bash", "-c", 'setsid "$@" </dev/null >/dev/null 2>&1 &', "background", *words)
+        self.tools.must(self._within(client, detached), _SECONDS)
+
+    def background(self, rate: float) -> None:
+        """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
+        for within in self._running():
+            # Nothing to end is no mistake: the pod may be another one by now.
+            self.tools.run((*within, "pkill", "-f", curl.MARK), _SECONDS)
+        self._note([])
+        if not rate:
+            return
+        live = self.live()
+        for service in live.services:
+            callers = [one for one in live.pods if one.cluster == service.cluster and not one.port]
+            if callers:
+                self.endless(Traffic(callers[0].full, f"svc/{service.namespace}/{service.name}", rate=rate))
+
+    def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
+        """Set annotations of a Service, or remove those that are None."""
+        self._cluster(cluster).annotate(namespace, service, changes)
+
+    def scale(self, cluster: str, namespace: str, workload: str, replicas: int) -> None:
+        """Give a workload so many pods."""
+        self._cluster(cluster).scale(namespace, workload, replicas)
+
+    def add(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
+        """Add workloads and Services; what is there stays."""
+        for name, cluster in self.clusters.items():
+            cluster.apply(manifests.of(workloads, services, name))
+
+    def remove(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
+        """Remove what `add` added."""
+        for name, cluster in self.clusters.items():
+            cluster.delete(manifests.of(workloads, services, name))
+
+    def fault(self, name: str, scope: str, *, on: bool) -> None:
+        """Turn a fault on or off."""
+        self._faults.switch(name, scope, on=on)
+
+    def down(self) -> None:
+        """Delete the clusters that this lab made, and nothing else."""
+        for cluster in list(self._build.made):
+            self.tools.must(("kind", "delete", "cluster", "--name", cluster), 300)
+            self._build.made.remove(cluster)
+            self._build.begin("")
+        if outside.address(self.tools):
+            outside.remove(self.tools)
+
+    def _prepared(self, traffic: Sequence[Traffic]) -> Live:
+        """Return what there is, with the machine outside where traffic needs it."""
+        live = self.live()
+        through = [one.target for one in traffic if one.target.startswith(BALANCER)]
+        if not through and all(one.client != "outside" for one in traffic):
+            return live
+        address = outside.make(self.tools)
+        for target in through:
+            port = target.removeprefix(BALANCER)
+            if not port.isdecimal():
+                raise InputError(f"{target!r} is no target: write balancer:PORT")
+            outside.balance(self.tools, outside.in_turn(live.nodes), int(port))
+        return replace(live, balancer=address)
+
+    def _within(self, client: Client, words: Sequence[str]) -> tuple[str, ...]:
+        """Return a command as it is run where a client is."""
+        if isinstance(client, LivePod):
+            cluster = self._cluster(client.cluster)
+            return cluster.command("exec", "-n", client.namespace, client.name, "--", *words)
+        name = client.node.name if isinstance(client, HostClient) else outside.NAME
+        return (self.options.engine, "exec", name, *words)
+
+    def _request(self, live: Live, client: Client, traffic: Traffic, answer: curl.Answer) -> Request:
+        if isinstance(client, LivePod):
+            named = (client.full, client.cluster, client.address)
+        elif isinstance(client, HostClient):
+            named = (f"host/{client.node.name}", client.node.cluster, client.node.address)
+        else:
+            named = ("outside", "", "")
+        pod = None if answer.error else live.answering(answer.addresses, answer.host_name)
+        by = (pod.cluster, pod.name, pod.address, pod.node) if pod else ("", "", "", "")
+        return curl.resolved(answer, traffic, named, by)
+
+    def _cluster(self, name: str) -> Kubectl:
+        if name not in self.clusters:
+            raise InputError(f"there is no cluster {name}: {', '.join(self.clusters)}")
+        return self.clusters[name]
+
+    def _nodes(self) -> list[Any]:
+        return [
+            node
+            for name, cluster in self.clusters.items()
+            for node in cluster_targets.nodes_of(self._described, name, cluster.items("nodes"))
+        ]
+
+    def _running(self) -> list[list[str]]:
+        """Return where background traffic was started: the beginnings of commands that reach there."""
+        path = self._folder / "background.json"
+        return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+
+    def _note(self, running: Sequence[Sequence[str]]) -> None:
+        (self._folder / "background.json").write_text(json.dumps(running), encoding="utf-8")
+
+
+def routes_now(tools: Tools, mesh: Mesh) -> dict[str, list[str]]:
+    """Return each node's routes."""
+    return {
+        node.full: [
+            line.strip()
+            for line in tools.must((tools.options.engine, "exec", node.name, "ip", "route"), _SECONDS).splitlines()
+        ]
+        for node in mesh.nodes
+    }
