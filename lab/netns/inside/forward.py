@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import socket
+import struct
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,9 +30,14 @@ class Door:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection."""
-        with suppress(OSError):
+        try:
             theirs, ours = await asyncio.open_connection(sock=await self._dialled())
-            await asyncio.gather(_copy(reader, ours), _copy(theirs, writer))
+        except OSError:
+            # Nobody listens inside: a reset says so, an orderly end would look like a server that does not speak TLS.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.close()
+            return
+        await asyncio.gather(_copy(reader, ours), _copy(theirs, writer))
         writer.close()
 
     async def _dialled(self) -> socket.socket:
