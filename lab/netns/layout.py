@@ -14,6 +14,7 @@ ETCD_PORT = 2379
 # What is mounted over /run in the lab's own mounts; nothing of it shows outside.
 RUN = Path("/run")
 NAMESPACES = RUN / "netns"
+TOOLS = RUN / "tools"
 BRIDGE = "bridge"
 AUTHORITY = "cilium-ca"
 

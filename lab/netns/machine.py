@@ -32,6 +32,7 @@ from meshobs.lab.netns.layout import (
     RELAY_PORT,
     REMOTES,
     RUN,
+    TOOLS,
     Layout,
     control_plane,
     namespace,
@@ -40,8 +41,6 @@ from meshobs.lab.netns.layout import (
 from meshobs.lab.netns.pki import Authority, Pair
 from meshobs.lab.netns.processes import Place, Processes
 
-# Debian's clang and its tools have the names that agents ask for in a folder of their own.
-LLVM = Path("/usr/lib/llvm-19/bin")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Seven agents compile their datapath on two busy cores within it.
 _SECONDS = 600.0
@@ -151,7 +150,7 @@ class Machine:
 
     def environment(self, cluster: Cluster) -> dict[str, str]:
         """Return variables for a cluster's programs: nothing of them may lie in the user's home."""
-        own = f"{programs.cilium(cluster.cilium).folder}:{programs.kubernetes().folder}:{LLVM}"
+        own = f"{programs.cilium(cluster.cilium).folder}:{programs.kubernetes().folder}:{TOOLS}"
         return {"PATH": f"{own}:{_SYSTEM_PATH}", "HOME": str(RUN / "home")}
 
     def restart_agent(self, node: Node, overrides: Mapping[str, str]) -> None:
@@ -193,9 +192,13 @@ class Machine:
 
     def _prepare(self) -> None:
         """Make the mounts that hold what must not outlive the lab."""
+        clang = programs.clang()
         kernel.mount("tmpfs", RUN)
-        for path in (NAMESPACES, RUN / "home", RUN / "etcd", *(state(node) for node in self.mesh.nodes)):
+        for path in (NAMESPACES, TOOLS, RUN / "home", RUN / "etcd", *(state(node) for node in self.mesh.nodes)):
             path.mkdir(parents=True)
+        if clang:
+            # By the name that agents call.
+            (TOOLS / "clang").symlink_to(clang)
 
     def _library(self, node: Node) -> Path:
         return self.layout.folder / "nodes" / node.name / "lib"
