@@ -97,7 +97,7 @@ def program() -> Callable[[str], Path]:
 
     def found(name: str) -> Path:
         path = PROGRAMS[name].path
-        if not path.exists():
+        if not PROGRAMS[name].built:
             if os.environ.get("CI"):
                 pytest.fail(f"{path} is missing: `make tools` builds it")
             pytest.skip(f"{path} is missing: `make tools` builds it")

@@ -16,6 +16,8 @@ from meshobs.times import rfc3339
 
 KUBECONFIG = "kubeconfig"
 LOG = "commands.jsonl"
+# Of an output: the lines of a client with many calls are in the answer, too.
+_LOGGED = 20_000
 
 
 class CommandError(MeshobsError):
@@ -90,8 +92,8 @@ class Tools:
             "command": shlex.join(short(command)),
             "rc": done.code,
             "seconds": round((time.time_ns() - began) / 1e9, 2),
-            "stdout": "(a secret)" if secret else cures.plain(done.out),
-            "stderr": cures.plain(done.err),
+            "stdout": "(a secret)" if secret else cures.plain(done.out)[-_LOGGED:],
+            "stderr": cures.plain(done.err)[-_LOGGED:],
         }
         private.append(self.folder / LOG, f"{json.dumps(line, ensure_ascii=False)}\n".encode())
 
