@@ -7,7 +7,7 @@ DatabaseError that says what to do.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
@@ -86,7 +86,7 @@ class Store:
         self.path = path
         self.write = write
         self._limit = _WRITER_LIMIT
-        self._connection = _connect(path, write=write)
+        self._connection = _connect(path, self._make, write=write)
         try:
             with self.translated():
                 self._check()
@@ -199,9 +199,7 @@ class Store:
         with self.translated():
             cursor = self._connection.cursor()
             cursor.execute(f"use {_ATTACHED}; set TimeZone = 'UTC'" if self.write else "set TimeZone = 'UTC'")
-        other = object.__new__(Store)
-        other.path, other.write, other._connection, other._limit = self.path, self.write, cursor, self._limit
-        return other
+        return self._of(self.path, cursor, write=self.write, limit=self._limit)
 
     @staticmethod
     def in_memory() -> duckdb.DuckDBPyConnection:
@@ -221,6 +219,35 @@ class Store:
             yield
         except duckdb.Error as error:
             raise _explained(error, self.path, write=self.write) from error
+
+    @classmethod
+    def _make(cls, path: Path) -> None:
+        """Make a file with all tables, whole or not at all: one that is killed halfway would be no database.
+
+        Its tables must not stand in a log: DuckDB 1.5 cannot replay `alter table` of one with a sequence as a default
+        when it opens the file as its first database, as readers do.
+        """
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            made = cls._of(path, _attached(unfinished, f", block_size {_BLOCK}"))
+            with made:
+                made._bring_up_to_date()  # noqa: SLF001 - of this class
+            with suppress(FileExistsError):  # another process was quicker
+                os.link(unfinished, path)
+        except OSError as error:
+            raise DatabaseError(f"{path} cannot be written: check its folder ({error.strerror})") from error
+        finally:
+            with suppress(OSError):
+                unfinished.unlink()
+
+    @classmethod
+    def _of(
+        cls, path: Path, connection: duckdb.DuckDBPyConnection, *, write: bool = True, limit: str = _WRITER_LIMIT
+    ) -> "Store":
+        """Return a store on a connection that is open already."""
+        made = object.__new__(cls)
+        made.path, made.write, made._connection, made._limit = path, write, connection, limit
+        return made
 
     def _check(self) -> None:
         """Refuse what is not ours or newer; read only, also what is older."""
@@ -246,12 +273,14 @@ class Store:
             " (number integer primary key, name varchar not null, applied timestamp not null)"
         )
         done = {number for (number,) in self.rows("select number from schema_migrations")}
-        for name in sqlfiles.names("schema"):
-            number = _number(name)
-            if number not in done:
-                with self.transaction():
-                    self.run(sqlfiles.read(name))
-                    self.run("insert into schema_migrations values (?, ?, now()::timestamp)", [number, name])
+        missing = [name for name in sqlfiles.names("schema") if _number(name) not in done]
+        for name in missing:
+            with self.transaction():
+                self.run(sqlfiles.read(name))
+                self.run("insert into schema_migrations values (?, ?, now()::timestamp)", [_number(name), name])
+        if missing:
+            # Out of the log, which readers may not be able to replay.
+            self.run("checkpoint")
         if self.value("select fingerprint from queries") != _fingerprint():
             with self.transaction():
                 for name in sqlfiles.names("macros"):
@@ -271,20 +300,6 @@ def _number(name: str) -> int:
     return int(name.rsplit("/", 1)[-1].split("_", 1)[0])
 
 
-def _make(path: Path) -> None:
-    """Make an empty file, whole or not at all: one that is killed halfway would be no database."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        _attached(unfinished, f", block_size {_BLOCK}").close()
-        with suppress(FileExistsError):  # another process was quicker
-            os.link(unfinished, path)
-    except OSError as error:
-        raise DatabaseError(f"{path} cannot be written: check its folder ({error.strerror})") from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
-
-
 def _attached(path: Path, options: str) -> duckdb.DuckDBPyConnection:
     """Open a file for writing; only ATTACH takes the size of row groups."""
     connection = duckdb.connect(config=_WRITER_CONFIG)
@@ -293,7 +308,7 @@ def _attached(path: Path, options: str) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _connect(path: Path, *, write: bool) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path, make: Callable[[Path], None], *, write: bool) -> duckdb.DuckDBPyConnection:
     if path.is_dir():
         raise DatabaseError(f"{path} is a folder: name a file with --db")
     if not write and not path.exists():
@@ -310,7 +325,7 @@ def _connect(path: Path, *, write: bool) -> duckdb.DuckDBPyConnection:
     try:
         if write:
             if not path.exists():
-                _make(path)
+                make(path)
             connection = _attached(path, "")
         else:
             connection = duckdb.connect(str(path), read_only=True, config=_CONFIG)

@@ -243,6 +243,22 @@ def test_killed_in_mid_import(tmp_path: Path) -> None:
     assert killed >= 4
 
 
+@pytest.mark.parametrize("number", [0, *NUMBERS])
+def test_killed_right_after_it_was_made(number: int, tmp_path: Path) -> None:
+    """Whoever reads next, a plain DuckDB too, can open a file that nobody closed, made anew or migrated from any schema."""
+    path = tmp_path / "killed.duckdb"
+    if number:
+        at_schema(path, number)
+    script = "import os, sys; from pathlib import Path; from meshobs.store import Store\n"
+    script += "store = Store(Path(sys.argv[1]), write=True); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+
+    with duckdb.connect(str(path), read_only=True) as plain:
+        assert plain.execute("select count(*) from schema_migrations").fetchall() == [(len(NUMBERS),)]
+    with Store(path) as store:
+        assert store.value("select count(*) from flows") == 0
+
+
 def test_killed_while_the_log_was_written(tmp_path: Path) -> None:
     """A log that ends before its commit brings back nothing of that transaction; importing again completes it."""
     db, whole = tmp_path / "torn.duckdb", tmp_path / "whole.duckdb"
