@@ -16,6 +16,7 @@ from test_lab import Call
 
 from meshobs.lab import manifests, meshfile
 from meshobs.lab.kind import cures, preflight
+from meshobs.lab.kind.execution import crossing
 from meshobs.lab.kind.options import options_of
 from meshobs.lab.kind.steps import actions
 from meshobs.lab.kind.tools import LOG, Tools
@@ -158,6 +159,29 @@ def test_background_traffic_and_a_machine_outside(scripted: tuple[Machine, Call]
     ]
     assert meshobs("lab", "down").code == 0
     assert any(call.startswith("docker rm --force meshobs-outside") for call in machine.calls())
+
+
+def test_the_proof_calls_from_and_to_what_there_is() -> None:
+    """Each cluster with a client calls a server of each other cluster, in whatever namespace they are."""
+    content = {
+        "clusters": {
+            name: {"pod_cidr": f"10.{number}.0.0/16", "service_cidr": f"10.{number + 10}.0.0/16"}
+            for number, name in enumerate(("a", "b", "c"))
+        },
+        "workloads": {
+            "tool": {"namespace": "ops", "clusters": ["a", "b"]},
+            "shop": {"port": 8080, "namespace": "shop", "clusters": ["b", "c"]},
+        },
+        "services": {},
+    }
+
+    told = [(other, traffic.client, traffic.target) for other, traffic in crossing(meshfile.mesh_of(content))]
+
+    assert told == [
+        ("b", "a/ops/tool", "pods/b/shop"),
+        ("c", "a/ops/tool", "pods/c/shop"),
+        ("c", "b/ops/tool", "pods/c/shop"),
+    ]
 
 
 FAILURES = [

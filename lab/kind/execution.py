@@ -140,7 +140,7 @@ class Execution:
         """Let every cluster's client call pods of every other cluster, until all calls are answered there."""
         lab = KindLab(self._found)
         deadline = time.monotonic() + action.seconds
-        wanted = list(_crossing(self._mesh))
+        wanted = list(crossing(self._mesh))
         while wanted:
             told = [lab.traffic([traffic]) for _, traffic in wanted]
             left = [
@@ -158,13 +158,17 @@ class Execution:
                 time.sleep(_PAUSE)
 
 
-def _crossing(mesh: Mesh) -> Sequence[tuple[str, Traffic]]:
+def crossing(mesh: Mesh) -> Sequence[tuple[str, Traffic]]:
     """Return for each pair of clusters who calls whom: the cluster that must answer, and the calls."""
-    clients = {name for one in mesh.workloads if not one.port for name in one.clusters}
+    clients = {
+        name: f"{name}/{one.namespace}/{one.name}"
+        for one in reversed(mesh.workloads) if not one.port
+        for name in one.clusters
+    }  # fmt: skip
     servers = {name: one.app for one in reversed(mesh.workloads) if one.port for name in one.clusters}
     names = [one.name for one in mesh.clusters]
     return [
-        (other, Traffic(name, f"pods/{other}/{servers[other]}", count=_PROOF_CALLS))
+        (other, Traffic(clients[name], f"pods/{other}/{servers[other]}", count=_PROOF_CALLS))
         for name in names if name in clients
         for other in names if other != name and other in servers
     ]  # fmt: skip
