@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from meshobs.errors import InputError
 from meshobs.lab.traffic import Request, Traffic
 
 # Seconds until a client gives up; a client's process carries this mark, so that it can be ended.
@@ -105,7 +106,12 @@ def command(traffic: Traffic, targets: Sequence[tuple[str, int]], *, endless: bo
         traffic: what to do.
         targets: addresses and ports, in turn.
         endless: until it is ended.
+
+    Raises:
+        InputError: neither curl nor ping speaks the protocol.
     """
+    if traffic.protocol == "UDP":
+        raise InputError("clients of this lab call by curl and ping: TCP or ICMP, not UDP")
     pings = traffic.protocol == "ICMP"
     aims = [address if pings else f"{address}:{port}" for address, port in targets]
     # ping wants seconds between two, curl how many in a stretch of time.

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from meshobs.errors import InputError
 from meshobs.lab import curl
 from meshobs.lab.curl import Answer
 from meshobs.lab.traffic import Traffic
@@ -111,3 +112,9 @@ def test_lines_of_others_are_left_out() -> None:
     (told,) = curl.answers(lines, Traffic("west", "x", count=1))
 
     assert told.error
+
+
+def test_a_protocol_that_nobody_speaks() -> None:
+    """UDP is refused in one line, not called by HTTP."""
+    with pytest.raises(InputError, match="TCP or ICMP"):
+        curl.command(Traffic("west", "x", protocol="UDP"), [("10.0.0.1", 53)])
