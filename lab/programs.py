@@ -151,7 +151,7 @@ def kubernetes(version: str = KUBERNETES) -> Module:
     return Module(
         "k8s.io/kubernetes",
         version,
-        {name: f"cmd/{name}" for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")},
+        {name: f"cmd/{name}" for name in ("kube-apiserver", "kube-controller-manager", "kubectl")},
         {"k8s.io/component-base/version.gitVersion": f"v{version}"},
         # Kubernetes 1.33.4 publishes its parts as v0.33.4.
         staging=f"v0.{version.partition('.')[2]}",

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from meshobs.cli import lab_kind, lab_record
+from meshobs.cli import lab_build, lab_kind, lab_record
 from meshobs.cli.output import format_option, print_table, say
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import driver, faults, state, versions
@@ -276,6 +276,7 @@ def fault(name: str | None, switch: str | None, scope: str) -> None:
 
 
 command.add_command(lab_record.command)
+command.add_command(lab_build.build)
 
 
 @command.command("versions")
