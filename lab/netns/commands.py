@@ -13,7 +13,8 @@ from meshobs.lab.mesh import Service, Workload
 from meshobs.lab.netns import agent
 from meshobs.lab.netns.clients import Clients, Run
 from meshobs.lab.netns.layout import state
-from meshobs.lab.netns.machine import Machine, agent_name
+from meshobs.lab.netns.machine import Machine
+from meshobs.lab.netns.nodes import agent_name
 from meshobs.lab.netns.switches import Switches
 from meshobs.lab.traffic import Request, Traffic
 
@@ -39,7 +40,7 @@ class Commands:
         """Return them by name."""
         return {
             "status": lambda _given, _progress: self._status(),
-            "routes": lambda _given, _progress: [self._machine.routes_before, self._machine.routes()],
+            "routes": lambda _given, _progress: [self._machine.routes_before, self._machine.nodes.routes()],
             "traffic": self._traffic,
             "endless": lambda given, _progress: self._endless(Traffic(**given["traffic"])),
             "background": lambda given, _progress: self._steady(float(given["rate"])),

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from meshobs.errors import MeshobsError
 from meshobs.lab import shell
 from meshobs.lab.netns.layout import Layout
 
+# Seven agents compile their datapath on two busy cores within it.
+UP_SECONDS = 600.0
+# A change that agents follow; twice what they may wait before they look again at a server that was away.
+CHANGE_SECONDS = 90.0
+_LOOK = 0.1
 _LAST_LINES = 3
 
 
@@ -95,10 +101,27 @@ class Processes:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
             raise MeshobsError(f"{name} ended: {' | '.join(lines[-_LAST_LINES:]) or 'without a word'} (log: {log})")
 
-    def number(self, name: str) -> int:
-        """Return a program's process."""
-        with self._lock:
-            return self._programs[name].child.number
+    def wait(
+        self, done: Callable[[], bool], what: str, needed: Iterable[str] = (), seconds: float = UP_SECONDS
+    ) -> None:
+        """Wait until something is so, as long as the programs it needs run.
+
+        Args:
+            done: tells whether it is.
+            what: it is, for the user.
+            needed: names of programs.
+            seconds: how long at most.
+
+        Raises:
+            MeshobsError: it never is, or one of the programs has ended.
+        """
+        deadline = time.monotonic() + seconds
+        while not done():
+            for name in needed:
+                self.check(name)
+            if time.monotonic() > deadline:
+                raise MeshobsError(f"{what}: not so within {seconds:g} s (logs: {self.layout.folder / 'logs'})")
+            time.sleep(_LOOK)
 
     def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         log = self.layout.log(name)

@@ -9,7 +9,8 @@ from meshobs.lab import faults, shell
 from meshobs.lab.mesh import Cluster, Node
 from meshobs.lab.netns import agent, objects
 from meshobs.lab.netns.layout import API_PORT, HUBBLE_PORT, MESH_PORT, control_plane, node_of, state
-from meshobs.lab.netns.machine import Machine, agent_name, relay_name
+from meshobs.lab.netns.machine import Machine, relay_name
+from meshobs.lab.netns.nodes import agent_name
 
 _POLICIES = "/apis/cilium.io/v2/namespaces/default/ciliumnetworkpolicies"
 _REFUSED_APP = "webpod"
@@ -76,9 +77,9 @@ class Switches:
     def _masquerade(self, cluster: str) -> Undo:
         one = self._machine.mesh.cluster(cluster)
         # Not an empty list: Cilium would put all private ranges in its place.
-        self._machine.write_masquerade(one, [one.pod_cidr])
+        self._machine.nodes.write_masquerade(one, [one.pod_cidr])
         spared = [one.pod_cidr, *one.non_masquerade_cidrs]
-        return lambda: self._machine.write_masquerade(one, spared)
+        return lambda: self._machine.nodes.write_masquerade(one, spared)
 
     def _stale(self, cluster: str) -> Undo:
         """Cut a cluster's agents off their API server and the other clusters' stores; what they know, they keep."""
@@ -112,8 +113,8 @@ class Switches:
             api.delete(f"{_SERVICES}/{_PROBE}")
 
     def _knows(self, cluster: Cluster, node: Node, frontend: str) -> bool:
-        command = self._machine.place(node).command(["cilium-dbg", "bpf", "lb", "list"])
-        return frontend in shell.call(command, _SECONDS, environment=self._machine.environment(cluster)).out
+        command = self._machine.nodes.place(node).command(["cilium-dbg", "bpf", "lb", "list"])
+        return frontend in shell.call(command, _SECONDS, environment=self._machine.nodes.environment(cluster)).out
 
     def _blind(self, node: str) -> Undo:
         rule = ["INPUT", "-p", "tcp", "--dport", str(HUBBLE_PORT), "-j", "REJECT", "--reject-with", "tcp-reset"]
@@ -121,13 +122,13 @@ class Switches:
 
     def _restarted(self, name: str, overrides: Mapping[str, str]) -> Undo:
         node = self._node(name)
-        self._machine.restart_agent(node, overrides)
-        return lambda: self._machine.restart_agent(node, {})
+        self._machine.nodes.restart(node, overrides)
+        return lambda: self._machine.nodes.restart(node, {})
 
     def _agent_down(self, name: str) -> Undo:
         node = self._node(name)
         self._machine.processes.stop(agent_name(node))
-        return lambda: self._machine.start_agent(node)
+        return lambda: self._machine.nodes.again(node)
 
     def _relay_down(self, cluster: str) -> Undo:
         self._machine.processes.stop(relay_name(cluster))
@@ -158,7 +159,7 @@ class Switches:
 
     def _filtered(self, nodes: Iterable[Node], rules: Sequence[Sequence[str]]) -> Undo:
         """Add rules to nodes' firewalls."""
-        places = [self._machine.place(node) for node in nodes]
+        places = [self._machine.nodes.place(node) for node in nodes]
         pairs = [(place, rule) for place in places for rule in rules]
         for place, rule in pairs:
             _iptables([*place.command(["iptables", "-w", "-I"]), *rule])
