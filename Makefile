@@ -37,7 +37,9 @@ tools: $(READY) ## build the real programs that tests run against, with Go, into
 	$(BIN)/python tests/tools.py
 
 test: $(READY) ## run the tests; what needs `make tools` is skipped without it
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore tests/test_netns.py
+	@# A real datapath, alone on the machine: kernels lose events that busy agents do not read in time.
+	$(BIN)/pytest -n 0 tests/test_netns.py
 
 check: $(READY) ## format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

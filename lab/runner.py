@@ -94,6 +94,10 @@ class Runner:
                 )
 
     def _phase(self, experiment: Experiment, phase: Phase, pause: float) -> PhaseRun:
+        blinding = any(named(fault.partition(" ")[0]).served for fault in phase.faults)
+        if blinding:
+            # What was last seen of a node is where its gap begins: that must not lie in the window of the phase before.
+            self._stir(phase)
         # First: agents that no longer follow must not hear of what is set.
         for fault in phase.faults:
             self._switch(fault, on=True)
@@ -109,12 +113,15 @@ class Runner:
         self._tell(f"{phase.name}: {_saw(requests)}")
         for fault in phase.faults:
             self._switch(fault, on=False)
-        if any(named(fault.partition(" ")[0]).served for fault in phase.faults):
-            # A node that was away is seen again from its next flow on: let it have one before the next phase, and
-            # after the window of this one.
-            self._wait(_PAUSE_SECONDS)
-            self._lab.traffic([replace(one, count=_STIR) for one in phase.traffic])
+        if blinding:
+            # A node that was away is seen again from its next flow on: let it have one before the next phase.
+            self._stir(phase)
         return PhaseRun(experiment.name, phase, started - _AROUND, ended + _AROUND, requests, changed)
+
+    def _stir(self, phase: Phase) -> None:
+        """Let every node have flows outside all windows."""
+        self._wait(_PAUSE_SECONDS)
+        self._lab.traffic([replace(one, count=_STIR) for one in phase.traffic])
 
     def _traffic(self, experiment: Experiment, phase: Phase, changed: list[int]) -> list[Request]:
         """Run a phase's traffic, with the changes that fall into it."""

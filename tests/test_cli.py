@@ -438,3 +438,20 @@ def test_help_loads_nothing_heavy() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stderr == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("report", "nat", "--fail-on", "violation"), 1),
+        (("report", "nat"), 0),
+        (("report", "hops", "--fail-on", "violation"), 0),
+        (("--help",), 0),
+        (("report", "nothing"), 2),
+    ],
+)
+def test_the_program_s_own_exit_code(recorded: Callable[[str], Path], words: tuple[str, ...], code: int) -> None:
+    """What scripts see is what a command leaves with; asked of the program itself, not of click's test runner."""
+    command = [sys.executable, "-m", "meshobs", "--db", str(recorded("snat")), *words]
+
+    assert subprocess.run(command, capture_output=True, check=False).returncode == code

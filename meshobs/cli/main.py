@@ -78,9 +78,8 @@ def cli(ctx: click.Context, db: Path | None, config: Path | None) -> None:
 def main() -> None:
     """Run the command line; what a user can mend is one line on stderr and exit code 2."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        # What a command leaves with (`ctx.exit`) comes back as its result.
+        sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

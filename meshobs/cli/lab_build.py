@@ -1,0 +1,42 @@
+"""`meshobs lab build`: the real programs that a driver runs, built before the first `up`."""
+
+import json
+from collections.abc import Sequence
+
+import click
+
+from meshobs.cli.output import format_option, print_table, say
+from meshobs.errors import InputError, MeshobsError
+from meshobs.lab import driver, versions
+
+
+@click.command("build")
+@click.option("--driver", "name", type=click.Choice(driver.DRIVERS), default="netns", show_default=True)
+@click.option("--cilium", "wanted", metavar="VERSION", multiple=True, help=f"Repeatable.  [default: {versions.CILIUM}]")
+@click.option("--force", is_flag=True, help="Build even where this machine could not run it.")
+@format_option()
+def build(name: str, wanted: Sequence[str], force: bool, form: str) -> None:
+    """Build the real programs of a lab with Go, once for each version, and print where they are.
+
+    They lie in ~/.cache/meshobs, or where MESHOBS_CACHE says. What this machine lacks to run them is told before.
+    """
+    if name != "netns":
+        raise InputError(f"the driver {name} builds nothing: only netns runs programs of its own")
+    from meshobs.lab import programs  # noqa: PLC0415 - only here
+
+    modules = [programs.cilium(version) for version in wanted or [versions.CILIUM]]
+    lacking = programs.missing()
+    for one in lacking:
+        say(f"meshobs: {one.what}: {one.cure}")
+    if lacking and not force:
+        raise MeshobsError(
+            f"this machine cannot run the driver {name} yet: mend the {len(lacking)} above; --force builds nevertheless"
+        )
+    needed = {one.path: one for module in modules for one in programs.of_netns(module.version)}
+    programs.build(list(needed.values()), lambda text: say(f"meshobs: {text}"))
+    rows = [[one.name, one.module.version, str(path)] for path, one in needed.items()]
+    rows += [[data, module.version, str(module.folder / data)] for module in modules for data in module.data]
+    if form == "json":
+        click.echo(json.dumps([dict(zip(("name", "version", "path"), row, strict=True)) for row in rows]))
+        return
+    print_table(["name", "version", "path"], rows, set())
