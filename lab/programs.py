@@ -424,14 +424,23 @@ def clang() -> Path | None:
     return Path(found) if found and version and int(version[1]) >= _CLANG else None
 
 
-def cgroups() -> Path | None:
-    """Return where cgroup v2 is mounted, None where it is not."""
+def cgroups(mountinfo: str = "") -> Path | None:
+    """Return where the whole hierarchy of control groups (version 2) is mounted, None where it is not.
+
+    Args:
+        mountinfo: what to read instead of this process' own.
+    """
     try:
-        lines = _MOUNTS.read_text().splitlines()
+        text = mountinfo or _MOUNTS.read_text(encoding="utf-8")
     except OSError:
         return None
-    # ID PARENT DEVICE ROOT MOUNTPOINT OPTIONS... - TYPE SOURCE OPTIONS
-    return next((Path(line.split()[4]) for line in lines if " - cgroup2 " in line), None)
+    for line in text.splitlines():
+        # ID PARENT DEVICE ROOT MOUNTPOINT OPTIONS... - TYPE SOURCE OPTIONS
+        before, _, after = line.partition(" - ")
+        # The mount of a sub-tree only is of no use.
+        if after.startswith("cgroup2 ") and before.split()[3] == "/":
+            return Path(before.split()[4])
+    return None
 
 
 def missing() -> list[Finding]:

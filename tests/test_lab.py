@@ -375,3 +375,18 @@ def test_a_damaged_state_file_is_no_riddle(meshobs: Call) -> None:
 
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert "is damaged" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--driver", "sim", "--set", "a=b", "--engine", "podman"), "--set, --engine: only the driver kind"),
+        (("--driver", "sim", "--force"), "--force: only the driver kind"),
+        (("--driver", "kind", "--relay-binary", "/bin/true"), "--relay-binary: only the driver sim"),
+    ],
+)
+def test_flags_of_another_driver_are_refused(alone: Call, words: tuple[str, ...], said: str) -> None:
+    """What a driver does not know is not left out in silence."""
+    outcome = alone("lab", "up", *words)
+
+    assert (outcome.code, said in outcome.err) == (2, True), outcome.err

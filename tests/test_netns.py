@@ -282,6 +282,10 @@ def footprint() -> frozenset[str]:
     own = Path("/proc/self")
     tool = "/usr/sbin/bpftool"
     listed = {kind: json.loads(subprocess.check_output([tool, "-j", kind, "list"])) for kind in ("prog", "map", "link")}
+    # A process that is killed while it loads a program can leave an empty array of tail calls, which nothing holds, to the
+    # kernel for good (seen on 6.18: 712 bytes, no program, link, pin or process).
+    used = {number for one in listed["prog"] for number in one.get("map_ids", ())}
+    listed["map"] = [one for one in listed["map"] if one["type"] != "prog_array" or one["id"] in used]
     sysctls = ("kernel/unprivileged_bpf_disabled", "kernel/timer_migration", "net/ipv4/ip_forward", "kernel/hostname",
                "net/ipv4/conf/all/rp_filter", "net/core/bpf_jit_enable")  # fmt: skip
     return frozenset((
@@ -342,13 +346,25 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_every_experiment_finds_what_clients_saw(real: Real) -> None:
     """All experiments on real Cilium: the reports say what clients and servers saw, exactly, and judge as they must."""
-    done = real("--db", real.folder / "all.duckdb", "experiment", "all", "--format", "json", minutes=10, fine=False)
+    lines, code = experiments(real, "all")
 
-    lines = json.loads(done.stdout)
     wrong = [line for line in lines if not line["agrees"]]
+    # On a machine that is busy for a moment kernels lose events, and reports rightly say so: those experiments once more.
+    lost = sorted({line["experiment"] for line in wrong if line["verdict"] == "insufficient"})
+    if wrong and all(line["experiment"] in lost for line in wrong):
+        again, code = experiments(real, *lost)
+        wrong = [line for line in again if not line["agrees"]]
     assert not wrong, json.dumps(wrong, indent=1)
-    assert done.returncode == 0
+    assert code == 0
     assert len({line["experiment"] for line in lines}) >= 9
+
+
+def experiments(real: Real, *names: str) -> tuple[list[dict[str, Any]], int]:
+    """Run experiments into a database of their own; return their lines and the exit code."""
+    db = real.folder / f"{'-'.join(names)}.duckdb"
+    done = real("--db", db, "experiment", *names, "--format", "json", minutes=10, fine=False)
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout), done.returncode
 
 
 def test_the_mesh_shows_itself_as_it_was_described(real: Real) -> None:
@@ -393,25 +409,22 @@ def test_what_killed_readers_and_relays_missed_is_made_up_for(real: Real) -> Non
         for client in ("west", "east")
     ]
     collector = real.begin("--db", db, "collect", "--duration", "5m")
-    await_that(lambda: flows(db) > 0 or collector.poll() is not None, "flows are stored")
+    await_collection(collector, db, "")
     started = time.time_ns()
     for one in traffic:
         one.start()
-    time.sleep(4)
-    collector.kill()
-    collector.communicate()
-    stored = flows(db)
-    again = real.begin("--db", db, "collect", "--duration", "5m")
-    # A Relay that is away when a collection begins is refused: it must follow before.
-    await_that(lambda: flows(db) > stored or again.poll() is not None, "more flows are stored")
-    assert again.poll() is None, again.communicate()
-    # By its process, as a crash would; the fault's own switch starts it again.
-    os.kill(relay_of(real, "west"), signal.SIGKILL)
-    time.sleep(2)
-    real("lab", "fault", "relay-down", "on", "--scope", "west")
-    real("lab", "fault", "relay-down", "off", "--scope", "west")
-    for one in traffic:
-        one.join()
+    try:
+        time.sleep(4)
+        collector.kill()
+        collector.communicate()
+        stored, before = flows(db), door_of(db)
+        again = real.begin("--db", db, "collect", "--duration", "5m")
+        # A Relay that is away when a collection begins is refused: it must follow before.
+        await_collection(again, db, before, stored)
+        kill_relay(real)
+    finally:
+        for one in traffic:
+            one.join()
     ended = time.time_ns()
     # Until the Relay has its nodes again and what was missed is fetched.
     time.sleep(20)
@@ -432,6 +445,14 @@ def test_what_killed_readers_and_relays_missed_is_made_up_for(real: Real) -> Non
     assert found == {name: (truth_of[name, True], truth_of[name, False]) for name in ("west", "east")}, told
 
 
+def kill_relay(real: Real) -> None:
+    """Kill west's Relay by its process, as a crash would; the fault's own switch starts it again."""
+    os.kill(relay_of(real, "west"), signal.SIGKILL)
+    time.sleep(2)
+    real("lab", "fault", "relay-down", "on", "--scope", "west")
+    real("lab", "fault", "relay-down", "off", "--scope", "west")
+
+
 def relay_of(real: Real, cluster: str) -> int:
     """Return the process of a cluster's Relay."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -440,6 +461,19 @@ def relay_of(real: Real, cluster: str) -> int:
         if ours and words[0].endswith(b"hubble-relay") and f"--cluster-name={cluster}".encode() in words:
             return int(path.parent.name)
     raise AssertionError("no Relay runs")
+
+
+def door_of(db: Path) -> str:
+    """Return how a running collection lets readers in; of one that was killed it stays."""
+    path = db.with_name(f"{db.name}.live.sql")
+    return path.read_text() if path.exists() else ""
+
+
+def await_collection(process: "subprocess.Popen[str]", db: Path, before: str, stored: int = 0) -> None:
+    """Wait until a collection stores flows. Nobody may read the file itself meanwhile: that would keep a writer out."""
+    await_that(lambda: door_of(db) != before or process.poll() is not None, "a collection runs")
+    await_that(lambda: process.poll() is not None or flows(db) > stored, "flows are stored")
+    assert process.poll() is None, process.communicate()
 
 
 def flows(db: Path) -> int:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from meshobs.errors import MeshobsError
+from meshobs.lab import programs
 
 # linux/sched.h, linux/mount.h
 _CLONE_NEWNS = 0x00020000
@@ -45,12 +46,8 @@ def cgroups(mountinfo: str = "") -> Path:
     Raises:
         MeshobsError: nowhere.
     """
-    text = mountinfo or Path("/proc/self/mountinfo").read_text(encoding="utf-8")
-    for line in text.splitlines():
-        before, _, after = line.partition(" - ")
-        # Its root: the mount of a sub-tree only is of no use.
-        if after.startswith("cgroup2 ") and before.split()[3] == "/":
-            return Path(before.split()[4])
+    if found := programs.cgroups(mountinfo):
+        return found
     raise MeshobsError("control groups version 2 are not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
 
 

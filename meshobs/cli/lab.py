@@ -68,7 +68,8 @@ def up(
 
     On kind this takes five to ten minutes, a line for each step. What broke off goes on with the same command.
     """
-    start(name, content_of(path, given), rate, Manner(relay_binary, force, cleanup))
+    own = lab_kind.named({**given, "force": force, "cleanup": cleanup})
+    start(name, content_of(path, given), rate, Manner(relay_binary, force, cleanup, own))
     say("meshobs: the lab is up; go on with: meshobs collect --duration 1m; meshobs report affinity")
 
 
@@ -95,6 +96,7 @@ def plan(name: str | None, path: Path | None, **given: Any) -> None:  # noqa: AN
     """Print what `up` would do, and do nothing."""
     chosen, why = driver.chosen(name)
     say(f"meshobs: driver {chosen}: {why}")
+    Manner(for_kind=lab_kind.named(given)).check(chosen)
     with _driver(chosen) as made:
         for number, step in enumerate(made.plan(content_of(path, given)), start=1):
             click.echo(f"{number}. {step.title} ({step.source})")
@@ -311,11 +313,24 @@ class Manner:
         relay_binary: a real Relay for the sim, None for its own.
         force: go on whatever stands in the way.
         cleanup: leave nothing of an attempt that fails.
+        for_kind: flags that were given and that only the driver kind knows.
     """
 
     relay_binary: Path | None = None
     force: bool = False
     cleanup: bool = False
+    for_kind: Sequence[str] = ()
+
+    def check(self, chosen: str) -> None:
+        """Refuse what a driver does not know.
+
+        Raises:
+            InputError: a flag is another driver's.
+        """
+        if self.for_kind and chosen != "kind":
+            raise InputError(f"{', '.join(self.for_kind)}: only the driver kind knows that, and this is {chosen}")
+        if self.relay_binary and chosen != "sim":
+            raise InputError(f"--relay-binary: only the driver sim knows that, and this is {chosen}")
 
 
 def start(name: str | None, content: Mapping[str, object], rate: float, manner: Manner = Manner()) -> LabState:
@@ -333,6 +348,7 @@ def start(name: str | None, content: Mapping[str, object], rate: float, manner: 
     before = state.read()
     half = before if before and not before.whole else None
     chosen, why = driver.chosen(name or (half.driver if half else None))
+    manner.check(chosen)
     if before and before != half:
         if attach(before).alive:
             raise InputError("a lab is up already: meshobs lab status, or meshobs lab down")

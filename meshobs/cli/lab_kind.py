@@ -28,6 +28,12 @@ def options(function: Any) -> Any:  # noqa: ANN401 - click's decorators take any
     return function
 
 
+def named(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the flags of what click read that only this driver knows."""
+    flags = {"set_": "--set", **{key: f"--{key.replace('_', '-')}" for key in (*_KEYS, "force", "cleanup")}}
+    return tuple(flag for key, flag in flags.items() if given.get(key))
+
+
 def table_of(content: Mapping[str, object], given: dict[str, Any]) -> Mapping[str, object]:
     """Move what `options` read into the description's table `kind`; return the table.
 
