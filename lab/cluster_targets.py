@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from meshobs.errors import InputError
 from meshobs.lab.mesh import Mesh, Node
-from meshobs.lab.traffic import CLIENT
+from meshobs.lab.traffic import CLIENT, host_port
 
 # Pods there are the cluster's own.
 _SYSTEM = ("kube-system", "kube-public", "kube-node-lease", "local-path-storage", "cilium-secrets")
@@ -176,10 +176,10 @@ def targets_of(live: Live, client: Client, text: str) -> list[tuple[str, int]]:
     if kind in ("pod", "pods"):
         return _pods(live, kind, rest)
     if kind in ("node", "nodes"):
-        name, port = _port(rest)
+        name, port = host_port(rest)
         nodes = [one for one in live.nodes if name in (one.cluster, "")] if kind == "nodes" else [_node(live, name)]
         return [(one.address, port) for one in _some(nodes, f"there is no cluster {name}")]
-    address, port = _port(text)
+    address, port = host_port(text)
     if address != "balancer":
         return [(address, port)]
     if not live.balancer:
@@ -235,15 +235,6 @@ def _node(live: Live, name: str) -> Node:
     if not found:
         raise InputError(f"there is no node {name}: {', '.join(node.name for node in live.nodes[:8])}")
     return found
-
-
-def _port(text: str) -> tuple[str, int]:
-    address, _, port = text.rpartition(":")
-    if not address or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise InputError(
-            f"{text!r} is no target: write svc/NAME, pods/CLUSTER/APP, pod/NAME, node/NODE:PORT, HOST:PORT"
-        )
-    return address, int(port)
 
 
 def _some(values: Sequence[T], problem: str) -> Sequence[T]:

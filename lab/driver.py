@@ -157,10 +157,8 @@ def chosen(name: str | None) -> tuple[str, str]:
     """Return the driver to use and why, in a few words."""
     if name:
         return name, "as asked"
-    engine = next((tool for tool in ("docker", "podman") if shell.run((tool, "info"), _ENGINE_SECONDS)[0] == 0), "")
-    missing = [tool for tool in ("kind", "cilium", "kubectl") if not shutil.which(tool)]
-    if not engine:
-        return "sim", "no container engine answers here"
-    if missing:
-        return "sim", f"{engine} is here, but not {', '.join(missing)}"
-    return "kind", f"{engine}, kind, cilium and kubectl are here"
+    if shell.run(("docker", "info"), _ENGINE_SECONDS)[0]:
+        return "sim", "no Docker answers here (podman: --driver kind --engine podman)"
+    if missing := [tool for tool in ("kind", "cilium", "kubectl") if not shutil.which(tool)]:
+        return "sim", f"docker is here, but not {', '.join(missing)}"
+    return "kind", "docker, kind, cilium and kubectl are here"

@@ -28,6 +28,13 @@ class Fault:
     turns: Mapping[str, str] = field(default_factory=dict)
 
 
+# Of the fault `policy`.
+REFUSED_APP = "webpod"
+# The smallest ring whose readers do not only see loss.
+SMALL_RING = 15
+# One event may wait for Hubble: what comes before it is read is lost, as it is where a kernel is faster.
+SMALL_QUEUE = 1
+
 _UNSEEN: dict[str, str] = {
     "affinity": "insufficient",
     "nat": "insufficient",
@@ -123,8 +130,8 @@ def scopes(fault: Fault, scope: str, mesh: Mesh) -> Sequence[str]:
     return [""]
 
 
-def refusal(cluster: str, app: str) -> dict[str, Any]:
-    """Return the CiliumNetworkPolicy of the fault `policy`: pods of an app refuse what comes from a cluster.
+def refusal(cluster: str) -> dict[str, Any]:
+    """Return the CiliumNetworkPolicy of the fault `policy`: pods of one app refuse what comes from a cluster.
 
     A policy with only a denial would refuse everybody else, too.
     """
@@ -133,7 +140,7 @@ def refusal(cluster: str, app: str) -> dict[str, Any]:
         "kind": "CiliumNetworkPolicy",
         "metadata": {"name": f"deny-{cluster}", "namespace": "default"},
         "spec": {
-            "endpointSelector": {"matchLabels": {"app": app}},
+            "endpointSelector": {"matchLabels": {"app": REFUSED_APP}},
             "ingress": [{"fromEntities": ["all"]}],
             "ingressDeny": [{"fromEndpoints": [{"matchLabels": {"k8s:io.cilium.k8s.policy.cluster": cluster}}]}],
         },

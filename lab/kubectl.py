@@ -1,7 +1,7 @@
 """The only door to kubectl: what drivers with real clusters do to them, by the program that users know."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from meshobs.lab import manifests
@@ -55,17 +55,8 @@ class Kubectl:
 
     def ready(self, objects: Sequence[Manifest]) -> None:
         """Wait until the pods of objects are ready."""
-        for one in objects:
-            meta = one["metadata"]
-            where = ("-n", str(meta.get("namespace", "default")))
-            limit = f"--timeout={_READY_SECONDS:g}s"
-            if one["kind"] == "Pod":
-                self.run(
-                    "wait", *where, "--for=condition=Ready", f"pod/{meta['name']}", limit, seconds=_READY_SECONDS + 10
-                )
-            elif one["kind"] == "Deployment":
-                name = f"deployment/{meta['name']}"
-                self.run("rollout", "status", *where, name, limit, seconds=_READY_SECONDS + 10)
+        for words in waits(objects, _READY_SECONDS):
+            self.run(*words, seconds=_READY_SECONDS + 10)
 
     def delete(self, objects: Sequence[Manifest]) -> None:
         """Remove objects and wait until they are gone; those that are not there do no harm. Namespaces stay."""
@@ -84,3 +75,13 @@ class Kubectl:
         name = f"deployment/{deployment}"
         self.run("scale", "-n", namespace, name, f"--replicas={replicas}")
         self.run("rollout", "status", "-n", namespace, name, "--timeout=180s", seconds=190)
+
+
+def waits(objects: Sequence[Manifest], seconds: float) -> Iterator[tuple[str, ...]]:
+    """Return kubectl's words that wait until the pods of objects are ready, so many seconds each."""
+    for one in objects:
+        name, where = one["metadata"]["name"], ("-n", str(one["metadata"].get("namespace", "default")))
+        if one["kind"] == "Pod":
+            yield (*where, "wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={seconds:g}s")
+        elif one["kind"] == "Deployment":
+            yield (*where, "rollout", "status", f"deployment/{name}", f"--timeout={seconds:g}s")

@@ -3,6 +3,7 @@
 One description for every driver. A file (TOML) names what differs from the default; docs/lab.md documents its keys.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -149,6 +150,12 @@ class Mesh:
     def nodes(self) -> tuple[Node, ...]:
         """Return the nodes of all clusters."""
         return tuple(node for cluster in self.clusters for node in cluster.nodes)
+
+    @cached_property
+    def in_turn(self) -> tuple[Node, ...]:
+        """Return the nodes that a balancer takes in turn, a whole round of them: every cluster as often."""
+        rounds = math.lcm(*(len(cluster.nodes) for cluster in self.clusters))
+        return tuple(one.nodes[number % len(one.nodes)] for number in range(rounds) for one in self.clusters)
 
     def has(self, key: str, value: str) -> bool:
         """Tell whether all clusters have a setting, as `cilium` or `aggregation`."""

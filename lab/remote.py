@@ -1,7 +1,6 @@
 """A lab whose background process does what is asked, by `control`: what drivers sim and netns have in common."""
 
 import json
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,18 @@ from meshobs.lab.driver import LabState
 from meshobs.lab.mesh import Mesh, Service, Workload
 from meshobs.lab.meshfile import mesh_of
 from meshobs.lab.state import DESCRIPTION
-from meshobs.lab.traffic import Request, Traffic
+from meshobs.lab.traffic import Request, Traffic, timed
+
+
+def described(given: Mapping[str, Any]) -> tuple[list[Workload], list[Service]]:
+    """Return what `add` and `remove` sent, on the far side; JSON has no tuples."""
+    return [Workload(**_whole(one)) for one in given["workloads"]], [
+        Service(**_whole(one)) for one in given["services"]
+    ]
+
+
+def _whole(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {**one, "clusters": tuple(one["clusters"])}
 
 
 class RemoteLab:
@@ -39,14 +49,8 @@ class RemoteLab:
         self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
     ) -> list[Request]:
         """Run traffic side by side until all of it is over."""
-        timers = [threading.Timer(after, action) for after, action in meanwhile]
-        for timer in timers:
-            timer.start()
-        try:
+        with timed(meanwhile):
             found = self.ask("traffic", {"traffic": [asdict(one) for one in traffic]})
-        finally:
-            for timer in timers:
-                timer.cancel()
         return [Request(**one) for one in found]
 
     def endless(self, traffic: Traffic) -> None:

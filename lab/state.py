@@ -25,6 +25,20 @@ def folder() -> Path:
     return user_state_path("meshobs") / "lab"
 
 
+def make(path: Path) -> None:
+    """Make the folder for a lab's files.
+
+    Raises:
+        MeshobsError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MeshobsError(
+            f"the lab's folder {path} cannot be made ({error.strerror}): name another one by {_VARIABLE}"
+        ) from error
+
+
 def read() -> LabState | None:
     """Return the lab that is up, or was when its process ended; None if there is none.
 

@@ -1,5 +1,8 @@
 """Traffic as every driver runs it, and what its clients saw: the truth that reports are held against."""
 
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from meshobs.errors import InputError
@@ -73,3 +76,30 @@ class Request:
     server_saw: str = ""
     error: str = ""
     reused: bool = False
+
+
+@contextmanager
+def timed(actions: Sequence[tuple[float, Callable[[], None]]]) -> Iterator[None]:
+    """Do things after so many seconds while traffic runs; what is not due yet at its end is left out."""
+    timers = [threading.Timer(after, action) for after, action in actions]
+    for timer in timers:
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """Return the two parts of a target that is neither a service nor a pod.
+
+    Raises:
+        InputError: the text is no target.
+    """
+    address, _, port = text.rpartition(":")
+    if not address or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise InputError(
+            f"{text!r} is no target: write svc/NAME, pods/CLUSTER/APP, pod/NAME, node/NODE:PORT, HOST:PORT"
+        )
+    return address, int(port)

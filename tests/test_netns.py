@@ -165,7 +165,7 @@ def test_the_balancer_takes_clusters_in_turn() -> None:
     })  # fmt: skip
     (first,), (second, third) = ([node.address for node in cluster.nodes] for cluster in mesh.clusters)
 
-    assert objects.in_turn(mesh) == [first, second, first, third]
+    assert [one.address for one in mesh.in_turn] == [first, second, first, third]
 
 
 def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class KindDriver:
         content = record.content if record else content
         mesh = mesh_of(content)
         options = options_of(content, mesh)
-        _make(folder)
+        state.make(folder)
         tools = Tools(folder, options)
         if record:
             _check_made(record, tools, say)
@@ -185,15 +185,6 @@ def _check_made(record: Build, tools: Tools, say: Callable[[str], None]) -> None
 def _state(folder: Path, mesh: Mesh, *, whole: bool) -> LabState:
     clusters = [ClusterState(one.name, "", context(one.name)) for one in mesh.clusters]
     return LabState("kind", str(folder), time.time_ns(), str(folder / KUBECONFIG), clusters, whole=whole)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MeshobsError(
-            f"the lab's folder {folder} cannot be made ({error.strerror}): name another one by MESHOBS_LAB"
-        ) from error
 
 
 def _shown_files(action: Action) -> list[str]:

@@ -21,11 +21,6 @@ _SYSTEM = ("-n", "kube-system")
 _FILE = "faults.json"
 _SECONDS = 60.0
 _READY_SECONDS = 300.0
-_REFUSED_APP = "webpod"
-# The smallest ring whose readers do not only see loss.
-_SMALL_RING = "15"
-# One event may wait for Hubble: of a burst the rest is lost, and counted.
-_SMALL_QUEUE = "1"
 _API = "6443"
 _OBSERVER = "4244"
 
@@ -60,9 +55,9 @@ class Faults:
             "masquerade": self._masquerade,
             "stale-backends": self._stale,
             "event-loss": lambda node, noted, on: self._setting(
-                node, "hubble-event-queue-size", _SMALL_QUEUE, noted, on=on
+                node, "hubble-event-queue-size", str(faults.SMALL_QUEUE), noted, on=on
             ),
-            "ring-loss": partial(self._setting, "hubble-event-buffer-capacity", _SMALL_RING),
+            "ring-loss": partial(self._setting, "hubble-event-buffer-capacity", str(faults.SMALL_RING)),
             "agent-down": self._agent_down,
             "relay-down": self._relay_down,
             "blind": self._blind,
@@ -191,7 +186,7 @@ class Faults:
 
     def _policy(self, _scope: str, _noted: Any, *, on: bool) -> None:  # noqa: ANN401 - JSON
         first, last = self._mesh.clusters[0].name, self._mesh.clusters[-1].name
-        policy = faults.refusal(first, _REFUSED_APP)
+        policy = faults.refusal(first)
         if on:
             self._clusters[last].apply([policy])
         else:

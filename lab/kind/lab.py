@@ -1,7 +1,6 @@
 """A lab on kind that is up: traffic by curl in its pods, settings by kubectl, faults on its nodes."""
 
 import json
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,7 +20,7 @@ from meshobs.lab.kind.tools import Tools
 from meshobs.lab.kubectl import Kubectl
 from meshobs.lab.mesh import Mesh, Service, Workload
 from meshobs.lab.meshfile import mesh_of
-from meshobs.lab.traffic import Request, Traffic
+from meshobs.lab.traffic import Request, Traffic, timed
 
 BALANCER = "balancer:"
 _SECONDS = 60.0
@@ -111,19 +110,12 @@ class KindLab:
             self._within(client, curl.command(one, cluster_targets.targets_of(live, client, one.target)))
             for client, one in zip(clients, traffic, strict=True)
         ]
-        timers = [threading.Timer(after, action) for after, action in meanwhile]
-        for timer in timers:
-            timer.start()
-        try:
-            with ThreadPoolExecutor(len(traffic)) as pool:
-                running = [
-                    pool.submit(self.tools.must, command, curl.seconds(one))
-                    for command, one in zip(commands, traffic, strict=True)
-                ]
-                printed = [one.result() for one in running]
-        finally:
-            for timer in timers:
-                timer.cancel()
+        with timed(meanwhile), ThreadPoolExecutor(len(traffic)) as pool:
+            running = [
+                pool.submit(self.tools.must, command, curl.seconds(one))
+                for command, one in zip(commands, traffic, strict=True)
+            ]
+            printed = [one.result() for one in running]
         # Pods may have come or gone meanwhile.
         seen = replace(live, pods=[*live.pods, *self.live().pods])
         told = [
@@ -199,7 +191,7 @@ class KindLab:
             port = target.removeprefix(BALANCER)
             if not port.isdecimal():
                 raise InputError(f"{target!r} is no target: write balancer:PORT")
-            outside.balance(self.tools, outside.in_turn(live.nodes), int(port))
+            outside.balance(self.tools, self.mesh.in_turn, int(port))
         return replace(live, balancer=address)
 
     def _within(self, client: Client, words: Sequence[str]) -> tuple[str, ...]:

@@ -56,11 +56,3 @@ def balance(tools: Tools, nodes: Sequence[Node], port: int) -> None:
 def remove(tools: Tools) -> None:
     """Take it away."""
     tools.run((tools.options.engine, "rm", "--force", NAME), _SECONDS)
-
-
-def in_turn(nodes: Sequence[Node]) -> list[Node]:
-    """Return nodes as a balancer over all clusters takes them: one of each cluster after the other."""
-    clusters = list(dict.fromkeys(node.cluster for node in nodes))
-    groups = [[node for node in nodes if node.cluster == cluster] for cluster in clusters]
-    longest = max(map(len, groups), default=0)
-    return [group[index] for index in range(longest) for group in groups if index < len(group)]

@@ -13,6 +13,7 @@ from meshobs.lab import manifests
 from meshobs.lab.kind import files
 from meshobs.lab.kind.files import context
 from meshobs.lab.kind.options import Options
+from meshobs.lab.kubectl import waits
 from meshobs.lab.mesh import Mesh
 
 Words = tuple[str, ...]
@@ -173,9 +174,10 @@ def _deployed(mesh: Mesh, folder: Path) -> Iterator[Action]:
         objects = manifests.of_cluster(mesh, one.name)
         if not objects:
             continue
+        ready = (kubectl(one.name, *words) for words in waits(objects, _CHANGE))
         yield Action(
             f"workloads {one.name}", f"deploy the workloads on {one.name}", "S8, S10", "run", (one.name,),
-            (kubectl(one.name, "apply", "-f", str(folder / name)), *_pods_ready(one.name, objects)), _CHANGE,
+            (kubectl(one.name, "apply", "-f", str(folder / name)), *ready), _CHANGE,
             files=((name, manifests.text(objects)),),
         )  # fmt: skip
     for one in mesh.clusters:
@@ -211,16 +213,6 @@ def _routes(mesh: Mesh, options: Options, when: str) -> Action:
     names = tuple(one.name for one in mesh.clusters)
     commands = tuple((options.engine, "exec", node.name, "ip", "route") for node in mesh.nodes)
     return Action(f"routes {when}", title[when], "S6", "routes", names, commands, _SHORT)
-
-
-def _pods_ready(cluster: str, objects: Sequence[manifests.Manifest]) -> Iterator[Words]:
-    limit = f"--timeout={_CHANGE:g}s"
-    for one in objects:
-        where = ("-n", one["metadata"]["namespace"]) if one["kind"] in ("Pod", "Deployment") else ()
-        if one["kind"] == "Pod":
-            yield kubectl(cluster, *where, "wait", "--for=condition=Ready", f"pod/{one['metadata']['name']}", limit)
-        elif one["kind"] == "Deployment":
-            yield kubectl(cluster, *where, "rollout", "status", f"deployment/{one['metadata']['name']}", limit)
 
 
 def _unlock(cluster: str) -> Words:

@@ -11,7 +11,7 @@ from typing import Any
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import shell
 from meshobs.lab.cluster_targets import Client, HostClient, Live, LivePod, client_of, targets_of
-from meshobs.lab.netns import kubelet, objects
+from meshobs.lab.netns import kubelet
 from meshobs.lab.netns.layout import BRIDGE, NAMESPACES, namespace
 from meshobs.lab.netns.machine import Machine
 from meshobs.lab.netns.processes import Place
@@ -135,7 +135,11 @@ class Clients:
         with self._lock:
             if port in self._balancers:
                 return
-            given = {"address": machine.mesh.balancer, "port": port, "nodes": objects.in_turn(machine.mesh)}
+            given = {
+                "address": machine.mesh.balancer,
+                "port": port,
+                "nodes": [one.address for one in machine.mesh.in_turn],
+            }
             words = [sys.executable, "-I", "-S", str(Path(kubelet.SCRIPTS) / "balancer.py"), json.dumps(given)]
             log = machine.layout.log("balancer")
             environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}

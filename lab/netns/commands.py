@@ -9,13 +9,14 @@ from typing import Any
 
 from meshobs.errors import MeshobsError
 from meshobs.lab import manifests
-from meshobs.lab.mesh import Service, Workload
+from meshobs.lab.mesh import Service
 from meshobs.lab.netns import agent
 from meshobs.lab.netns.clients import Clients, Run
 from meshobs.lab.netns.layout import state
 from meshobs.lab.netns.machine import Machine
 from meshobs.lab.netns.nodes import agent_name
 from meshobs.lab.netns.switches import Switches
+from meshobs.lab.remote import described
 from meshobs.lab.traffic import Request, Traffic
 
 Progress = Callable[[Any], bool]
@@ -185,7 +186,7 @@ class Commands:
         return len(names) == replicas and all(one == names for one in behind)
 
     def _add(self, given: Mapping[str, Any]) -> None:
-        workloads, services = _described(given)
+        workloads, services = described(given)
         for cluster in self._machine.mesh.clusters:
             self._machine.kubectls[cluster.name].apply(manifests.of(workloads, services, cluster.name))
         for one in workloads:
@@ -194,17 +195,6 @@ class Commands:
                 self._machine.wait_for(done, f"{one.name} in {name}")
 
     def _remove(self, given: Mapping[str, Any]) -> None:
-        workloads, services = _described(given)
+        workloads, services = described(given)
         for cluster in self._machine.mesh.clusters:
             self._machine.kubectls[cluster.name].delete(manifests.of(workloads, services, cluster.name))
-
-
-def _described(given: Mapping[str, Any]) -> tuple[list[Workload], list[Service]]:
-    """Return workloads and Services; JSON has no tuples."""
-    return [Workload(**_whole(one)) for one in given["workloads"]], [
-        Service(**_whole(one)) for one in given["services"]
-    ]
-
-
-def _whole(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {**given, "clusters": tuple(given["clusters"])}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from meshobs import private
 from meshobs.errors import MeshobsError
-from meshobs.lab import shell
+from meshobs.lab import shell, state
 from meshobs.lab.driver import ClusterState, LabState, Step
 from meshobs.lab.meshfile import mesh_of
 from meshobs.lab.netns import checks, marks
@@ -47,12 +47,7 @@ class NetnsDriver:
         # Whatever folder the next command is called in.
         folder = folder.absolute()
         marks.sweep(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MeshobsError(
-                f"the lab's folder {folder} cannot be made ({error.strerror}): name another one by MESHOBS_LAB"
-            ) from error
+        state.make(folder)
         for name in ("logs", "nodes"):
             shutil.rmtree(folder / name, ignore_errors=True)
         for name in (_READY, _PROGRESS):
@@ -74,9 +69,9 @@ class NetnsDriver:
         link = {"address": told["control"], "key": told["key"], "process": str(number)}
         return LabState(self.name, str(folder), time.time_ns(), str(folder / "kubeconfig"), clusters, link)
 
-    def attach(self, state: LabState) -> "NetnsLab":
+    def attach(self, found: LabState) -> "NetnsLab":
         """Return the running mesh."""
-        return NetnsLab(state)
+        return NetnsLab(found)
 
 
 class NetnsLab(RemoteLab):

@@ -1,7 +1,6 @@
 """Kubernetes objects beside the workloads: nodes, Cilium's settings and Secrets, a pod's state. Pure."""
 
 import base64
-import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from meshobs.lab import programs
-from meshobs.lab.mesh import Mesh, Node
+from meshobs.lab.mesh import Node
 from meshobs.lab.netns.pki import Pair
 
 Object = dict[str, Any]
@@ -150,13 +149,6 @@ def pod_status(pod: Mapping[str, Any], node: Node, address: str, container: str)
             ],
         }
     }
-
-
-def in_turn(mesh: Mesh) -> list[str]:
-    """Return the addresses that a balancer over all clusters' nodes takes in turn, a whole round of them."""
-    clusters = [one.nodes for one in mesh.clusters]
-    rounds = math.lcm(*map(len, clusters))
-    return [nodes[number % len(nodes)].address for number in range(rounds) for nodes in clusters]
 
 
 def first_hosts(cidr: str) -> Iterable[str]:

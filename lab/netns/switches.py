@@ -13,12 +13,8 @@ from meshobs.lab.netns.machine import Machine, relay_name
 from meshobs.lab.netns.nodes import agent_name
 
 _POLICIES = "/apis/cilium.io/v2/namespaces/default/ciliumnetworkpolicies"
-_REFUSED_APP = "webpod"
 _PROBE = "meshobs-probe"
 _SERVICES = f"/api/v1/namespaces/{objects.SYSTEM}/services"
-_SMALL_RING = "15"
-# A queue of one event: the next one that comes before it is read is lost, as it is where a kernel is faster.
-_SMALL_QUEUE = "1"
 _SECONDS = 20.0
 Undo = Callable[[], None]
 
@@ -37,8 +33,8 @@ class Switches:
         self._makers: Mapping[str, Callable[[str], Undo]] = {
             "masquerade": self._masquerade,
             "stale-backends": self._stale,
-            "event-loss": lambda node: self._restarted(node, {"hubble-event-queue-size": _SMALL_QUEUE}),
-            "ring-loss": lambda node: self._restarted(node, {"hubble-event-buffer-capacity": _SMALL_RING}),
+            "event-loss": lambda node: self._restarted(node, {"hubble-event-queue-size": str(faults.SMALL_QUEUE)}),
+            "ring-loss": lambda node: self._restarted(node, {"hubble-event-buffer-capacity": str(faults.SMALL_RING)}),
             "agent-down": self._agent_down,
             "relay-down": self._relay_down,
             "blind": self._blind,
@@ -141,7 +137,7 @@ class Switches:
     def _policy(self, _scope: str) -> Undo:
         last = self._machine.mesh.clusters[-1]
         api = self._machine.apis[last.name]
-        policy = faults.refusal(self._machine.mesh.clusters[0].name, _REFUSED_APP)
+        policy = faults.refusal(self._machine.mesh.clusters[0].name)
         self._enforced(last, lambda: api.create(_POLICIES, policy))
         path = f"{_POLICIES}/{policy['metadata']['name']}"
         return lambda: self._enforced(last, lambda: api.delete(path))

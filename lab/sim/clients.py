@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from meshobs.lab.sim.datapath import Call, Host, Outcome, Outside
-from meshobs.lab.sim.targets import behind_balancer, client_of, target_of
+from meshobs.lab.sim.targets import client_of, target_of
 from meshobs.lab.sim.timeline import Timeline
 from meshobs.lab.sim.world import Pod, World
 from meshobs.lab.traffic import Request, Traffic
@@ -84,7 +84,8 @@ class Client:
 
     def _through_balancer(self, world: World, call: Call, at: int, number: int) -> Outcome:
         """Let the balancer pass a call on: a connection of its own to a node's port."""
-        node = behind_balancer(world, number)
+        order = world.mesh.in_turn
+        node = order[number % len(order)]
         onward = Call(
             Outside(world.mesh.balancer), node.address, call.port, call.protocol, self._next_port(), call.requests,
             call.gap,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from meshobs.errors import MeshobsError
-from meshobs.lab.mesh import Service, Workload
+from meshobs.lab.remote import described
 from meshobs.lab.sim import changes
 from meshobs.lab.sim.clients import Client
 from meshobs.lab.sim.live import Live
@@ -105,8 +105,7 @@ class Commands:
             self._switches.switch(name, scope, on=on)
 
     def _add(self, given: Mapping[str, Any]) -> None:
-        workloads = [Workload(**_whole(one)) for one in given["workloads"]]
-        services = [Service(**_whole(one)) for one in given["services"]]
+        workloads, services = described(given)
         self._live.change(changes.added(workloads, services))
 
     def _remove(self, given: Mapping[str, Any]) -> None:
@@ -117,8 +116,3 @@ class Commands:
 
 def _unheard(_request: Request) -> None:
     """Take a request that nobody asked for."""
-
-
-def _whole(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a description's fields; JSON has no tuples."""
-    return {**given, "clusters": tuple(given["clusters"])}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from meshobs import private
 from meshobs.errors import MeshobsError
-from meshobs.lab import shell
+from meshobs.lab import shell, state
 from meshobs.lab.driver import ClusterState, LabState, Step
 from meshobs.lab.meshfile import mesh_of
 from meshobs.lab.remote import RemoteLab
@@ -46,12 +46,7 @@ class SimDriver:
 
         mesh = mesh_of(content)
         relay = [str(self._relay_binary.absolute())] if self._relay_binary else []
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MeshobsError(
-                f"the lab's folder {folder} cannot be made ({error.strerror}): name another one by MESHOBS_LAB"
-            ) from error
+        state.make(folder)
         ready, log = folder / READY, folder / "sim.log"
         ready.unlink(missing_ok=True)
         private.write(folder / MESH, json.dumps(content).encode())
@@ -70,9 +65,9 @@ class SimDriver:
             link |= {"relay_binary": relay[0], "relay_processes": " ".join(map(str, told["processes"]))}
         return LabState(self.name, str(folder), time.time_ns(), str(folder / KUBECONFIG), clusters, link)
 
-    def attach(self, state: LabState) -> "SimLab":
+    def attach(self, found: LabState) -> "SimLab":
         """Return the running sim."""
-        return SimLab(state)
+        return SimLab(found)
 
 
 class SimLab(RemoteLab):

@@ -14,9 +14,6 @@ from meshobs.lab.sim.world import Policy
 
 _SKEW = 400_000_000
 _LOSS = 0.1
-# The smallest ring whose readers do not only see loss.
-_SMALL_RING = 15
-_REFUSED_APP = "webpod"
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class Switches:
     def _ring_loss(self, node: str) -> Callable[[], None]:
         cluster = node.partition("/")[0]
         before = self._simulation.world.clusters[cluster].ring
-        self._served().hubble.set_ring(node, _SMALL_RING)
+        self._served().hubble.set_ring(node, faults.SMALL_RING)
         return lambda: self._served().hubble.set_ring(node, before)
 
     def _agent_down(self, node: str) -> Callable[[], None]:
@@ -136,7 +133,7 @@ class Switches:
 
     def _policy(self, _scope: str) -> Callable[[], None]:
         clusters = self._simulation.world.mesh.clusters
-        policy = Policy(clusters[-1].name, "default", f"deny-{clusters[0].name}", _REFUSED_APP, clusters[0].name)
+        policy = Policy(clusters[-1].name, "default", f"deny-{clusters[0].name}", faults.REFUSED_APP, clusters[0].name)
         self._change(changes.policed(policy, on=True))
         return lambda: self._change(changes.policed(policy, on=False))
 

@@ -7,7 +7,7 @@ from meshobs.errors import InputError
 from meshobs.lab.mesh import Node
 from meshobs.lab.sim.datapath import Host, Outside
 from meshobs.lab.sim.world import Pod, World
-from meshobs.lab.traffic import CLIENT
+from meshobs.lab.traffic import CLIENT, host_port
 
 _BALANCER = "balancer"
 T = TypeVar("T")
@@ -48,21 +48,14 @@ def target_of(world: World, client: Pod | Host | Outside, text: str, number: int
         pod = _in_turn(named, 0, f"there is no pod {rest}")
         return pod.address, pod.port
     if kind == "node":
-        name, port = _port(rest)
+        name, port = host_port(rest)
         return _node(world, name).address, port
     if kind == "nodes":
-        cluster, port = _port(rest)
+        cluster, port = host_port(rest)
         nodes = [node for node in world.mesh.nodes if cluster in (node.cluster, "")]
         return _in_turn(nodes, number, f"there is no cluster {cluster}").address, port
-    address, port = _port(text)
+    address, port = host_port(text)
     return (world.mesh.balancer if address == _BALANCER else address), port
-
-
-def behind_balancer(world: World, number: int) -> Node:
-    """Return the node that the balancer sends its `number`-th connection to: round robin over all clusters' nodes."""
-    by_cluster = [cluster.nodes for cluster in world.mesh.clusters]
-    turn, cluster = divmod(number, len(by_cluster))
-    return by_cluster[cluster][turn % len(by_cluster[cluster])]
 
 
 def _service(world: World, client: Pod | Host | Outside, text: str) -> tuple[str, int]:
@@ -81,15 +74,6 @@ def _node(world: World, name: str) -> Node:
     if not found:
         raise InputError(f"there is no node {name}: {', '.join(node.name for node in world.mesh.nodes[:8])}")
     return found
-
-
-def _port(text: str) -> tuple[str, int]:
-    address, _, port = text.rpartition(":")
-    if not address or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise InputError(
-            f"{text!r} is no target: write svc/NAME, pods/CLUSTER/APP, pod/NAME, node/NODE:PORT, HOST:PORT"
-        )
-    return address, int(port)
 
 
 def _in_turn(values: Sequence[T], number: int, problem: str) -> T:

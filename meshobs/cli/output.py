@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshobs.analyzer import render
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,6 +38,8 @@ def say(text: str) -> None:
 
 def print_frame(frame: "pl.DataFrame", form: str, title: str = "", *, short: bool = False) -> None:
     """Print a frame; for CSV its cells must be texts already. `short` cuts times in a table to seconds."""
+    from meshobs.analyzer import render  # noqa: PLC0415 - DuckDB comes with it, and not all commands print frames
+
     if form == "json":
         click.echo(render.frame_json(frame))
     elif form == "csv":
