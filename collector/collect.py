@@ -16,19 +16,21 @@ from functools import partial
 from queue import Empty, Queue
 from types import MappingProxyType
 
-from meshobs.collector import filters, notes, resume, scope
-from meshobs.collector.cluster import Cluster, ClusterInfo
-from meshobs.collector.fetch import Fetcher
-from meshobs.collector.ledger import Ledger, State
-from meshobs.collector.messages import BATCH_ITEMS, Batch
-from meshobs.collector.news import News, RefusedError
+from meshobs.collector.follow.fetcher import Fetcher
+from meshobs.collector.follow.nodes import News, RefusedError
+from meshobs.collector.follow.reader import QUEUE_LENGTH, Asking, Call, Ended, Item, Purpose, Reader, Told
+from meshobs.collector.follow.recovery import CONNECTED, Gap, Recovery
+from meshobs.collector.follow.watches import Seen, Watches
+from meshobs.collector.hubble import filters, scope
+from meshobs.collector.hubble.relay import Relay
+from meshobs.collector.kube.cluster import Cluster, ClusterInfo
 from meshobs.collector.options import Options
 from meshobs.collector.progress import Progress
-from meshobs.collector.reader import QUEUE_LENGTH, Asking, Call, Ended, Item, Purpose, Reader, Told
-from meshobs.collector.recovery import CONNECTED, Gap, Recovery
-from meshobs.collector.relay import Relay
-from meshobs.collector.watches import Seen, Watches
-from meshobs.collector.writer import Writer
+from meshobs.collector.recordings.framing import BATCH_ITEMS, Batch
+from meshobs.collector.write import facts
+from meshobs.collector.write import positions as resume
+from meshobs.collector.write.ledger import Ledger, State
+from meshobs.collector.write.writer import Writer
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 from meshobs.store import Store
 from meshobs.times import SECOND
@@ -225,7 +227,7 @@ class Collection:
         self._drain()
         now = self._clock()
         self._note_gaps(self._recovery.rest(now))
-        notes.add_clocks(self._store, self._recovery.clocks, now, self._ledger.number)
+        facts.add_clocks(self._store, self._recovery.clocks, now, self._ledger.number)
         self._watches.end()
         self._drain()
         self._writer.commit()
@@ -245,7 +247,7 @@ class Collection:
 
     def _note_gaps(self, gaps: Iterable[Gap]) -> None:
         for gap in gaps:
-            notes.add_gap(self._store, gap, self._ledger.number)
+            facts.add_gap(self._store, gap, self._ledger.number)
 
     def _stored_name(self, name: str) -> str:
         return scope.full_name(name, self._options.cluster)

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from meshobs.collector import messages, notes, topology
-from meshobs.collector.kube import Json, parsed
-from meshobs.collector.ledger import Entry, Ledger, State
-from meshobs.collector.sources import Kind, Source, document, find
-from meshobs.collector.topology import Sighting, Span
-from meshobs.collector.writer import Writer
+from meshobs.collector.kube.objects import Json, parsed
+from meshobs.collector.recordings import framing
+from meshobs.collector.recordings import objects as topology
+from meshobs.collector.recordings.files import Kind, Source, document, find
+from meshobs.collector.recordings.objects import Sighting, Span
+from meshobs.collector.write import facts
+from meshobs.collector.write.ledger import Entry, Ledger, State
+from meshobs.collector.write.writer import Writer
 from meshobs.errors import InputError
 from meshobs.store import Store
 
@@ -82,7 +84,7 @@ def run(store: Store, recordings: Sequence[Sequence[Source]], options: Options, 
             span = _flows(writer, ledger, recording, options, progress)
             objects += _topology(store, recording, options, span, progress)
         with store.transaction():
-            notes.remake_history(store)
+            facts.remake_history(store)
         state = State.COMPLETE
     except KeyboardInterrupt:
         state = State.INTERRUPTED
@@ -112,7 +114,7 @@ def _read(writer: Writer, entry: Entry, source: Source, progress: Progress, *, s
     writer.begin()
     with source.open(partial(progress, source)) as stream:
         raw = source.kind is Kind.CAPTURE
-        for batch in messages.messages(stream) if raw else messages.lines(stream):
+        for batch in framing.messages(stream) if raw else framing.lines(stream):
             if raw:
                 writer.write_messages(batch, entry)
             else:
@@ -136,17 +138,17 @@ def _topology(
             snapped.extend(topology.snapshot(document(source, told), _cluster(source, options), span))
         elif source.kind is Kind.RELAY_STATUS:
             nodes = topology.relay_nodes(document(source, told), span)
-            notes.add_relay_nodes(store, source.stem, nodes, options.cluster)
+            facts.add_relay_nodes(store, source.stem, nodes, options.cluster)
     # What was watched needs no snapshot, which knows the end only.
     seen = {sighting.object for sighting in watched}
     sightings = watched + [sighting for sighting in snapped if sighting.object not in seen]
-    notes.add_sightings(store, sightings)
+    facts.add_sightings(store, sightings)
     return len(sightings)
 
 
 def _events(source: Source, told: Callable[[int], None]) -> Iterator[Json]:
     with source.open(told) as stream:
-        for batch in messages.lines(stream):
+        for batch in framing.lines(stream):
             yield from (parsed(item) for item in batch.items)
 
 

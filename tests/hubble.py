@@ -16,11 +16,11 @@ from typing import Any
 
 import grpc
 
-from meshobs.collector.cluster import Cluster, ClusterInfo
 from meshobs.collector.collect import Collection, Options
-from meshobs.collector.ledger import Ledger
-from meshobs.collector.relay import Relay
-from meshobs.collector.target import parse
+from meshobs.collector.hubble.relay import Relay
+from meshobs.collector.hubble.target import parse
+from meshobs.collector.kube.cluster import Cluster, ClusterInfo
+from meshobs.collector.write.ledger import Ledger
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse, ServerStatusResponse
 from meshobs.pb.peer import peer_pb2
 from meshobs.store import Store

@@ -12,7 +12,9 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshobs.collector import decode, reference, wanted
+from meshobs.collector.decode import arrow
+from meshobs.collector.decode import fields as wanted
+from meshobs.collector.decode import plain as reference
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 from meshobs.store import Store
 
@@ -84,8 +86,8 @@ def any_response(draw: st.DrawFn) -> bytes:
 @given(messages=st.lists(any_response(), max_size=5))
 def test_fast_decoder_equals_plain_protobuf(messages: list[bytes]) -> None:
     """Ptars and protobuf agree on arbitrary messages: unknown numbers and fields, absent wrappers, empty ones."""
-    fast = decode.decode(messages)
-    plain = reference.decode(messages, decode.schema())
+    fast = arrow.decode(messages)
+    plain = reference.decode(messages, arrow.schema())
 
     assert fast.broken == []
     assert plain.equals(fast.batch)
@@ -119,9 +121,9 @@ def response(**values: Any) -> bytes:
 )
 def test_odd_messages(message: bytes) -> None:
     """What Hubble or a newer one may send is read the same by both decoders."""
-    fast = decode.decode([message])
+    fast = arrow.decode([message])
 
-    assert reference.decode([message], decode.schema()).equals(fast.batch)
+    assert reference.decode([message], arrow.schema()).equals(fast.batch)
     assert (fast.batch.num_rows, fast.broken) == (1, [])
 
 
@@ -130,10 +132,10 @@ def test_times_beyond_64_bits_of_nanoseconds(seconds: int) -> None:
     """A time that the store cannot hold does not stop the batch; both decoders give the same."""
     messages = [response(flow={"time": {"seconds": seconds}}), response(flow={"uuid": "x"})]
 
-    fast = decode.decode(messages)
+    fast = arrow.decode(messages)
 
     assert fast.batch.num_rows == 2
-    assert reference.decode(messages, decode.schema()).equals(fast.batch)
+    assert reference.decode(messages, arrow.schema()).equals(fast.batch)
 
 
 def test_broken_messages_are_named_and_the_others_kept() -> None:
@@ -141,11 +143,11 @@ def test_broken_messages_are_named_and_the_others_kept() -> None:
     good = response(flow={"uuid": "x"})
     messages = [good, b"\xff\xff\xff", good, b"\x0a\x05ab"]
 
-    decoded = decode.decode(messages)
+    decoded = arrow.decode(messages)
 
     assert [index for index, _ in decoded.broken] == [1, 3]
     assert list(decoded.positions) == [0, 2]
-    assert decoded.batch.equals(reference.decode([good, good], decode.schema()))
+    assert decoded.batch.equals(reference.decode([good, good], arrow.schema()))
 
 
 def test_fallback_gives_the_same_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -157,9 +159,9 @@ def test_fallback_gives_the_same_rows(monkeypatch: pytest.MonkeyPatch, tmp_path:
                 raise ValueError("not today")
             return pa.RecordBatch.from_pylist([], schema=schema)
 
-    schema = decode.schema()
+    schema = arrow.schema()
     import_into(tmp_path / "fast.duckdb", RECORDINGS / "keepalive")
-    monkeypatch.setattr(decode, "_handler", Refusing)
+    monkeypatch.setattr(arrow, "_handler", Refusing)
     import_into(tmp_path / "plain.duckdb", RECORDINGS / "keepalive")
 
     assert _flows(tmp_path / "fast.duckdb") == _flows(tmp_path / "plain.duckdb")

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshobs.cli.collect import FILTERS
-from meshobs.collector import filters
-from meshobs.collector.filters import Given
+from meshobs.collector.hubble import filters
+from meshobs.collector.hubble.filters import Given
 from meshobs.errors import InputError
 from meshobs.pb.flow.flow_pb2 import FlowFilter, Verdict
 

@@ -19,11 +19,11 @@ from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshobs.collector import dial
-from meshobs.collector.dial import DialError
-from meshobs.collector.http2 import OK, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN, WINDOW, Call, Status
-from meshobs.collector.relay import Relay, RelayError, Stream
-from meshobs.collector.target import Target, Tls
+from meshobs.collector.hubble import dial
+from meshobs.collector.hubble.dial import DialError
+from meshobs.collector.hubble.relay import Relay, RelayError, Stream
+from meshobs.collector.hubble.stream import OK, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN, WINDOW, Call, Status
+from meshobs.collector.hubble.target import Target, Tls
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest
 
 TARGET = Target("west", "127.0.0.1", 4245)

@@ -14,7 +14,7 @@ from mesh import Mesh, frames
 
 from meshobs.cli.main import cli
 from meshobs.collector.importer import Options
-from meshobs.collector.ledger import Entry
+from meshobs.collector.write.ledger import Entry
 from meshobs.errors import InputError
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 from meshobs.store import Store

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from conftest import RECORDINGS, import_into
 
-from meshobs.collector import kube, topology
+from meshobs.collector.kube import objects
+from meshobs.collector.recordings.objects import cluster_of
 from meshobs.store import Store
 
 
@@ -20,9 +21,9 @@ def service(annotations: dict[str, str] | None = None, **spec: Any) -> dict[str,
     }
 
 
-def facts(document: kube.Json, cluster: str = "west") -> dict[str, Any]:
+def facts(document: objects.Json, cluster: str = "west") -> dict[str, Any]:
     """Return what meshobs keeps of an object."""
-    state = kube.state_of(document, cluster)
+    state = objects.state_of(document, cluster)
     assert state
     kept: dict[str, Any] = json.loads(state.state)
     return kept
@@ -89,17 +90,17 @@ def test_mirrored_slices_of_other_clusters_are_left_out() -> None:
         },
     }
 
-    assert kube.state_of(document, "west") is None
-    assert kube.state_of(document, "east") is not None
+    assert objects.state_of(document, "west") is None
+    assert objects.state_of(document, "east") is not None
 
 
 @pytest.mark.parametrize(
     "document",
     [None, 7, "x", [], {}, {"kind": "Pod"}, {"kind": "Service"}, {"kind": "Service", "metadata": {"name": 3}}],
 )
-def test_odd_objects_are_left_out(document: kube.Json) -> None:
+def test_odd_objects_are_left_out(document: objects.Json) -> None:
     """What is no object of ours is none; nothing raises."""
-    assert kube.state_of(document, "west") is None
+    assert objects.state_of(document, "west") is None
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_odd_objects_are_left_out(document: kube.Json) -> None:
 )
 def test_cluster_in_a_file_name(stem: str, cluster: str) -> None:
     """The part after k8s-, watch- or relay- is the cluster, dashes included."""
-    assert topology.cluster_of(stem) == cluster
+    assert cluster_of(stem) == cluster
 
 
 def _lines(path: Path, events: list[tuple[str, str, dict[str, Any]]]) -> Path:

@@ -37,11 +37,13 @@ from apiserver import (
 from conftest import RECORDINGS
 from hubble import free_port, wait_until
 
-from meshobs.collector import kube, notes, watch
-from meshobs.collector.cluster import Cluster
-from meshobs.collector.kubeapi import KubeError, contexts
-from meshobs.collector.topology import Sighting
-from meshobs.collector.watch import Watch
+from meshobs.collector.kube import objects as kube
+from meshobs.collector.kube import watch
+from meshobs.collector.kube.api import KubeError, contexts
+from meshobs.collector.kube.cluster import Cluster
+from meshobs.collector.kube.watch import Watch
+from meshobs.collector.recordings.objects import Sighting
+from meshobs.collector.write import facts
 from meshobs.store import Store
 from meshobs.times import nanoseconds
 
@@ -194,9 +196,9 @@ def test_changes_become_periods(server: ApiServer, db: Path) -> None:
         assert gone.deleted
         assert gone.state.state == affine.state.state
     with Store(db, write=True) as store:
-        notes.add_sightings(store, watched.seen)
+        facts.add_sightings(store, watched.seen)
         with store.transaction():
-            notes.remake_history(store)
+            facts.remake_history(store)
         times = "epoch_ns(valid_from), epoch_ns(valid_to)"
         services = store.rows(f"select affinity, {times} from services where service = 'back' order by valid_from")
         backends = store.rows(f"select address, {times} from backends order by valid_from, address")

@@ -34,8 +34,8 @@ from mesh import Mesh
 
 from meshobs import live
 from meshobs.collector.collect import Collection, Options
-from meshobs.collector.relay import Relay
-from meshobs.collector.target import parse
+from meshobs.collector.hubble.relay import Relay
+from meshobs.collector.hubble.target import parse
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 from meshobs.store import Store
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshobs.collector import resume
-from meshobs.collector.recovery import ATTACH_SECONDS, CONNECTED, NAMED_SECONDS, Gap, Recovery
+from meshobs.collector.follow.recovery import ATTACH_SECONDS, CONNECTED, NAMED_SECONDS, Gap, Recovery
+from meshobs.collector.write import positions as resume
 from meshobs.times import SECOND
 
 A, B = "west/a", "west/b"

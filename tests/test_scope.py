@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshobs.collector import scope
+from meshobs.collector.hubble import scope
 from meshobs.pb.flow.flow_pb2 import FlowFilter
 
 WEST, EAST, WEST2 = (f"{name}/node-1" for name in ("west", "east", "west-2"))

@@ -18,8 +18,8 @@ from conftest import RECORDINGS
 from google.protobuf import json_format
 from hubble import SECOND, Event, Peers, RelayProcess, Run, expected, recorded, stored, wait_until
 
-from meshobs.collector.relay import Relay
-from meshobs.collector.target import parse
+from meshobs.collector.hubble.relay import Relay
+from meshobs.collector.hubble.target import parse
 from meshobs.lab.mesh import Mesh, walkthrough
 from meshobs.lab.sim import filters, masks, observer, selectors
 from meshobs.lab.sim.agent import Agent

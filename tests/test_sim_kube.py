@@ -26,9 +26,11 @@ from conftest import RECORDINGS, Outcome, truth
 from hubble import wait_until
 from test_kubeapi import CRD, Forging, Watched, watching
 
-from meshobs.collector import advice, kube, portforward, watch
-from meshobs.collector.cluster import Cluster
-from meshobs.collector.kubeapi import KubeError
+from meshobs.collector import advice
+from meshobs.collector.kube import objects as kube
+from meshobs.collector.kube import portforward, watch
+from meshobs.collector.kube.api import KubeError
+from meshobs.collector.kube.cluster import Cluster
 from meshobs.errors import InputError
 from meshobs.lab import kubeconfig, mesh
 from meshobs.lab.mesh import AFFINITY, GLOBAL, walkthrough

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshobs.collector.target import DEFAULT_PORT, Target, Tls, parse
+from meshobs.collector.hubble.target import DEFAULT_PORT, Target, Tls, parse
 from meshobs.errors import InputError
 
 MINE = Tls(server_name="x")

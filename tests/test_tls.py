@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hubble import SECOND, Event, Node, Peers, RelayProcess, recorded, wait_until
 
-from meshobs.collector import dial
-from meshobs.collector.dial import DialError
-from meshobs.collector.relay import Relay
-from meshobs.collector.target import Target, Tls
+from meshobs.collector.hubble import dial
+from meshobs.collector.hubble.dial import DialError
+from meshobs.collector.hubble.relay import Relay
+from meshobs.collector.hubble.target import Target, Tls
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse
 from meshobs.pb.peer import peer_pb2
 from meshobs.store import Store

@@ -19,12 +19,12 @@ from meshobs.times import nanoseconds, rfc3339
 
 if TYPE_CHECKING:
     from meshobs.collector.collect import Collection, Options
-    from meshobs.collector.filters import Given
-    from meshobs.collector.ledger import Ledger
-    from meshobs.collector.members import Members, Source
+    from meshobs.collector.follow.clusters import Members, Source
+    from meshobs.collector.hubble.filters import Given
+    from meshobs.collector.hubble.target import Tls
     from meshobs.collector.progress import Progress
-    from meshobs.collector.target import Tls
-    from meshobs.collector.topology import RelayNode
+    from meshobs.collector.recordings.objects import RelayNode
+    from meshobs.collector.write.ledger import Ledger
     from meshobs.lab.driver import ClusterState, LabState
 
 # Kept here, so that --help loads no protobuf; tests hold it against collector.filters.
@@ -146,7 +146,7 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
     """
     from meshobs import live  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
     from meshobs.collector.collect import Collection  # noqa: PLC0415
-    from meshobs.collector.members import Members  # noqa: PLC0415
+    from meshobs.collector.follow.clusters import Members  # noqa: PLC0415
 
     with Members() as members:
         for source in _sources(given, session):
@@ -167,12 +167,13 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
 
 def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
     """Return what to read: what the command line names, else the lab, the configuration, every context with a Relay."""
-    from meshobs.collector import members, target  # noqa: PLC0415
+    from meshobs.collector.follow import clusters  # noqa: PLC0415
+    from meshobs.collector.hubble import target  # noqa: PLC0415
     from meshobs.lab import state as labs  # noqa: PLC0415
 
     tls = target.tls_of(given)
-    named = [members.Source(relay=text, tls=tls) for text in given["relays"]]
-    named += [members.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]]
+    named = [clusters.Source(relay=text, tls=tls) for text in given["relays"]]
+    named += [clusters.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]]
     if named:
         return named
     if (lab := labs.read()) and labs.running():
@@ -181,20 +182,20 @@ def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
         return lab_sources(lab)
     if session.settings.clusters:
         say(f"meshobs: clusters of the configuration: {', '.join(session.settings.clusters)}")
-        return members.sources(session.settings.clusters)
-    found = members.found_contexts(given["kubeconfig"], given["kube_namespace"])
+        return clusters.sources(session.settings.clusters)
+    found = clusters.found_contexts(given["kubeconfig"], given["kube_namespace"])
     if not found:
         raise InputError(
             "no cluster is named and no context of the kubeconfig has a Hubble Relay: give --relay NAME=HOST:PORT or"
             " --context NAME for each cluster, or write them into meshobs.toml ([clusters.NAME])"
         )
     say(f"meshobs: contexts with a Hubble Relay: {', '.join(found)}")
-    return [members.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in found]
+    return [clusters.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in found]
 
 
 def lab_sources(lab: "LabState") -> list["Source"]:
     """Return the clusters of a running lab."""
-    from meshobs.collector.members import Source  # noqa: PLC0415 - grpc
+    from meshobs.collector.follow.clusters import Source  # noqa: PLC0415 - grpc
 
     return [
         Source(
@@ -210,7 +211,7 @@ def lab_sources(lab: "LabState") -> list["Source"]:
 def _lab_tls(one: "ClusterState") -> "Tls | None":
     if not one.ca:
         return None
-    from meshobs.collector.target import Tls  # noqa: PLC0415
+    from meshobs.collector.hubble.target import Tls  # noqa: PLC0415
 
     return Tls((Path(one.ca),), Path(one.client_cert), Path(one.client_key), one.server_name)
 
@@ -231,8 +232,8 @@ def _warn(text: str) -> None:
 
 
 def _options(given: dict[str, Any], members: "Members", nodes: "Sequence[RelayNode]", session: Session) -> "Options":
-    from meshobs.collector import filters, scope  # noqa: PLC0415
     from meshobs.collector.collect import Options  # noqa: PLC0415
+    from meshobs.collector.hubble import filters, scope  # noqa: PLC0415
 
     allow, deny = filters.build(_filters(given), given["allowlist"], given["denylist"])
     relays = [relay.target.address for relay in members.relays.values()]
@@ -255,7 +256,7 @@ def _options(given: dict[str, Any], members: "Members", nodes: "Sequence[RelayNo
 
 
 def _filters(given: dict[str, Any]) -> list["Given"]:
-    from meshobs.collector.filters import Given  # noqa: PLC0415
+    from meshobs.collector.hubble.filters import Given  # noqa: PLC0415
 
     found = [Given(name, value) for name in FILTERS for value in given[name.replace("-", "_")]]
     negated = (text.partition("=") for text in given["negated"])

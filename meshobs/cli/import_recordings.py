@@ -11,7 +11,7 @@ from meshobs.cli.output import say
 from meshobs.cli.session import Session, pass_session
 from meshobs.collector import importer
 from meshobs.collector.importer import Options, Progress, Result
-from meshobs.collector.sources import Source
+from meshobs.collector.recordings.files import Source
 from meshobs.text import printable
 from meshobs.times import rfc3339
 

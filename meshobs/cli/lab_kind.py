@@ -64,7 +64,7 @@ def relay_nodes(kubeconfig: Path, context: str) -> tuple[int, int]:
     Raises:
         MeshobsError: it does not answer.
     """
-    from meshobs.collector.members import Members, Source  # noqa: PLC0415 - grpc
+    from meshobs.collector.follow.clusters import Members, Source  # noqa: PLC0415 - grpc
     from meshobs.errors import MeshobsError  # noqa: PLC0415
 
     with Members() as members:

@@ -12,8 +12,8 @@ from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import state
 
 if TYPE_CHECKING:
-    from meshobs.collector.members import Members
-    from meshobs.collector.relay import Relay
+    from meshobs.collector.follow.clusters import Members
+    from meshobs.collector.hubble.relay import Relay
     from meshobs.lab.driver import Lab
     from meshobs.lab.experiment import Experiment
     from meshobs.lab.mesh import Mesh
@@ -51,7 +51,7 @@ def command(folder: Path, name: str | None) -> None:
 
 
 def _record(recording: Any, lab: "Lab", members: "Members", wanted: "Experiment") -> None:  # noqa: ANN401 - a Recording
-    from meshobs.collector import scope  # noqa: PLC0415 - grpc
+    from meshobs.collector.hubble import scope  # noqa: PLC0415 - grpc
     from meshobs.collector.recorder import Recorder  # noqa: PLC0415
     from meshobs.lab.runner import SETTLE_SECONDS, Runner  # noqa: PLC0415
     from meshobs.lab.truth import truth  # noqa: PLC0415

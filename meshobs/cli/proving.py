@@ -20,7 +20,7 @@ from meshobs.times import SECOND, rfc3339
 
 if TYPE_CHECKING:
     from meshobs.collector.collect import Collection
-    from meshobs.collector.members import Members
+    from meshobs.collector.follow.clusters import Members
     from meshobs.lab.driver import Lab, LabState
     from meshobs.lab.mesh import Mesh
     from meshobs.store import Store
@@ -42,7 +42,7 @@ def open_lab(state: "LabState") -> "Iterator[Members]":
         MeshobsError: one of them does not answer.
     """
     from meshobs.cli.collect import lab_sources  # noqa: PLC0415 - grpc
-    from meshobs.collector.members import Members  # noqa: PLC0415
+    from meshobs.collector.follow.clusters import Members  # noqa: PLC0415
 
     with Members() as members:
         for source in lab_sources(state):

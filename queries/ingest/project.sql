@@ -1,5 +1,5 @@
 -- Messages -> the columns of flows, as the view {projected} over {messages} (position, flow, node_name, time).
--- enum_text(ENUM, VALUE) stands for what makes an enum's name of the decoder's value (collector/enums.py). `problem` says
+-- enum_text(ENUM, VALUE) stands for what makes an enum's name of the decoder's value (collector/decode/enums.py). `problem` says
 -- why a flow cannot be stored. Nothing here may depend on the session: the writer prepares its insert once.
 create or replace temp view {projected} as
 select

@@ -21,12 +21,12 @@ import source
 from flows import messages
 
 from meshobs.cli.main import main as meshobs
-from meshobs.collector import decode
 from meshobs.collector.collect import Collection
-from meshobs.collector.digest import Digest
-from meshobs.collector.http2 import Call
-from meshobs.collector.reader import Reader
-from meshobs.collector.writer import Writer
+from meshobs.collector.decode import arrow
+from meshobs.collector.decode.digest import Digest
+from meshobs.collector.follow.reader import Reader
+from meshobs.collector.hubble.stream import Call
+from meshobs.collector.write.writer import Writer
 from meshobs.store import Store
 
 BUILD = Path(__file__).parent.parent.parent / "build"
@@ -36,7 +36,7 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
     (Reader, "_read", "reader: recv, window updates, queue"),
     (Call, "_cut", "reader: cut frames into messages"),
     (Collection, "run", "writer: loop, queue, positions"),
-    (decode, "decode", "writer: decode (ptars)"),
+    (arrow, "decode", "writer: decode (ptars)"),
     (Writer, "write_messages", "writer: position column, table, begin"),
     (Digest, "regular", "writer: digest, uuids once each"),
     (Digest, "spans", "writer: digest, first and last of nodes"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from meshobs.collector.streams import BROKEN, Stream
+from meshobs.collector.recordings.streams import BROKEN, Stream
 
 # Long enough that a statement's fixed price does not count, small enough to stay far below the memory goal; eight make
 # a row group.

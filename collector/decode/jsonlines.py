@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from meshobs.collector import wanted
+from meshobs.collector.decode import fields
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
@@ -34,7 +34,7 @@ _WELL_KNOWN = {
 @cache
 def structure(field: str = "") -> str:
     """Return the JSON shape for DuckDB's `json_transform`: of a whole line, or of one field of it."""
-    return json.dumps(_shape(_message(field) if field else wanted.message_type()))
+    return json.dumps(_shape(_message(field) if field else fields.message_type()))
 
 
 @cache
@@ -44,7 +44,7 @@ def expression(field: str, source: str) -> str:
 
 
 def _message(field: str) -> "Descriptor":
-    message = wanted.message_type().fields_by_name[field].message_type
+    message = fields.message_type().fields_by_name[field].message_type
     if message is None:
         raise TypeError(f"{field} is no message")
     return message
@@ -59,7 +59,7 @@ def _field_shape(field: FieldDescriptor) -> object:
         shape: object = _SCALARS[field.type][0]
     else:
         shape = _WELL_KNOWN.get(field.message_type.full_name) or _shape(field.message_type)
-    return [shape] if wanted.is_repeated(field) else shape
+    return [shape] if fields.is_repeated(field) else shape
 
 
 def _spellings(field: FieldDescriptor) -> list[str]:
@@ -74,7 +74,7 @@ def _struct(message: "Descriptor", source: str) -> str:
 def _column(field: FieldDescriptor, source: str) -> str:
     values = [f'{source}."{spelling}"' for spelling in _spellings(field)]
     value = values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
-    if wanted.is_repeated(field):
+    if fields.is_repeated(field):
         return f"coalesce({value}, [])"
     if field.message_type is None:
         return f"coalesce({value}, {_SCALARS[field.type][1]})"

@@ -7,7 +7,7 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from meshobs.collector import wanted
+from meshobs.collector.decode import fields as wanted
 from meshobs.times import SECOND
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ Nothing here changes the catalog: the writer's prepared statements stay as they 
 from collections.abc import Iterable, Mapping, Sequence
 
 from meshobs import sqlfiles
-from meshobs.collector import scope
-from meshobs.collector.recovery import Gap
-from meshobs.collector.topology import RelayNode, RelayStatus, Sighting
+from meshobs.collector.follow.recovery import Gap
+from meshobs.collector.hubble import scope
+from meshobs.collector.recordings.objects import RelayNode, RelayStatus, Sighting
 from meshobs.store import Store
 
 

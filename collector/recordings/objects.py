@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from meshobs.collector.kube import Json, KubeState, at, items, state_of, text
+from meshobs.collector.kube.objects import Json, KubeState, at, items, state_of, text
 from meshobs.times import SECOND, nanoseconds
 
 # A snapshot is taken to hold from a little before its recording: what was seen first began before it.

@@ -5,7 +5,7 @@ Numbers that nobody has named yet stay digits; the enum's zero, which says "unkn
 
 import re
 
-from meshobs.collector import wanted
+from meshobs.collector.decode import fields
 
 _CALL = re.compile(r"enum_text\('(\w+)', ([\w.]+)\)")
 
@@ -23,7 +23,7 @@ def of_texts(sql: str) -> str:
 def _filled(sql: str, number: str, text: str) -> str:
     def expression(call: re.Match[str]) -> str:
         enum, value = call.groups()
-        names = wanted.enum_names(next(name for name in wanted.ENUMS if name.endswith(f".{enum}")))
+        names = fields.enum_names(next(name for name in fields.ENUMS if name.endswith(f".{enum}")))
         listed = ", ".join("null" if name is None else f"'{name}'" for name in names)
         at = number.format(value=value)
         known = f"if({at} >= 0, list_extract([{listed}], {at} + 1), null)"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Self
 
 from meshobs import private
-from meshobs.collector.cluster import Cluster, ClusterInfo
-from meshobs.collector.kubeapi import KubeError, contexts
-from meshobs.collector.relay import Relay
-from meshobs.collector.target import Target, Tls, parse, tls_of
+from meshobs.collector.hubble.relay import Relay
+from meshobs.collector.hubble.target import Target, Tls, parse, tls_of
+from meshobs.collector.kube.api import KubeError, contexts
+from meshobs.collector.kube.cluster import Cluster, ClusterInfo
 from meshobs.errors import InputError, MeshobsError
 
 # Where Cilium's chart keeps what a client of a Relay with TLS shows and trusts; the first that can be read counts.

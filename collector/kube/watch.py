@@ -15,12 +15,12 @@ from http import HTTPStatus
 
 import urllib3
 
-from meshobs.collector import kube
-from meshobs.collector.cluster import SERVICES, Cluster
-from meshobs.collector.kube import Json, KubeState, Resource, at, items, text
-from meshobs.collector.kubeapi import KubeError
-from meshobs.collector.topology import BEFORE_NS, Sighting
-from meshobs.collector.waits import waits
+from meshobs.collector.backoff import waits
+from meshobs.collector.kube import objects
+from meshobs.collector.kube.api import KubeError
+from meshobs.collector.kube.cluster import SERVICES, Cluster
+from meshobs.collector.kube.objects import Json, KubeState, Resource, at, items, text
+from meshobs.collector.recordings.objects import BEFORE_NS, Sighting
 from meshobs.times import SECOND, nanoseconds
 
 CILIUM_NODES = Resource("cilium.io", "v2", "ciliumnodes", "CiliumNode")
@@ -303,7 +303,7 @@ class _Kind:
         """Return which object it is and its state; items of a list do not name their kind."""
         document: dict[str, Json] = {**item, "kind": self.resource.kind} if isinstance(item, Mapping) else {}
         key = text(document, "metadata", "namespace"), text(document, "metadata", "name")
-        return key, kube.state_of(document, self._watch.name)
+        return key, objects.state_of(document, self._watch.name)
 
     def _changed(self, key: tuple[str, str], state: KubeState, since: int, moment: int) -> Sighting | None:
         last = self._known.get(key)

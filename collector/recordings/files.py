@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from meshobs.collector.kube import Json
-from meshobs.collector.messages import LONGEST
-from meshobs.collector.reference import fault
-from meshobs.collector.streams import BROKEN, Progress, Stream, opened, standard_input
+from meshobs.collector.decode.plain import fault
+from meshobs.collector.kube.objects import Json
+from meshobs.collector.recordings.framing import LONGEST
+from meshobs.collector.recordings.streams import BROKEN, Progress, Stream, opened, standard_input
 from meshobs.errors import InputError
 
 _IN_FOLDER = re.compile(

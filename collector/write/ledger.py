@@ -10,8 +10,8 @@ from enum import Enum
 
 import meshobs
 from meshobs import sqlfiles
-from meshobs.collector.counts import Counts
-from meshobs.collector.topology import Span
+from meshobs.collector.recordings.objects import Span
+from meshobs.collector.write.counts import Counts
 from meshobs.store import Store
 
 

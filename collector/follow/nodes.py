@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 
-from meshobs.collector import notes, scope
-from meshobs.collector.digest import NodeStatus
-from meshobs.collector.reader import Reader, Told
-from meshobs.collector.recovery import AWAY, CONNECTED, Recovery
+from meshobs.collector.decode.digest import NodeStatus
+from meshobs.collector.follow.reader import Reader, Told
+from meshobs.collector.follow.recovery import AWAY, CONNECTED, Recovery
+from meshobs.collector.hubble import scope
+from meshobs.collector.write import facts
 from meshobs.errors import MeshobsError
 from meshobs.store import Store
 
@@ -50,11 +51,11 @@ class News:
         reader = told.reader
         now = self._clock()
         if told.status:
-            notes.add_relay(self._store, reader.name, reader.entry.name, told.status, now, self._collection)
+            facts.add_relay(self._store, reader.name, reader.entry.name, told.status, now, self._collection)
         if told.problem:
             self._say(f"{reader.name}: {told.problem}")
         peers = told.peers or []
-        notes.add_relay_nodes(self._store, reader.name, peers, self._cluster)
+        facts.add_relay_nodes(self._store, reader.name, peers, self._cluster)
         for peer in peers:
             node = scope.full_name(peer.node_name, self._cluster)
             began = now - peer.uptime_ns if peer.uptime_ns else 0

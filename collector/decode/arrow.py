@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import ptars
 import pyarrow as pa
 
-from meshobs.collector import reference, wanted
+from meshobs.collector.decode import fields, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,14 +48,14 @@ def schema() -> pa.Schema:
 
 
 def _one_by_one(messages: list[bytes]) -> Decoded:
-    broken = [(index, reason) for index, message in enumerate(messages) if (reason := reference.fault(message))]
+    broken = [(index, reason) for index, message in enumerate(messages) if (reason := plain.fault(message))]
     bad = {index for index, _ in broken}
     positions = [index for index in range(len(messages)) if index not in bad]
     readable = [messages[index] for index in positions]
     try:
         batch = _handler().list_to_record_batch(readable)
     except ValueError:  # ptars cannot read what protobuf can
-        batch = reference.decode(readable, schema())
+        batch = plain.decode(readable, schema())
     return Decoded(batch, positions, broken)
 
 
@@ -65,7 +65,7 @@ pa.set_memory_pool(pa.system_memory_pool())
 
 @cache
 def _handler() -> "MessageHandler":
-    descriptor = wanted.message_type()
+    descriptor = fields.message_type()
     # With a time zone DuckDB would take the times as microseconds.
     config = ptars.PtarsConfig(timestamp_tz=None)
     return ptars.HandlerPool([descriptor.file], config).get_for_message(descriptor)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from queue import Full, Queue
 from typing import Any
 
-from meshobs.collector import notes
-from meshobs.collector.cluster import Cluster, ClusterInfo
-from meshobs.collector.topology import BEFORE_NS, Sighting
-from meshobs.collector.watch import Watch
+from meshobs.collector.kube.cluster import Cluster, ClusterInfo
+from meshobs.collector.kube.watch import Watch
+from meshobs.collector.recordings.objects import BEFORE_NS, Sighting
+from meshobs.collector.write import facts
 from meshobs.store import Store
 
 # The history is made anew at most so often, and never takes more than a twentieth of the time.
@@ -93,7 +93,7 @@ class Watches:
         if seen.cluster in self._seen:
             states = (sighting.state for sighting in seen.sightings)
             self._seen[seen.cluster] |= {f"{state.kind}/{state.namespace}/{state.name}" for state in states}
-        notes.add_sightings(self._store, seen.sightings, first_list=seen.cluster in self._seen)
+        facts.add_sightings(self._store, seen.sightings, first_list=seen.cluster in self._seen)
         self._changed = True
 
     @property
@@ -110,7 +110,7 @@ class Watches:
         with self._store.transaction():
             self._note()
             if self._changed:
-                notes.remake_history(self._store)
+                facts.remake_history(self._store)
                 self._changed = False
         took = time.monotonic() - now
         self._due = time.monotonic() + max(_REMAKE_SECONDS, took * _REMAKE_SHARE)
@@ -120,10 +120,10 @@ class Watches:
         for name, watch in self._watches.items():
             if watch.synced and self._queue.empty() and name in self._seen:
                 seen = self._seen.pop(name)
-                notes.add_missing(self._store, name, watch.listed, seen, self._started)
+                facts.add_missing(self._store, name, watch.listed, seen, self._started)
                 self._changed = True
         at, current = self._until or (self._clock(), self._current)
-        notes.add_watched(self._store, [name for name in current if name not in self._seen], at)
+        facts.add_watched(self._store, [name for name in current if name not in self._seen], at)
 
     @property
     def _current(self) -> list[str]:

@@ -9,10 +9,10 @@ import grpc
 from google.protobuf.message import Message
 from grpc.experimental import ChannelOptions
 
-from meshobs.collector import dial, http2
-from meshobs.collector.http2 import Status
-from meshobs.collector.target import Target
-from meshobs.collector.topology import RelayNode, RelayStatus
+from meshobs.collector.hubble import dial, stream
+from meshobs.collector.hubble.stream import Status
+from meshobs.collector.hubble.target import Target
+from meshobs.collector.recordings.objects import RelayNode, RelayStatus
 from meshobs.pb.observer.observer_pb2 import (
     GetFlowsRequest,
     GetNodesRequest,
@@ -127,19 +127,19 @@ class Relay:
             return _StockStream(self.target, self._channel, request)
         return self._call("GetFlows", request)
 
-    def _call(self, method: str, request: Message) -> http2.Call:
+    def _call(self, method: str, request: Message) -> stream.Call:
         connection = dial.connect(self.target)
-        return http2.Call(connection.socket, self.target, f"{_SERVICE}{method}", request.SerializeToString())
+        return stream.Call(connection.socket, self.target, f"{_SERVICE}{method}", request.SerializeToString())
 
     def _ask(self, method: str, request: Message, answer: type[Answer]) -> Answer | None:
         """Make a short call; None where the method is not there."""
         ask = partial(_channel_ask, self._channel) if self._channel else self._bare_ask
         raw, status = ask(method, request)
-        if status.code == http2.UNIMPLEMENTED:
+        if status.code == stream.UNIMPLEMENTED:
             return None
-        if status.code == http2.UNAVAILABLE:
+        if status.code == stream.UNAVAILABLE:
             self.expires = dial.probe(self.target)  # grpc calls all causes the same: let the dialler find this one
-        if status.code != http2.OK or raw is None:
+        if status.code != stream.OK or raw is None:
             called = f"Relay {self.target.name} at {self.target.address}"
             raise RelayError(f"{called} does not answer {method}: {status.message or status.code}")
         made: Answer = answer.FromString(raw)
@@ -152,12 +152,12 @@ class Relay:
         for messages in call.messages():
             raw = messages[0] if messages else raw
             if monotonic() > end:
-                return None, Status(http2.UNAVAILABLE, "no answer in time")
-        return raw, call.status or Status(http2.UNKNOWN, "no status")
+                return None, Status(stream.UNAVAILABLE, "no answer in time")
+        return raw, call.status or Status(stream.UNKNOWN, "no status")
 
 
 class _StockStream:
-    """The same as `http2.Call`, by grpcio."""
+    """The same as `stream.Call`, by grpcio."""
 
     def __init__(self, target: Target, channel: grpc.Channel, request: GetFlowsRequest) -> None:
         self.status: Status | None = None
@@ -174,10 +174,10 @@ class _StockStream:
         try:
             for message in self._call:
                 yield [message]
-            self.status = Status(http2.OK, "")
+            self.status = Status(stream.OK, "")
         except grpc.RpcError as error:
             self.status = _status(error)
-            if self.status.code == http2.UNAVAILABLE:
+            if self.status.code == stream.UNAVAILABLE:
                 dial.probe(self._target)
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class _StockStream:
 def _channel_ask(channel: grpc.Channel, method: str, request: Message) -> tuple[bytes | None, Status]:
     call = channel.unary_unary(f"{_SERVICE}{method}", request_serializer=None, response_deserializer=None)
     try:
-        return call(request.SerializeToString(), timeout=_CALL_SECONDS), Status(http2.OK, "")
+        return call(request.SerializeToString(), timeout=_CALL_SECONDS), Status(stream.OK, "")
     except grpc.RpcError as error:
         return None, _status(error)
 

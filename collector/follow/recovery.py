@@ -8,8 +8,8 @@ It ends when a flow not later than the position came again, or when nothing olde
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from meshobs.collector import resume
-from meshobs.collector.resume import Backfill
+from meshobs.collector.write import positions as resume
+from meshobs.collector.write.positions import Backfill
 from meshobs.times import SECOND
 
 CONNECTED = "NODE_CONNECTED"

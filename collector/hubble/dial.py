@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from meshobs.collector.target import Target, Tls
+from meshobs.collector.hubble.target import Target, Tls
 from meshobs.errors import MeshobsError
 
 # As the hubble CLI: five seconds to connect.

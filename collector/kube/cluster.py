@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from meshobs.collector import kube
-from meshobs.collector.kube import Json, KubeState, Resource, at, items, text
-from meshobs.collector.kubeapi import Api, KubeError
-from meshobs.collector.portforward import Forward, RelayService, Tunnel, container_port, reachable, relay_service
+from meshobs.collector.kube import objects
+from meshobs.collector.kube.api import Api, KubeError
+from meshobs.collector.kube.objects import Json, KubeState, Resource, at, items, text
+from meshobs.collector.kube.portforward import Forward, RelayService, Tunnel, container_port, reachable, relay_service
 
 RELAY = "hubble-relay"
 _CONFIG = "cilium-config"
@@ -78,7 +78,7 @@ class Cluster(Api):
         settings = {key: str(value) for key, value in data.items()} if isinstance(data, Mapping) else {}
         number = settings.get("cluster-id", "")
         name = settings.get("cluster-name", "")
-        state = kube.state_of({**_object(found), "kind": "ConfigMap"}, name)
+        state = objects.state_of({**_object(found), "kind": "ConfigMap"}, name)
         return ClusterInfo(name, int(number) if number.isdecimal() else None, settings, state=state)
 
     def relay(self) -> RelayService:

@@ -7,13 +7,13 @@ from enum import Enum
 from queue import Full, Queue
 from typing import TypeAlias
 
-from meshobs.collector import scope
-from meshobs.collector.http2 import OK, UNAVAILABLE, Status
-from meshobs.collector.ledger import Entry
-from meshobs.collector.relay import Relay, Stream
-from meshobs.collector.topology import RelayNode, RelayStatus
-from meshobs.collector.waits import waits
-from meshobs.collector.watches import Seen
+from meshobs.collector.backoff import waits
+from meshobs.collector.follow.watches import Seen
+from meshobs.collector.hubble import scope
+from meshobs.collector.hubble.relay import Relay, Stream
+from meshobs.collector.hubble.stream import OK, UNAVAILABLE, Status
+from meshobs.collector.recordings.objects import RelayNode, RelayStatus
+from meshobs.collector.write.ledger import Entry
 from meshobs.errors import MeshobsError
 from meshobs.pb.flow.flow_pb2 import FlowFilter
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest

@@ -14,12 +14,13 @@ from itertools import islice
 import pyarrow as pa
 
 from meshobs import sqlfiles
-from meshobs.collector import decode, enums, jsonlines, scope
-from meshobs.collector.counts import PROBLEMS_KEPT, Counts
-from meshobs.collector.digest import Digest, Seen, pc
-from meshobs.collector.ledger import Entry, Ledger
-from meshobs.collector.messages import Batch
-from meshobs.collector.topology import Span
+from meshobs.collector.decode import arrow, enums, jsonlines
+from meshobs.collector.decode.digest import Digest, Seen, pc
+from meshobs.collector.hubble import scope
+from meshobs.collector.recordings.framing import Batch
+from meshobs.collector.recordings.objects import Span
+from meshobs.collector.write.counts import PROBLEMS_KEPT, Counts
+from meshobs.collector.write.ledger import Entry, Ledger
 from meshobs.store import ROW_GROUP, Store, Value
 
 _JSON_FIELDS = ("flow", "node_status", "lost_events")
@@ -99,7 +100,7 @@ class Writer:
 
     def write_messages(self, batch: Batch, entry: Entry) -> Digest:
         """Store protobuf messages, count them in `entry`, and return what they told."""
-        decoded = decode.decode(batch.items)
+        decoded = arrow.decode(batch.items)
         digest = Digest(decoded.batch)
         broken = batch.broken + [(batch.numbers[index], reason) for index, reason in decoded.broken]
         numbers = pa.array([batch.numbers[position] for position in decoded.positions], pa.int64())
@@ -167,7 +168,7 @@ class Writer:
 
     def _prepare(self, fallback_cluster: str) -> None:
         store, sql = self._store, self._sql
-        messages = decode.schema().insert(0, pa.field("position", pa.int64()))
+        messages = arrow.schema().insert(0, pa.field("position", pa.int64()))
         self._incoming = store.feed("incoming", messages.empty_table())
         self._incoming_lines = store.feed("incoming_lines", _TEXT_LINES.empty_table())
         store.run(sql["macros"].format(fallback_cluster=f"'{sqlfiles.quoted(fallback_cluster)}'"))

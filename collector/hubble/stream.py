@@ -22,8 +22,8 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import WindowUpdateFrame
 
-from meshobs.collector import dial
-from meshobs.collector.target import Target
+from meshobs.collector.hubble import dial
+from meshobs.collector.hubble.target import Target
 
 # How much the Relay may send ahead. A slow reader is felt through TCP long before.
 WINDOW = 16 * 2**20

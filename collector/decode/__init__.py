@@ -1,0 +1,1 @@
+"""Messages and lines -> Arrow batches. No Python for each flow."""

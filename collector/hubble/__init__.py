@@ -1,0 +1,1 @@
+"""Talking with a Hubble Relay: addresses, TLS, short calls, the stream of flows, filters."""

@@ -1,0 +1,1 @@
+"""Talking with a cluster's Kubernetes API: objects, lists and watches, port-forward."""
