@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from meshobs.collector.recordings.objects import RelayNode
+from meshobs.collector.hubble.answers import RelayNode
 from meshobs.times import SECOND
 
 # A ring should outlive a Relay that starts anew.

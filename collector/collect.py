@@ -19,16 +19,18 @@ from types import MappingProxyType
 from meshobs.collector.follow.fetcher import Fetcher
 from meshobs.collector.follow.nodes import News, RefusedError
 from meshobs.collector.follow.reader import QUEUE_LENGTH, Asking, Call, Ended, Item, Purpose, Reader, Told
-from meshobs.collector.follow.recovery import CONNECTED, Gap, Recovery
+from meshobs.collector.follow.recovery import CONNECTED, Recovery
 from meshobs.collector.follow.watches import Seen, Watches
 from meshobs.collector.hubble import filters, scope
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.kube.cluster import Cluster, ClusterInfo
+from meshobs.collector.node_name import full_name
 from meshobs.collector.options import Options
 from meshobs.collector.progress import Progress
 from meshobs.collector.recordings.framing import BATCH_ITEMS, Batch
 from meshobs.collector.write import facts
 from meshobs.collector.write import positions as resume
+from meshobs.collector.write.gap import Gap
 from meshobs.collector.write.ledger import Ledger, State
 from meshobs.collector.write.writer import Writer
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
@@ -250,7 +252,7 @@ class Collection:
             facts.add_gap(self._store, gap, self._ledger.number)
 
     def _stored_name(self, name: str) -> str:
-        return scope.full_name(name, self._options.cluster)
+        return full_name(name, self._options.cluster)
 
     def _state(self) -> Progress:
         total = self._ledger.total

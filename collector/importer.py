@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from meshobs.collector.kube.objects import Json, parsed
+from meshobs.collector.kube.document import Json, parsed
+from meshobs.collector.kube.sighting import Sighting
 from meshobs.collector.recordings import framing
 from meshobs.collector.recordings import objects as topology
 from meshobs.collector.recordings.files import Kind, Source, document, find
-from meshobs.collector.recordings.objects import Sighting, Span
+from meshobs.collector.span import Span
 from meshobs.collector.write import facts
 from meshobs.collector.write.ledger import Entry, Ledger, State
 from meshobs.collector.write.writer import Writer

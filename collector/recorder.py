@@ -10,7 +10,8 @@ from typing import Any
 from meshobs.collector.hubble.relay import Relay, Stream
 from meshobs.collector.kube.api import KubeError
 from meshobs.collector.kube.cluster import SERVICES, Cluster
-from meshobs.collector.kube.objects import Json, Resource, items, text
+from meshobs.collector.kube.document import Json, items, text
+from meshobs.collector.kube.resource import Resource
 from meshobs.collector.kube.watch import RESOURCES, SILENCE_SECONDS, WATCH_SECONDS, arriving
 from meshobs.pb.flow.flow_pb2 import FlowFilter
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse

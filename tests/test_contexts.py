@@ -16,8 +16,8 @@ from conftest import RECORDINGS, Outcome
 from hubble import SECOND, Event, Node, RelayProcess, Run, dial, expected, recorded, relay, stored, wait_until
 
 from meshobs.collector import advice
+from meshobs.collector.hubble.answers import RelayNode
 from meshobs.collector.kube.cluster import Cluster
-from meshobs.collector.recordings.objects import RelayNode
 from meshobs.store import Store
 
 SERVICES = """

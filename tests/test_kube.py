@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import RECORDINGS, import_into
 
-from meshobs.collector.kube import objects
+from meshobs.collector.kube import document, objects
 from meshobs.collector.recordings.objects import cluster_of
 from meshobs.store import Store
 
@@ -21,7 +21,7 @@ def service(annotations: dict[str, str] | None = None, **spec: Any) -> dict[str,
     }
 
 
-def facts(document: objects.Json, cluster: str = "west") -> dict[str, Any]:
+def facts(document: document.Json, cluster: str = "west") -> dict[str, Any]:
     """Return what meshobs keeps of an object."""
     state = objects.state_of(document, cluster)
     assert state
@@ -98,7 +98,7 @@ def test_mirrored_slices_of_other_clusters_are_left_out() -> None:
     "document",
     [None, 7, "x", [], {}, {"kind": "Pod"}, {"kind": "Service"}, {"kind": "Service", "metadata": {"name": 3}}],
 )
-def test_odd_objects_are_left_out(document: objects.Json) -> None:
+def test_odd_objects_are_left_out(document: document.Json) -> None:
     """What is no object of ours is none; nothing raises."""
     assert objects.state_of(document, "west") is None
 

@@ -41,8 +41,8 @@ from meshobs.collector.kube import objects as kube
 from meshobs.collector.kube import watch
 from meshobs.collector.kube.api import KubeError, contexts
 from meshobs.collector.kube.cluster import Cluster
+from meshobs.collector.kube.sighting import Sighting
 from meshobs.collector.kube.watch import Watch
-from meshobs.collector.recordings.objects import Sighting
 from meshobs.collector.write import facts
 from meshobs.store import Store
 from meshobs.times import nanoseconds

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshobs.collector.follow.recovery import ATTACH_SECONDS, CONNECTED, NAMED_SECONDS, Gap, Recovery
+from meshobs.collector.follow.recovery import ATTACH_SECONDS, CONNECTED, NAMED_SECONDS, Recovery
 from meshobs.collector.write import positions as resume
+from meshobs.collector.write.gap import Gap
 from meshobs.times import SECOND
 
 A, B = "west/a", "west/b"

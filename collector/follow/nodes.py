@@ -6,7 +6,7 @@ from collections.abc import Callable
 from meshobs.collector.decode.digest import NodeStatus
 from meshobs.collector.follow.reader import Reader, Told
 from meshobs.collector.follow.recovery import AWAY, CONNECTED, Recovery
-from meshobs.collector.hubble import scope
+from meshobs.collector.node_name import full_name
 from meshobs.collector.write import facts
 from meshobs.errors import MeshobsError
 from meshobs.store import Store
@@ -57,7 +57,7 @@ class News:
         peers = told.peers or []
         facts.add_relay_nodes(self._store, reader.name, peers, self._cluster)
         for peer in peers:
-            node = scope.full_name(peer.node_name, self._cluster)
+            node = full_name(peer.node_name, self._cluster)
             began = now - peer.uptime_ns if peer.uptime_ns else 0
             anew = self._recovery.agent(node, began)
             if not reader.asking.covers(peer.node_name):
@@ -73,7 +73,7 @@ class News:
             RefusedError: none of them accepts what is asked.
         """
         # A Relay tells of all its nodes, also of those that another reader is asked for.
-        names = [scope.full_name(name, self._cluster) for name in status.node_names if reader.asking.covers(name)]
+        names = [full_name(name, self._cluster) for name in status.node_names if reader.asking.covers(name)]
         for node in names:
             if status.state == CONNECTED:
                 self._recovery.attached(reader.name, node, time.monotonic())

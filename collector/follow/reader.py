@@ -10,9 +10,9 @@ from typing import TypeAlias
 from meshobs.collector.backoff import waits
 from meshobs.collector.follow.watches import Seen
 from meshobs.collector.hubble import scope
+from meshobs.collector.hubble.answers import RelayNode, RelayStatus
 from meshobs.collector.hubble.relay import Relay, Stream
 from meshobs.collector.hubble.stream import OK, UNAVAILABLE, Status
-from meshobs.collector.recordings.objects import RelayNode, RelayStatus
 from meshobs.collector.write.ledger import Entry
 from meshobs.errors import MeshobsError
 from meshobs.pb.flow.flow_pb2 import FlowFilter

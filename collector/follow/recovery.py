@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from meshobs.collector.write import positions as resume
+from meshobs.collector.write.gap import Gap
 from meshobs.collector.write.positions import Backfill
 from meshobs.times import SECOND
 
@@ -43,17 +44,6 @@ class Trouble:
     position: int
     reason: str
     due: float | None = None
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A stretch of which nothing could be had, from `first` to `end` in nanoseconds."""
-
-    reader: str
-    node: str
-    first: int
-    end: int
-    reason: str
 
 
 class Recovery:

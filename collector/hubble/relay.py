@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 from grpc.experimental import ChannelOptions
 
 from meshobs.collector.hubble import dial, stream
+from meshobs.collector.hubble.answers import RelayNode, RelayStatus
 from meshobs.collector.hubble.stream import Status
 from meshobs.collector.hubble.target import Target
-from meshobs.collector.recordings.objects import RelayNode, RelayStatus
 from meshobs.pb.observer.observer_pb2 import (
     GetFlowsRequest,
     GetNodesRequest,

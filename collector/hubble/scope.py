@@ -8,27 +8,11 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 
+from meshobs.collector.node_name import DEFAULT_CLUSTER, NodeName, cluster_of
 from meshobs.pb.flow.flow_pb2 import FlowFilter
 
 # Where agents and Relays serve Hubble; no application's. At aggregation `none` a reader would feed on its own traffic.
 _HUBBLE_PORTS = ("4244", "4245")
-# Cilium's cluster name where none is given.
-_DEFAULT = "default"
-
-
-def cluster_of(node_name: str) -> str:
-    """Return the cluster in a node's name, empty if it has none."""
-    return node_name.partition("/")[0] if "/" in node_name else ""
-
-
-def full_name(node_name: str, cluster: str = "") -> str:
-    """Return a node's name with its cluster, as the ingest macros make it of Hubble's.
-
-    Args:
-        node_name: as Hubble writes it.
-        cluster: of nodes whose names carry none; empty for Cilium's default.
-    """
-    return node_name if "/" in node_name else f"{(cluster or _DEFAULT) if node_name else ''}/{node_name}"
 
 
 def assign(relays: Mapping[str, Sequence[str]], *, redundant: bool = False) -> dict[str, list[str] | None]:
@@ -68,7 +52,7 @@ def narrowed(filters: Sequence[FlowFilter], clusters: Sequence[str] | None) -> l
 
 def covers(filters: Sequence[FlowFilter], node_name: str) -> bool:
     """Tell whether any flow of a node can pass an allowlist, as far as the node's name tells."""
-    cluster, _, node = full_name(node_name).partition("/")
+    cluster, node = NodeName.parse(node_name)
     patterns = [[_within(pattern, cluster) for pattern in one.node_name] for one in filters]
     return not filters or any(
         not within or any(one and fnmatchcase(node, one.partition("/")[2] or "*") for one in within)
@@ -104,7 +88,7 @@ def _within(pattern: str, cluster: str) -> str:
     Hubble takes a missing cluster in a pattern for any, one in a node's name for `default`; * is all its wildcards.
     """
     theirs, _, node = pattern.partition("/") if "/" in pattern else ("", "", pattern)
-    name = cluster or _DEFAULT
+    name = cluster or DEFAULT_CLUSTER
     return f"{name}/{node}" if not theirs or fnmatchcase(name, theirs) else ""
 
 

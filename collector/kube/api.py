@@ -25,8 +25,8 @@ from kubernetes.client.rest import RESTClientObject
 from kubernetes.config.kube_config import KubeConfigMerger
 from kubernetes.stream.ws_client import create_websocket
 
-from meshobs.collector.kube import objects
-from meshobs.collector.kube.objects import Json, text
+from meshobs.collector.kube import document
+from meshobs.collector.kube.document import Json, text
 from meshobs.errors import MeshobsError
 
 _CONNECT_SECONDS = 5.0
@@ -232,7 +232,7 @@ def _paths(kubeconfig: Path | None) -> str:
 
 def _words_of(body: bytes) -> str:
     """Return the message of a Status object, else the text as it is."""
-    return text(objects.parsed(body), "message") or body.decode(errors="replace")
+    return text(document.parsed(body), "message") or body.decode(errors="replace")
 
 
 def _short(words: str) -> str:

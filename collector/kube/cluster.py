@@ -9,8 +9,10 @@ from pathlib import Path
 
 from meshobs.collector.kube import objects
 from meshobs.collector.kube.api import Api, KubeError
-from meshobs.collector.kube.objects import Json, KubeState, Resource, at, items, text
+from meshobs.collector.kube.document import Json, at, items, text
+from meshobs.collector.kube.objects import KubeState
 from meshobs.collector.kube.portforward import Forward, RelayService, Tunnel, container_port, reachable, relay_service
+from meshobs.collector.kube.resource import Resource
 
 RELAY = "hubble-relay"
 _CONFIG = "cilium-config"

@@ -7,9 +7,8 @@ a global service; shared defaults to true there.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
-Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
+from meshobs.collector.kube.document import Json, at, items, text
 
 _PREFIX = "service.cilium.io/"
 _GLOBAL = (f"{_PREFIX}global", "io.cilium/global-service")
@@ -17,31 +16,6 @@ _SHARED = (f"{_PREFIX}shared", "io.cilium/shared-service")
 _AFFINITY = (f"{_PREFIX}affinity", "io.cilium/service-affinity")
 _SOURCE_CLUSTER = "multicluster.kubernetes.io/source-cluster"
 _SERVICE_NAME = "kubernetes.io/service-name"
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind of object, as the API and its access rules name it."""
-
-    group: str
-    version: str
-    plural: str
-    kind: str = ""
-
-    def path(self, namespace: str = "", name: str = "") -> str:
-        """Return the URL's path of all objects, those of a namespace, or one of them."""
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        return (
-            root + (f"/namespaces/{namespace}" if namespace else "") + f"/{self.plural}" + (f"/{name}" if name else "")
-        )
-
-    def rule(self, *verbs: str, namespace: str = "") -> str:
-        """Return the access rule to ask an administrator for."""
-        where = f" in namespace {namespace}" if namespace else ""
-        named = ", ".join(f'"{verb}"' for verb in verbs)
-        return (
-            f'grant{where} rule apiGroups ["{self.group}"] resources ["{self.plural}"] verbs [{named}] (docs/rbac.yaml)'
-        )
 
 
 @dataclass(frozen=True)
@@ -79,36 +53,6 @@ def state_of(document: Json, cluster: str) -> KubeState | None:
         created=text(document, "metadata", "creationTimestamp"),
         state=json.dumps(facts, sort_keys=True),
     )
-
-
-def parsed(text: bytes) -> Json:
-    """Return a JSON text's value, None if it is none."""
-    try:
-        value: Json = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value
-
-
-def at(value: Json, *path: str) -> Json:
-    """Follow keys into nested objects; None where the path ends."""
-    for key in path:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(key)
-    return value
-
-
-def text(value: Json, *path: str) -> str:
-    """Return the string at a path, empty if there is none."""
-    found = at(value, *path)
-    return found if isinstance(found, str) else ""
-
-
-def items(value: Json, *path: str) -> list[Json]:
-    """Return the list at a path, empty if there is none."""
-    found = at(value, *path)
-    return list(found) if isinstance(found, Sequence) and not isinstance(found, str) else []
 
 
 def _service(document: Json, _: str) -> Json:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import websocket
 
-from meshobs.collector.kube.objects import Json, at, items, text
+from meshobs.collector.kube.document import Json, at, items, text
 from meshobs.errors import MeshobsError
 
 # Bytes read at once from the local side.

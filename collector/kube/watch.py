@@ -19,8 +19,11 @@ from meshobs.collector.backoff import waits
 from meshobs.collector.kube import objects
 from meshobs.collector.kube.api import KubeError
 from meshobs.collector.kube.cluster import SERVICES, Cluster
-from meshobs.collector.kube.objects import Json, KubeState, Resource, at, items, text
-from meshobs.collector.recordings.objects import BEFORE_NS, Sighting
+from meshobs.collector.kube.document import Json, at, items, text
+from meshobs.collector.kube.objects import KubeState
+from meshobs.collector.kube.resource import Resource
+from meshobs.collector.kube.sighting import Sighting
+from meshobs.collector.recordings.objects import BEFORE_NS
 from meshobs.times import SECOND, nanoseconds
 
 CILIUM_NODES = Resource("cilium.io", "v2", "ciliumnodes", "CiliumNode")

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from meshobs.collector.decode.plain import fault
-from meshobs.collector.kube.objects import Json
+from meshobs.collector.kube.document import Json
 from meshobs.collector.recordings.framing import LONGEST
 from meshobs.collector.recordings.streams import BROKEN, Progress, Stream, opened, standard_input
 from meshobs.errors import InputError

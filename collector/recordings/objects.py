@@ -6,10 +6,12 @@ recording; that it held before is an assumption, and reports are told so (`known
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 
-from meshobs.collector.kube.objects import Json, KubeState, at, items, state_of, text
+from meshobs.collector.hubble.answers import RelayNode
+from meshobs.collector.kube.document import Json, at, items, text
+from meshobs.collector.kube.objects import KubeState, state_of
+from meshobs.collector.kube.sighting import Sighting
+from meshobs.collector.span import Span
 from meshobs.times import SECOND, nanoseconds
 
 # A snapshot is taken to hold from a little before its recording: what was seen first began before it.
@@ -17,76 +19,6 @@ BEFORE_NS = 60 * SECOND
 # Names of watch logs are watch-CLUSTER-KIND; a cluster's name may have dashes too.
 _KINDS = "svc|services?|endpointslices?|eps|nodes?|ciliumnodes?|pods?|configmaps?|cm|ciliumendpoints?"
 _NAME = re.compile(rf"k8s-(?P<k8s>.+)|watch-(?P<watch>.+?)(-({_KINDS}))?|relay-(?P<relay>.+)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Span:
-    """First and last flow of a source, a recording or a run."""
-
-    first: int
-    last: int
-
-    @staticmethod
-    def around(spans: "Iterable[Span | None]") -> "Span | None":
-        """Return the span that covers all of them, None if there is none."""
-        known = [span for span in spans if span]
-        return Span(min(span.first for span in known), max(span.last for span in known)) if known else None
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """One state of one object of one cluster.
-
-    Attributes:
-        valid_from: since when it holds.
-        known_from: since when that is known and not assumed; None for a snapshot without flows beside it.
-        deleted: the object is gone from then on.
-    """
-
-    cluster: str
-    state: KubeState
-    valid_from: int
-    known_from: int | None
-    deleted: bool = False
-
-    @property
-    def object(self) -> tuple[str, str, str, str]:
-        """Return what object it is about."""
-        return self.cluster, self.state.kind, self.state.namespace, self.state.name
-
-
-@dataclass(frozen=True)
-class RelayNode:
-    """What a Relay's GetNodes said of one node; numbers it left out are 0."""
-
-    time: int | None
-    node_name: str
-    state: str
-    version: str
-    address: str
-    uptime_ns: int
-    num_flows: int
-    max_flows: int
-    seen_flows: int
-
-
-@dataclass(frozen=True)
-class RelayStatus:
-    """What a Relay's ServerStatus says, sums over all nodes that it is connected to; rates are flows per second.
-
-    Attributes:
-        expires: end of the Relay's certificate; None without TLS.
-    """
-
-    version: str
-    num_flows: int
-    max_flows: int
-    seen_flows: int
-    uptime_ns: int
-    connected: int
-    unavailable: int
-    flows_rate: float
-    expires: datetime | None
 
 
 def cluster_of(stem: str) -> str:

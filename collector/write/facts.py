@@ -6,9 +6,10 @@ Nothing here changes the catalog: the writer's prepared statements stay as they 
 from collections.abc import Iterable, Mapping, Sequence
 
 from meshobs import sqlfiles
-from meshobs.collector.follow.recovery import Gap
-from meshobs.collector.hubble import scope
-from meshobs.collector.recordings.objects import RelayNode, RelayStatus, Sighting
+from meshobs.collector.hubble.answers import RelayNode, RelayStatus
+from meshobs.collector.kube.sighting import Sighting
+from meshobs.collector.node_name import NodeName
+from meshobs.collector.write.gap import Gap
 from meshobs.store import Store
 
 
@@ -69,7 +70,7 @@ def add_relay_nodes(store: Store, reader: str, nodes: Sequence[RelayNode], fallb
     """Store what a Relay said of its nodes; the same again changes nothing."""
     rows = []
     for told in nodes:
-        cluster, _, name = scope.full_name(told.node_name, fallback_cluster).partition("/")
+        cluster, name = NodeName.parse(told.node_name, fallback_cluster)
         rows.append(
             {
                 "time": told.time,
@@ -112,7 +113,7 @@ def add_relay(store: Store, reader: str, address: str, told: RelayStatus, at: in
 
 def add_gap(store: Store, gap: Gap, collection: int) -> None:
     """Store a stretch of which nothing could be had."""
-    cluster, _, name = gap.node.partition("/")
+    cluster, name = NodeName.parse(gap.node)
     parameters = {"cluster": cluster, "node": name, "reader": gap.reader, "first": gap.first, "end": gap.end}
     store.run(sqlfiles.read("live/add_gap.sql"), {**parameters, "reason": gap.reason, "collection": collection})
 
@@ -120,6 +121,6 @@ def add_gap(store: Store, gap: Gap, collection: int) -> None:
 def add_clocks(store: Store, lags: Mapping[str, int], at: int, collection: int) -> None:
     """Store by how much each node's time lagged behind at the least, in nanoseconds."""
     for node, lag in lags.items():
-        cluster, _, name = node.partition("/")
+        cluster, name = NodeName.parse(node)
         parameters = {"cluster": cluster, "node": name, "collection": collection, "time": at, "lag": lag / 1e9}
         store.run(sqlfiles.read("live/add_clock.sql"), parameters)

@@ -10,7 +10,7 @@ from enum import Enum
 
 import meshobs
 from meshobs import sqlfiles
-from meshobs.collector.recordings.objects import Span
+from meshobs.collector.span import Span
 from meshobs.collector.write.counts import Counts
 from meshobs.store import Store
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from meshobs import sqlfiles
+from meshobs.collector.node_name import NodeName
 from meshobs.store import Store
 from meshobs.times import SECOND
 
@@ -58,7 +59,7 @@ def save_positions(store: Store, reader: str, asked: str, positions: Mapping[str
 
 def stored_until(store: Store, node: str, before: int) -> int | None:
     """Return the last stored flow of a node before a moment of its own clock."""
-    cluster, _, name = node.partition("/")
+    cluster, name = NodeName.parse(node)
     parameters = {"cluster": cluster, "node": name, "before": before}
     found = store.value(sqlfiles.read("resume/stored_until.sql"), parameters)
     return int(str(found)) if found is not None else None

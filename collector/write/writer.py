@@ -16,9 +16,9 @@ import pyarrow as pa
 from meshobs import sqlfiles
 from meshobs.collector.decode import arrow, enums, jsonlines
 from meshobs.collector.decode.digest import Digest, Seen, pc
-from meshobs.collector.hubble import scope
+from meshobs.collector.node_name import full_name
 from meshobs.collector.recordings.framing import Batch
-from meshobs.collector.recordings.objects import Span
+from meshobs.collector.span import Span
 from meshobs.collector.write.counts import PROBLEMS_KEPT, Counts
 from meshobs.collector.write.ledger import Entry, Ledger
 from meshobs.store import ROW_GROUP, Store, Value
@@ -291,7 +291,7 @@ class Writer:
         return all(first > known.get(self._stored_name(node), first - 1) for node, (first, _) in spans.items())
 
     def _stored_name(self, node_name: str) -> str:
-        return scope.full_name(node_name, self._fallback_cluster)
+        return full_name(node_name, self._fallback_cluster)
 
 
 def _form(messages: str, projected: str, kind: str, sql: dict[str, str], filled: Callable[[str], str]) -> _Form:

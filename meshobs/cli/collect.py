@@ -20,10 +20,10 @@ from meshobs.times import nanoseconds, rfc3339
 if TYPE_CHECKING:
     from meshobs.collector.collect import Collection, Options
     from meshobs.collector.follow.clusters import Members, Source
+    from meshobs.collector.hubble.answers import RelayNode
     from meshobs.collector.hubble.filters import Given
     from meshobs.collector.hubble.target import Tls
     from meshobs.collector.progress import Progress
-    from meshobs.collector.recordings.objects import RelayNode
     from meshobs.collector.write.ledger import Ledger
     from meshobs.lab.driver import ClusterState, LabState
 
