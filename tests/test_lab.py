@@ -15,7 +15,7 @@ from hubble import wait_until
 
 from meshobs.lab import meshfile, state
 from meshobs.lab.mesh import walkthrough
-from meshobs.lab.sim import routing
+from meshobs.lab.sim.datapath import node_routes
 
 Call = Callable[..., Outcome]
 
@@ -219,7 +219,8 @@ def test_routes_are_those_of_a_real_mesh() -> None:
 
     for joined, name in ((False, "before"), (True, "after")):
         made = {
-            node.partition("/")[2]: plain(list(lines)) for node, lines in routing.routes(mesh, joined=joined).items()
+            node.partition("/")[2]: plain(list(lines))
+            for node, lines in node_routes.routes(mesh, joined=joined).items()
         }
         assert made == {node: plain(lines) for node, lines in recorded[name].items()}
 

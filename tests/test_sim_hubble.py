@@ -21,13 +21,14 @@ from hubble import SECOND, Event, Peers, RelayProcess, Run, expected, recorded, 
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.hubble.target import parse
 from meshobs.lab.mesh import Mesh, walkthrough
-from meshobs.lab.sim import filters, masks, observer, selectors
-from meshobs.lab.sim.agent import Agent
-from meshobs.lab.sim.bell import Bell
-from meshobs.lab.sim.observer import Message, Reading, RefusedError
-from meshobs.lab.sim.ring import Ring
-from meshobs.lab.sim.server import Hubble
-from meshobs.lab.sim.sorting import Errors, Sorter
+from meshobs.lab.sim.hubble import getflows
+from meshobs.lab.sim.hubble.agent import Agent
+from meshobs.lab.sim.hubble.filters import fieldmask, filters, labels
+from meshobs.lab.sim.hubble.getflows import Message, Reading, RefusedError
+from meshobs.lab.sim.hubble.ring import Ring
+from meshobs.lab.sim.hubble.server import Hubble
+from meshobs.lab.sim.hubble.sorting import Errors, Sorter
+from meshobs.lab.sim.hubble.wakeup import Bell
 from meshobs.pb.flow.flow_pb2 import HUBBLE_RING_BUFFER, OBSERVER_EVENTS_QUEUE, PERF_EVENT_RING_BUFFER, Flow, FlowFilter
 from meshobs.pb.observer.observer_pb2 import (
     GetFlowsRequest,
@@ -315,25 +316,27 @@ def test_filters_that_are_none(text: str, error: str) -> None:
 
 def test_selectors_see_sources() -> None:
     """A key without a source is of any source."""
-    found = selectors.labels(["k8s:a=1", "container:b=2"])
+    found = labels.labels(["k8s:a=1", "container:b=2"])
 
-    assert [selectors.compiled(text)(found) for text in ("a=1", "k8s:b=2", "container:b==2", "c")] == [
+    assert [labels.compiled(text)(found) for text in ("a=1", "k8s:b=2", "container:b==2", "c")] == [
         True, False, True, False,
     ]  # fmt: skip
 
 
 def test_masks() -> None:
     """A mask keeps the named fields; a message on the way to one is there even if the flow has none."""
-    mask = masks.compiled(["l4", "destination.pod_name", "source.labels", "source", "Type", "is_reply"], modern=False)
+    mask = fieldmask.compiled(
+        ["l4", "destination.pod_name", "source.labels", "source", "Type", "is_reply"], modern=False
+    )
     assert mask
     made = mask(FLOW)
 
     assert (made.l4, made.source, made.uuid) == (FLOW.l4, FLOW.source, "")
     assert (made.HasField("destination"), made.HasField("is_reply")) == (True, False)
     with pytest.raises(ValueError, match="invalid fieldmask"):
-        masks.compiled(["source.labels.x"], modern=True)
+        fieldmask.compiled(["source.labels.x"], modern=True)
     with pytest.raises(ValueError, match="invalid fieldmask"):
-        masks.compiled(["emitter"], modern=False)
+        fieldmask.compiled(["emitter"], modern=False)
 
 
 # --- a Relay's window -------------------------------------------------------------------------------------------------
@@ -418,7 +421,7 @@ class Client:
         """Ask, and read in the background."""
         channel = grpc.insecure_channel(self.address)
         call = channel.unary_stream(
-            "/observer.Observer/GetFlows", GetFlowsRequest.SerializeToString, GetFlowsResponse.FromString
+            "/getflows.Observer/GetFlows", GetFlowsRequest.SerializeToString, GetFlowsResponse.FromString
         )
         self._call = call(asked, timeout=60)
 
@@ -522,7 +525,7 @@ def real(hubble: Hubble, binary: Path, folder: Path) -> Iterator[str]:
 def unary(address: str, method: str, kind: Any) -> Any:
     """Make a short call."""
     with grpc.insecure_channel(address) as channel:
-        return channel.unary_unary(f"/observer.Observer/{method}", None, kind.FromString)(b"", timeout=12)
+        return channel.unary_unary(f"/getflows.Observer/{method}", None, kind.FromString)(b"", timeout=12)
 
 
 def status(address: str) -> ServerStatusResponse:
@@ -605,7 +608,7 @@ def test_what_a_relay_does_not_know(method: str, both: tuple[str, str]) -> None:
     def told(address: str) -> tuple[Any, str]:
         with grpc.insecure_channel(address) as channel:
             with pytest.raises(grpc.RpcError) as caught:
-                list(channel.unary_stream(f"/observer.Observer/{method}", None, None)(b"", timeout=12))
+                list(channel.unary_stream(f"/getflows.Observer/{method}", None, None)(b"", timeout=12))
         error: Any = caught.value
         return error.code(), error.details() if method != "NoSuchMethod" else ""
 
@@ -793,7 +796,7 @@ def test_the_hubble_cli_reads_it(cilium: str, program: Callable[[str], Path], hi
         nodes = json.loads(hubble_cli(address, "list", "nodes", "-o", "json"))
         told = hubble_cli(address, "status")
         with grpc.insecure_channel(address) as channel:
-            method: Any = channel.unary_unary("/observer.Observer/ServerStatus", None, None)
+            method: Any = channel.unary_unary("/getflows.Observer/ServerStatus", None, None)
             headers: dict[str, str] = dict(method.with_call(b"")[1].initial_metadata())
 
     assert Counter(json.loads(one)["node_name"] for one in lines) == {"east/east-control-plane": 20, NODE: 20}
@@ -830,7 +833,7 @@ def test_a_slow_reader_is_overtaken_alone(history: Flows) -> None:
     agent = Agent(mesh.nodes[3], mesh.clusters[1], time.time_ns)
     agent.resize(255)
     bell = Bell()
-    slow = observer.flows(agent.ring, request('{"follow": true, "number": 1}'), time.time_ns, bell)
+    slow = getflows.flows(agent.ring, request('{"follow": true, "number": 1}'), time.time_ns, bell)
     quick = Reading(agent.ring, request('{"follow": true}'), time.time_ns)
     found: list[str] = []
     for number, one in enumerate(history[NODE][:1000]):

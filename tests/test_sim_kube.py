@@ -35,13 +35,13 @@ from meshobs.errors import InputError
 from meshobs.lab import kubeconfig, mesh
 from meshobs.lab.mesh import AFFINITY, GLOBAL, walkthrough
 from meshobs.lab.recording import Recording
-from meshobs.lab.sim import kubetables
-from meshobs.lab.sim import world as worlds
-from meshobs.lab.sim.kubeserver import KubeServer
-from meshobs.lab.sim.kubestore import Change
-from meshobs.lab.sim.objects import objects
-from meshobs.lab.sim.shapes import Json, Key
-from meshobs.lab.sim.world import Pod, Service, World
+from meshobs.lab.sim.kubeapi import tables as kubetables
+from meshobs.lab.sim.kubeapi.objects.maker import Json, Key
+from meshobs.lab.sim.kubeapi.objects.objects import objects
+from meshobs.lab.sim.kubeapi.server import KubeServer
+from meshobs.lab.sim.kubeapi.store import Change
+from meshobs.lab.sim.world import world as worlds
+from meshobs.lab.sim.world.world import Pod, Service, World
 from meshobs.times import nanoseconds
 
 TOKEN = "the-token"  # noqa: S105 - of a server that lives as long as a test

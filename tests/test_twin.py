@@ -18,9 +18,9 @@ from twin import Connection, Roles, Signature, Way, signature, simulated
 from twin_recordings import RECORDINGS, connections, evidence, truth
 
 from meshobs.lab.mesh import GLOBAL, Service, walkthrough
-from meshobs.lab.sim import services
-from meshobs.lab.sim.datapath import Call, Client, Host, Outcome, Outside, Sockets, call
-from meshobs.lab.sim.world import Frontend, Pod, Policy, World, build
+from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, call
+from meshobs.lab.sim.world import programmed
+from meshobs.lab.sim.world.world import Frontend, Pod, Policy, World, build
 from meshobs.pb.flow import flow_pb2
 
 SECOND = 10**9
@@ -468,7 +468,7 @@ def _world(version: str, aggregation: str, *, socket_lb: bool = True, masquerade
         Service("names", "webpod", names, port=53, protocol="UDP", annotations=shared),
     )
     world = build(replace(mesh, clusters=clusters, services=(*mesh.services, *more)))
-    return replace(world, programmed={one.name: services.program(world, one.name) for one in clusters})
+    return replace(world, programmed={one.name: programmed.program(world, one.name) for one in clusters})
 
 
 def _only(world: World, cluster: str, backend: Pod) -> World:

@@ -12,10 +12,10 @@ from functools import cache
 from typing import NamedTuple
 
 from meshobs.lab.mesh import Cluster, Mesh, Node
-from meshobs.lab.sim.calls import REFUSED, TIMED_OUT
-from meshobs.lab.sim.datapath import Call, Client, Host, Outcome, Outside, Sockets, call
-from meshobs.lab.sim.exchanges import CURL, Manner
-from meshobs.lab.sim.world import Frontend, Pod, Policy, Service, World
+from meshobs.lab.sim.datapath.attempt import REFUSED, TIMED_OUT
+from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, call
+from meshobs.lab.sim.datapath.packets import CURL, Manner
+from meshobs.lab.sim.world.world import Frontend, Pod, Policy, Service, World
 from meshobs.pb.flow import flow_pb2
 
 # Client and server of all recordings but kind's: a Python client that asks for its peer's name once, a Python server

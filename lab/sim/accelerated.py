@@ -9,13 +9,13 @@ from pathlib import Path
 
 from meshobs.lab.mesh import Mesh, Service, Workload
 from meshobs.lab.recording import Recording
-from meshobs.lab.sim import changes as changing
-from meshobs.lab.sim import objects
-from meshobs.lab.sim.clients import Client
-from meshobs.lab.sim.kubestore import Change, KubeStore
-from meshobs.lab.sim.simulation import Simulation
-from meshobs.lab.sim.switches import Switches
-from meshobs.lab.sim.world import World
+from meshobs.lab.sim.faults import Switches
+from meshobs.lab.sim.kubeapi.objects import objects
+from meshobs.lab.sim.kubeapi.store import Change, KubeStore
+from meshobs.lab.sim.motion.client import Client
+from meshobs.lab.sim.motion.simulation import Simulation
+from meshobs.lab.sim.world import changes as changing
+from meshobs.lab.sim.world.world import World
 from meshobs.lab.traffic import Request, Traffic
 from meshobs.pb.flow.flow_pb2 import PERF_EVENT_RING_BUFFER, Flow, LostEvent
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse

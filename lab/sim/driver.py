@@ -12,7 +12,7 @@ from meshobs.lab import shell, state
 from meshobs.lab.driver import ClusterState, LabState, Step
 from meshobs.lab.meshfile import mesh_of
 from meshobs.lab.remote import RemoteLab
-from meshobs.lab.sim import routing
+from meshobs.lab.sim.datapath import node_routes
 from meshobs.lab.walkthrough import plan
 
 _MODULE = "meshobs.lab.sim.process"
@@ -80,7 +80,7 @@ class SimLab(RemoteLab):
 
     def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
         """Return each node's routes before the mesh was joined, and now."""
-        return routing.routes(self.mesh, joined=False), routing.routes(self.mesh, joined=True)
+        return node_routes.routes(self.mesh, joined=False), node_routes.routes(self.mesh, joined=True)
 
     def down(self) -> None:
         """End the process, and the Relays that it would have left behind had it been killed."""

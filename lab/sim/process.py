@@ -13,8 +13,8 @@ from meshobs import private
 from meshobs.errors import MeshobsError
 from meshobs.lab import control, kubeconfig
 from meshobs.lab.meshfile import mesh_of
-from meshobs.lab.sim.commands import Commands
-from meshobs.lab.sim.live import Live
+from meshobs.lab.sim.realtime import Live
+from meshobs.lab.sim.service import Commands
 from meshobs.lab.state import DESCRIPTION
 
 MESH = DESCRIPTION

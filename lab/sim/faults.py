@@ -1,0 +1,147 @@
+"""Faults of the sim: what each one does to the mesh, and how it is undone."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from meshobs.errors import InputError
+from meshobs.lab import faults
+from meshobs.lab.sim.hubble.relay_binary import RelayBinary
+from meshobs.lab.sim.hubble.server import Hubble
+from meshobs.lab.sim.kubeapi.server import KubeServer
+from meshobs.lab.sim.motion.simulation import Simulation
+from meshobs.lab.sim.world import changes
+from meshobs.lab.sim.world.world import Policy
+
+_SKEW = 400_000_000
+_LOSS = 0.1
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers of a mesh in real time."""
+
+    hubble: Hubble
+    kube: Mapping[str, KubeServer]
+    binaries: Mapping[str, RelayBinary]
+
+
+class Switches:
+    """Faults of one mesh. Its caller holds the mesh still meanwhile.
+
+    Args:
+        simulation: the mesh.
+        change: changes its world, now.
+        servers: what some faults need; None where there are none.
+
+    Attributes:
+        on: those that are, as NAME or NAME SCOPE.
+    """
+
+    def __init__(
+        self, simulation: Simulation, change: Callable[[changes.Change], None], servers: "Servers | None" = None
+    ) -> None:
+        self.on: dict[str, Callable[[], None]] = {}
+        self._simulation = simulation
+        self._change = change
+        self._servers = servers
+        self._makers: dict[str, Callable[[str], Callable[[], None]]] = {
+            "masquerade": self._masquerade,
+            "stale-backends": self._stale,
+            "event-loss": self._event_loss,
+            "ring-loss": self._ring_loss,
+            "agent-down": self._agent_down,
+            "relay-down": self._relay_down,
+            "blind": self._blind,
+            "clock-skew": self._skew,
+            "policy": self._policy,
+            "kube-down": self._kube_down,
+        }
+
+    def switch(self, name: str, scope: str, *, on: bool) -> None:
+        """Turn a fault on or off; twice the same changes nothing.
+
+        Args:
+            name: of the fault.
+            scope: a cluster's or node's name; empty for all clusters, or for the first worker of the last cluster.
+            on: which.
+
+        Raises:
+            InputError: there is no such fault or scope.
+        """
+        fault = faults.named(name)
+        key = f"{name} {scope}".strip()
+        if not on:
+            undo = self.on.pop(key, None)
+            if undo:
+                undo()
+            return
+        if key in self.on:
+            return
+        undoings = [self._makers[name](one) for one in faults.scopes(fault, scope, self._simulation.world.mesh)]
+
+        def undo_all() -> None:
+            for undo in undoings:
+                undo()
+
+        self.on[key] = undo_all
+
+    def _masquerade(self, cluster: str) -> Callable[[], None]:
+        before = self._simulation.world.clusters[cluster].non_masquerade_cidrs
+        self._simulation.reconfigure(cluster, non_masquerade_cidrs=())
+        return lambda: self._simulation.reconfigure(cluster, non_masquerade_cidrs=before)
+
+    def _stale(self, cluster: str) -> Callable[[], None]:
+        self._simulation.disturbance.stuck.add(cluster)
+
+        def undo() -> None:
+            self._simulation.disturbance.stuck.discard(cluster)
+            self._change(lambda world: world)
+
+        return undo
+
+    def _event_loss(self, node: str) -> Callable[[], None]:
+        loss = self._simulation.disturbance.loss
+        loss[node] = _LOSS
+        return lambda: loss.__delitem__(node)
+
+    def _skew(self, node: str) -> Callable[[], None]:
+        skew = self._simulation.disturbance.skew
+        skew[node] = _SKEW
+        return lambda: skew.__delitem__(node)
+
+    def _ring_loss(self, node: str) -> Callable[[], None]:
+        cluster = node.partition("/")[0]
+        before = self._simulation.world.clusters[cluster].ring
+        self._served().hubble.set_ring(node, faults.SMALL_RING)
+        return lambda: self._served().hubble.set_ring(node, before)
+
+    def _agent_down(self, node: str) -> Callable[[], None]:
+        self._served().hubble.stop_agent(node)
+        return lambda: self._served().hubble.start_agent(node)
+
+    def _relay_down(self, cluster: str) -> Callable[[], None]:
+        served = self._served()
+        if cluster in served.binaries:
+            served.binaries[cluster].stop()
+            return served.binaries[cluster].start
+        served.hubble.stop_relay(cluster)
+        return lambda: served.hubble.start_relay(cluster)
+
+    def _blind(self, node: str) -> Callable[[], None]:
+        self._served().hubble.hide(node, hidden=True)
+        return lambda: self._served().hubble.hide(node, hidden=False)
+
+    def _policy(self, _scope: str) -> Callable[[], None]:
+        clusters = self._simulation.world.mesh.clusters
+        policy = Policy(clusters[-1].name, "default", f"deny-{clusters[0].name}", faults.REFUSED_APP, clusters[0].name)
+        self._change(changes.policed(policy, on=True))
+        return lambda: self._change(changes.policed(policy, on=False))
+
+    def _kube_down(self, cluster: str) -> Callable[[], None]:
+        self._served().kube[cluster].stop()
+        return self._served().kube[cluster].start
+
+    def _served(self) -> Servers:
+        if not self._servers:
+            raise InputError("this fault needs a mesh in real time: leave --accelerated out")
+        return self._servers

@@ -1,0 +1,1 @@
+"""Hubble as agents and Relays serve it: rings, GetFlows, fan-out, sorting."""

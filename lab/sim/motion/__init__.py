@@ -1,0 +1,1 @@
+"""A world that changes and clients that call, on one timeline."""

@@ -1,0 +1,86 @@
+"""Names of clients and targets -> what they are in a world. Pure."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from meshobs.errors import InputError
+from meshobs.lab.mesh import Node
+from meshobs.lab.sim.datapath.call import Host, Outside
+from meshobs.lab.sim.world.world import Pod, World
+from meshobs.lab.traffic import CLIENT, host_port
+
+_BALANCER = "balancer"
+T = TypeVar("T")
+
+
+def client_of(world: World, text: str) -> Pod | Host | Outside:
+    """Return the client that a text names, see `Traffic.client`."""
+    if text == "outside":
+        return Outside(world.mesh.outside)
+    if text.startswith("host/"):
+        return Host(_node(world, text.removeprefix("host/")))
+    cluster, _, rest = text.partition("/")
+    namespace, _, name = rest.rpartition("/")
+    here = [pod for pod in world.pods if pod.cluster == cluster and pod.namespace == (namespace or "default")]
+    if not name:
+        # The walkthrough's client, else whoever serves nothing.
+        found = [pod for pod in here if pod.name == CLIENT] or [pod for pod in here if not pod.port]
+    else:
+        found = [pod for pod in here if name in (pod.name, pod.workload, pod.app)]
+    if not found:
+        asked = f"{cluster}/{namespace or 'default'}/{name or CLIENT}"
+        raise InputError(f"there is no client {asked}: name a pod as CLUSTER/NAMESPACE/POD ({_some(world.pods)})")
+    return found[0]
+
+
+def target_of(world: World, client: Pod | Host | Outside, text: str, number: int) -> tuple[str, int]:
+    """Return address and port that the `number`-th connection to a target aims at, see `Traffic.target`."""
+    kind, _, rest = text.partition("/")
+    if kind in ("svc", "service"):
+        return _service(world, client, rest)
+    if kind == "pods":
+        cluster, _, app = rest.partition("/")
+        pods = [pod for pod in world.pods if pod.cluster == cluster and pod.app == app]
+        pod = _in_turn(pods, number, f"cluster {cluster} has no pod of app {app}")
+        return pod.address, pod.port
+    if kind == "pod":
+        named = [pod for pod in world.pods if rest in (pod.name, f"{pod.namespace}/{pod.name}", pod.full)]
+        pod = _in_turn(named, 0, f"there is no pod {rest}")
+        return pod.address, pod.port
+    if kind == "node":
+        name, port = host_port(rest)
+        return _node(world, name).address, port
+    if kind == "nodes":
+        cluster, port = host_port(rest)
+        nodes = [node for node in world.mesh.nodes if cluster in (node.cluster, "")]
+        return _in_turn(nodes, number, f"there is no cluster {cluster}").address, port
+    address, port = host_port(text)
+    return (world.mesh.balancer if address == _BALANCER else address), port
+
+
+def _service(world: World, client: Pod | Host | Outside, text: str) -> tuple[str, int]:
+    if isinstance(client, Outside):
+        raise InputError("a client outside the mesh reaches no ClusterIP: aim at node/NODE:PORT or balancer:PORT")
+    cluster = client.cluster if isinstance(client, Pod) else client.node.cluster
+    namespace, _, name = text.rpartition("/")
+    found = world.service(cluster, namespace or "default", name)
+    if not found:
+        raise InputError(f"cluster {cluster} has no service {namespace or 'default'}/{name}")
+    return found.address, found.port
+
+
+def _node(world: World, name: str) -> Node:
+    found = next((node for node in world.mesh.nodes if name in (node.name, node.full)), None)
+    if not found:
+        raise InputError(f"there is no node {name}: {', '.join(node.name for node in world.mesh.nodes[:8])}")
+    return found
+
+
+def _in_turn(values: Sequence[T], number: int, problem: str) -> T:
+    if not values:
+        raise InputError(problem)
+    return values[number % len(values)]
+
+
+def _some(pods: Sequence[Pod]) -> str:
+    return ", ".join(pod.full for pod in pods[:6])
