@@ -28,8 +28,7 @@ from meshobs.collector.node_name import full_name
 from meshobs.collector.options import Options
 from meshobs.collector.progress import Progress
 from meshobs.collector.recordings.framing import BATCH_ITEMS, Batch
-from meshobs.collector.write import facts
-from meshobs.collector.write import positions as resume
+from meshobs.collector.write import facts, positions
 from meshobs.collector.write.gap import Gap
 from meshobs.collector.write.ledger import Ledger, State
 from meshobs.collector.write.writer import Writer
@@ -89,8 +88,8 @@ class Collection:
             for name, relay in relays.items()
         ]
         self._pending: dict[Call, list[bytes]] = {}
-        stored_until = partial(resume.stored_until, store)
-        self._recovery = Recovery(relays, resume.positions_of(store, self._asked), self._started, stored_until)
+        stored_until = partial(positions.stored_until, store)
+        self._recovery = Recovery(relays, positions.positions_of(store, self._asked), self._started, stored_until)
         self._news = News(store, self._ledger.number, self._recovery, options.cluster, say, clock)
         self._fetcher = Fetcher(options, self._recovery, self._note_gaps, say)
 
@@ -244,8 +243,8 @@ class Collection:
         self._flush()
 
     def _before_commit(self) -> None:
-        for reader, positions in self._recovery.fresh().items():
-            resume.save_positions(self._store, reader, self._asked, positions)
+        for reader, fresh in self._recovery.fresh().items():
+            positions.save_positions(self._store, reader, self._asked, fresh)
 
     def _note_gaps(self, gaps: Iterable[Gap]) -> None:
         for gap in gaps:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from meshobs.collector.kube.document import Json, parsed
 from meshobs.collector.kube.sighting import Sighting
-from meshobs.collector.recordings import framing
-from meshobs.collector.recordings import objects as topology
+from meshobs.collector.recordings import framing, objects
 from meshobs.collector.recordings.files import Kind, Source, document, find
 from meshobs.collector.span import Span
 from meshobs.collector.write import facts
@@ -78,12 +77,12 @@ def run(store: Store, recordings: Sequence[Sequence[Source]], options: Options, 
         InputError: with `strict`, a message cannot be read; without, a Kubernetes file is damaged.
     """
     ledger = Ledger(store, "import", options.arguments)
-    state, objects = State.FAILED, 0
+    state, found = State.FAILED, 0
     writer = Writer(store, ledger, options.cluster)
     try:
         for recording in recordings:
             span = _flows(writer, ledger, recording, options, progress)
-            objects += _topology(store, recording, options, span, progress)
+            found += _store_objects(store, recording, options, span, progress)
         with store.transaction():
             facts.remake_history(store)
         state = State.COMPLETE
@@ -93,7 +92,7 @@ def run(store: Store, recordings: Sequence[Sequence[Source]], options: Options, 
     finally:
         writer.rollback()  # what an error or a Ctrl-C left half-done
         ledger.save(state)
-    return Result(ledger, objects)
+    return Result(ledger, found)
 
 
 def _flows(
@@ -126,7 +125,7 @@ def _read(writer: Writer, entry: Entry, source: Source, progress: Progress, *, s
     writer.commit()
 
 
-def _topology(
+def _store_objects(
     store: Store, recording: Sequence[Source], options: Options, span: Span | None, progress: Progress
 ) -> int:
     watched: list[Sighting] = []
@@ -134,11 +133,11 @@ def _topology(
     for source in recording:
         told = partial(progress, source)
         if source.kind is Kind.WATCH_LOG:
-            watched.extend(topology.watched(_events(source, told), _cluster(source, options)))
+            watched.extend(objects.watched(_events(source, told), _cluster(source, options)))
         elif source.kind is Kind.OBJECTS:
-            snapped.extend(topology.snapshot(document(source, told), _cluster(source, options), span))
+            snapped.extend(objects.snapshot(document(source, told), _cluster(source, options), span))
         elif source.kind is Kind.RELAY_STATUS:
-            nodes = topology.relay_nodes(document(source, told), span)
+            nodes = objects.relay_nodes(document(source, told), span)
             facts.add_relay_nodes(store, source.stem, nodes, options.cluster)
     # What was watched needs no snapshot, which knows the end only.
     seen = {sighting.object for sighting in watched}
@@ -154,7 +153,7 @@ def _events(source: Source, told: Callable[[int], None]) -> Iterator[Json]:
 
 
 def _cluster(source: Source, options: Options) -> str:
-    cluster = topology.cluster_of(source.stem) or options.cluster
+    cluster = objects.cluster_of(source.stem) or options.cluster
     if not cluster:
         raise InputError(
             f"{source.name} does not say whose objects it holds: name it k8s-CLUSTER.json, or pass --cluster"

@@ -12,9 +12,8 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshobs.collector.decode import arrow
-from meshobs.collector.decode import fields as wanted
-from meshobs.collector.decode import plain as reference
+from meshobs.collector.decode import arrow, plain
+from meshobs.collector.decode import fields as hubble_fields
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 from meshobs.store import Store
 
@@ -87,10 +86,10 @@ def any_response(draw: st.DrawFn) -> bytes:
 def test_fast_decoder_equals_plain_protobuf(messages: list[bytes]) -> None:
     """Ptars and protobuf agree on arbitrary messages: unknown numbers and fields, absent wrappers, empty ones."""
     fast = arrow.decode(messages)
-    plain = reference.decode(messages, arrow.schema())
+    reference = plain.decode(messages, arrow.schema())
 
     assert fast.broken == []
-    assert plain.equals(fast.batch)
+    assert reference.equals(fast.batch)
 
 
 def response(**values: Any) -> bytes:
@@ -123,7 +122,7 @@ def test_odd_messages(message: bytes) -> None:
     """What Hubble or a newer one may send is read the same by both decoders."""
     fast = arrow.decode([message])
 
-    assert reference.decode([message], arrow.schema()).equals(fast.batch)
+    assert plain.decode([message], arrow.schema()).equals(fast.batch)
     assert (fast.batch.num_rows, fast.broken) == (1, [])
 
 
@@ -135,7 +134,7 @@ def test_times_beyond_64_bits_of_nanoseconds(seconds: int) -> None:
     fast = arrow.decode(messages)
 
     assert fast.batch.num_rows == 2
-    assert reference.decode(messages, arrow.schema()).equals(fast.batch)
+    assert plain.decode(messages, arrow.schema()).equals(fast.batch)
 
 
 def test_broken_messages_are_named_and_the_others_kept() -> None:
@@ -147,7 +146,7 @@ def test_broken_messages_are_named_and_the_others_kept() -> None:
 
     assert [index for index, _ in decoded.broken] == [1, 3]
     assert list(decoded.positions) == [0, 2]
-    assert decoded.batch.equals(reference.decode([good, good], arrow.schema()))
+    assert decoded.batch.equals(plain.decode([good, good], arrow.schema()))
 
 
 def test_fallback_gives_the_same_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -243,7 +242,7 @@ def test_enum_numbers_at_the_edges(number: int, tmp_path: Path) -> None:
 
 def test_wanted_names_exist() -> None:
     """Every field named as wanted is one of the API; the pruned message keeps numbers."""
-    pruned = wanted.message_type()
+    pruned = hubble_fields.message_type()
 
     assert {field.name: field.number for field in pruned.fields} == {
         "flow": 1,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshobs.collector.follow import backfill
 from meshobs.collector.follow.recovery import ATTACH_SECONDS, CONNECTED, NAMED_SECONDS, Recovery
-from meshobs.collector.write import positions as resume
 from meshobs.collector.write.gap import Gap
 from meshobs.times import SECOND
 
@@ -51,7 +51,7 @@ def test_the_next_run_goes_on_where_the_last_one_ended() -> None:
 
     assert asked(recovery, 10 + ATTACH_SECONDS - 0.1) == {}
     (request,) = recovery.due("west", (), 10 + ATTACH_SECONDS)
-    assert request == resume.Backfill(EARLIER - resume.OVERLAP, {A: EARLIER})
+    assert request == backfill.Backfill(EARLIER - backfill.OVERLAP, {A: EARLIER})
 
 
 def test_what_a_ring_ended_with_at_the_start_is_a_position() -> None:

@@ -23,7 +23,7 @@ from meshobs.collector.hubble.target import parse
 from meshobs.lab.mesh import Mesh, walkthrough
 from meshobs.lab.sim.hubble import getflows
 from meshobs.lab.sim.hubble.agent import Agent
-from meshobs.lab.sim.hubble.filters import fieldmask, filters, labels
+from meshobs.lab.sim.hubble.filters import fieldmask, filters, selectors
 from meshobs.lab.sim.hubble.getflows import Message, Reading, RefusedError
 from meshobs.lab.sim.hubble.ring import Ring
 from meshobs.lab.sim.hubble.server import Hubble
@@ -316,9 +316,9 @@ def test_filters_that_are_none(text: str, error: str) -> None:
 
 def test_selectors_see_sources() -> None:
     """A key without a source is of any source."""
-    found = labels.labels(["k8s:a=1", "container:b=2"])
+    found = selectors.labels(["k8s:a=1", "container:b=2"])
 
-    assert [labels.compiled(text)(found) for text in ("a=1", "k8s:b=2", "container:b==2", "c")] == [
+    assert [selectors.compiled(text)(found) for text in ("a=1", "k8s:b=2", "container:b==2", "c")] == [
         True, False, True, False,
     ]  # fmt: skip
 

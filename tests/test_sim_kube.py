@@ -35,7 +35,7 @@ from meshobs.errors import InputError
 from meshobs.lab import kubeconfig, mesh
 from meshobs.lab.mesh import AFFINITY, GLOBAL, walkthrough
 from meshobs.lab.recording import Recording
-from meshobs.lab.sim.kubeapi import tables as kubetables
+from meshobs.lab.sim.kubeapi import printing
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key
 from meshobs.lab.sim.kubeapi.objects.objects import objects
 from meshobs.lab.sim.kubeapi.server import KubeServer
@@ -645,7 +645,7 @@ def test_ages_as_kubectl_writes_them(seconds: int, text: str) -> None:
     """Two units at most, the smaller one only while it counts."""
     created = nanoseconds(CREATED)
     assert created
-    assert kubetables.age({"metadata": {"creationTimestamp": CREATED}}, created + seconds * 10**9) == text
+    assert printing.age({"metadata": {"creationTimestamp": CREATED}}, created + seconds * 10**9) == text
 
 
 def test_the_official_client(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from twin import Connection, Roles, Signature, Way, signature, simulated
 from twin_recordings import RECORDINGS, connections, evidence, truth
 
 from meshobs.lab.mesh import GLOBAL, Service, walkthrough
-from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, call
+from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, carry_call
 from meshobs.lab.sim.world import programmed
 from meshobs.lab.sim.world.world import Frontend, Pod, Policy, World, build
 from meshobs.pb.flow import flow_pb2
@@ -210,7 +210,7 @@ def test_the_far_end_is_stamped_earlier_in_about_half_of_all_connections() -> No
     chance, earlier, sockets = random.Random(3), 0, Sockets()
     for number in range(400):
         request = Call(_client(world), _pod(world, "east").address, 80, "TCP", 40000 + number)
-        events = call(world, request, 0, chance, sockets).events
+        events = carry_call(world, request, 0, chance, sockets).events
         left = next(one.offset for one in events if one.flow.trace_reason == flow_pb2.NEW and one.flow.source.ID)
         earlier += next(one.offset for one in events if _arrived(one.flow)) < left
     assert 140 < earlier < 260
@@ -233,7 +233,7 @@ def test_sockets_are_limited_at_medium_from_1_19() -> None:
         found: list[list[int]] = []
         for at in (0, SECOND, 4 * SECOND, 6 * SECOND, 7 * SECOND):
             request = Call(_client(world), _service(world, "webpod"), 80, "TCP", 40000)
-            events = call(world, request, 1000 * SECOND + at, chance, sockets).events
+            events = carry_call(world, request, 1000 * SECOND + at, chance, sockets).events
             found.append([one.flow.event_type.sub_type for one in events if one.flow.event_type.type == 7])
         if version == "1.19.6" and aggregation == "medium":
             assert found == [[1], [], [], [1], []]
@@ -247,7 +247,7 @@ def test_pre_and_post_share_a_cookie_and_no_two_sockets_do() -> None:
     cookies: list[int] = []
     for port in range(40000, 40020):
         request = Call(_client(world), _service(world, "webpod"), 80, "TCP", port)
-        events = call(world, request, 0, chance, sockets).events
+        events = carry_call(world, request, 0, chance, sockets).events
         own = {
             one.flow.socket_cookie for one in events if one.flow.event_type.sub_type in {1, 2} and one.flow.cgroup_id
         }
@@ -278,7 +278,7 @@ def test_aggregation_reports_a_long_connection_every_five_seconds() -> None:
     world = _world("1.17.6", "medium")
     for gap, wanted in ((SECOND // 10, range(3, 6)), (SECOND, range(11, 16))):
         request = Call(_client(world), _pod(world, "east").address, 80, "TCP", 40000, requests=50, gap=gap)
-        outcome = call(world, request, 0, random.Random(1), Sockets())
+        outcome = carry_call(world, request, 0, random.Random(1), Sockets())
         arrived = [one.flow for one in outcome.events if one.flow.event_type.type == 4 and one.flow.destination.ID]
         states = Counter(one.trace_reason for one in arrived if one.node_name.startswith("east"))
         assert states[flow_pb2.NEW] == 1
@@ -496,7 +496,7 @@ def _calls() -> Iterator[tuple[World, Client, str, int, str]]:
 
 def _call(world: World, client: Client, address: str, port: int, protocol: str = "TCP", *, seed: int = 1) -> Outcome:
     source_port = 0 if protocol == "ICMP" else 40000
-    return call(world, Call(client, address, port, protocol, source_port), 0, random.Random(seed), Sockets())
+    return carry_call(world, Call(client, address, port, protocol, source_port), 0, random.Random(seed), Sockets())
 
 
 def _client(world: World, cluster: str = "west") -> Pod:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from meshobs.lab.mesh import Cluster, Mesh, Node
 from meshobs.lab.sim.datapath.attempt import REFUSED, TIMED_OUT
-from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, call
+from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, carry_call
 from meshobs.lab.sim.datapath.packets import CURL, Manner
 from meshobs.lab.sim.world.world import Frontend, Pod, Policy, Service, World
 from meshobs.pb.flow import flow_pb2
@@ -317,7 +317,7 @@ def simulated(
     port = chance.randrange(32768, 61000) if attempt.protocol != "ICMP" else 0
     manner = PYTHON if facts.programs == "python" else CURL
     manner = replace(manner, patience=attempt.end - attempt.start)
-    outcome = call(
+    outcome = carry_call(
         world,
         Call(
             client_of(world, attempt), attempt.target, attempt.aimed_port, attempt.protocol, port,

@@ -23,7 +23,7 @@ class Decoded:
     """A decoded list of messages.
 
     Attributes:
-        batch: the readable messages in order, columns as `wanted.message_type()`.
+        batch: the readable messages in order, columns as `fields.message_type()`.
         positions: for each row of `batch`, its index in the list.
         broken: index in the list and the reason, of each message that is no GetFlowsResponse.
     """

@@ -7,7 +7,7 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from meshobs.collector.decode import fields as wanted
+from meshobs.collector.decode import fields
 from meshobs.times import SECOND
 
 if TYPE_CHECKING:
@@ -40,18 +40,18 @@ def decode(messages: list[bytes], schema: pa.Schema) -> pa.RecordBatch:
 
 @cache
 def _message_class() -> type[Message]:
-    message_class: type[Message] = GetMessageClass(wanted.message_type())
+    message_class: type[Message] = GetMessageClass(fields.message_type())
     return message_class
 
 
 def _values(message: Message) -> dict[str, object]:
-    fields: Sequence[FieldDescriptor] = message.DESCRIPTOR.fields  # pyright: ignore[reportAssignmentType] - upb has a class of its own
-    return {field.name: _value(message, field) for field in fields}
+    descriptors: Sequence[FieldDescriptor] = message.DESCRIPTOR.fields  # pyright: ignore[reportAssignmentType] - upb has a class of its own
+    return {field.name: _value(message, field) for field in descriptors}
 
 
 def _value(message: Message, field: "FieldDescriptor") -> object:
     value = getattr(message, field.name)
-    if wanted.is_repeated(field):
+    if fields.is_repeated(field):
         return [_values(item) if isinstance(item, Message) else item for item in value]
     if field.message_type is None:
         return value

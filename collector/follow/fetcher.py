@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from meshobs.collector.follow.backfill import Backfill
 from meshobs.collector.follow.reader import Call, Ended, Purpose, Reader
 from meshobs.collector.follow.recovery import ATTACH_SECONDS, Recovery
 from meshobs.collector.hubble.stream import OK
 from meshobs.collector.options import Options
 from meshobs.collector.write.gap import Gap
-from meshobs.collector.write.positions import Backfill
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest
 
 

@@ -8,9 +8,9 @@ It ends when a flow not later than the position came again, or when nothing olde
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from meshobs.collector.write import positions as resume
+from meshobs.collector.follow import backfill
+from meshobs.collector.follow.backfill import Backfill
 from meshobs.collector.write.gap import Gap
-from meshobs.collector.write.positions import Backfill
 from meshobs.times import SECOND
 
 CONNECTED = "NODE_CONNECTED"
@@ -215,7 +215,7 @@ class Recovery:
             for (other, node), trouble in self.troubles.items()
             if other == reader and node not in busy and trouble.due is not None and trouble.due <= now
         }
-        return resume.backfills(waiting, waiting)
+        return backfill.backfills(waiting, waiting)
 
     def hurry(self) -> None:
         """Make everything due that waits for its time."""
@@ -226,7 +226,7 @@ class Recovery:
     def tails(self, reader: str) -> list[Backfill]:
         """Return what to fetch when the stream has ended: what Relay's sorting held back of nodes without trouble."""
         nodes = [node for node in self.states[reader] if (reader, node) not in self.troubles]
-        return resume.backfills({**self._marks, **self.positions}, nodes)
+        return backfill.backfills({**self._marks, **self.positions}, nodes)
 
     def fresh(self) -> dict[str, dict[str, int]]:
         """Return reader -> node -> where the next run may go on, as far as that changed since the last call."""

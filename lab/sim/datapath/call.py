@@ -15,7 +15,7 @@ from meshobs.lab.sim.datapath.sockets import Sockets, said
 from meshobs.lab.sim.world.world import World
 from meshobs.pb.flow import flow_pb2
 
-__all__ = ["Call", "Client", "Event", "Host", "Outcome", "Outside", "Sockets", "call"]
+__all__ = ["Call", "Client", "Event", "Host", "Outcome", "Outside", "Sockets", "carry_call"]
 
 # Nanoseconds from one end to the other. All nodes of a lab are neighbours: another cluster is hardly farther.
 _WAY_SAME, _WAY_OTHER, _WAY_ABROAD, _DETOUR = 3_500, 60_000, 90_000, 50_000
@@ -25,7 +25,9 @@ _LAG, _LONGEST_LAG = 4_000_000, 60_000_000
 _BETWEEN_EVENTS = 400
 
 
-def call(world: World, call: Call, at: int, chance: random.Random, sockets: Sockets, manner: Manner = CURL) -> Outcome:
+def carry_call(
+    world: World, call: Call, at: int, chance: random.Random, sockets: Sockets, manner: Manner = CURL
+) -> Outcome:
     """Return what one attempt of a client leads to.
 
     Args:

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from meshobs.errors import MeshobsError
-from meshobs.lab.sim.kubeapi import kinds
-from meshobs.lab.sim.kubeapi import query as kubequery
-from meshobs.lab.sim.kubeapi import tables as kubetables
+from meshobs.lab.sim.kubeapi import kinds, printing, request
 from meshobs.lab.sim.kubeapi.objects.maker import Json
 from meshobs.lab.sim.kubeapi.portforward import Forward
-from meshobs.lab.sim.kubeapi.query import Asked, RefusedError, bad
+from meshobs.lab.sim.kubeapi.request import Asked, RefusedError, bad
 from meshobs.lab.sim.kubeapi.store import GoneError, KubeStore
 from meshobs.lab.sim.kubeapi.watch import Watch, expired
 
@@ -65,20 +63,20 @@ class Answers:
         Raises:
             RefusedError: it is refused.
         """
-        asked = kubequery.asked(path)
+        asked = request.asked(path)
         one, watched = bool(asked.name), query.get("watch", "") in ("1", "true")
         verb = method.lower() if method != "GET" else "get" if one else "watch" if watched else "list"
         if asked.resource in self._faults.forbidden:
             raise asked.forbidden(verb, _USER)
         if method == "GET" and not one:
-            tables = kubetables.is_asked(accept)
+            tables = printing.is_asked(accept)
             return self._watch(asked, query, tables=tables) if watched else self._list(asked, query, tables=tables)
         if method == "GET" and asked.below == "portforward" and asked.api.plural == "pods":
             return self._forward(asked, query)
         if method == "GET":
             item = self._one(asked)
-            tables = kubetables.is_asked(accept) and not asked.below
-            return kubetables.table(asked.api, [item], {}, self._store.clock()) if tables else item
+            tables = printing.is_asked(accept) and not asked.below
+            return printing.table(asked.api, [item], {}, self._store.clock()) if tables else item
         if method == "PATCH" and one:
             return self._patch(asked, query, body, content)
         raise RefusedError(
@@ -91,7 +89,7 @@ class Answers:
 
     def _forward(self, asked: Asked, query: Mapping[str, str]) -> Forward:
         self._one(replace(asked, below=""))
-        port = kubequery.number(query, "ports")
+        port = request.number(query, "ports")
         return Forward(asked.name, port, self._hooks.forward(asked.namespace, asked.name, port))
 
     def _one(self, asked: Asked) -> Json:
@@ -101,10 +99,10 @@ class Answers:
         return kinds.scale_of(item) if asked.below else item
 
     def _list(self, asked: Asked, query: Mapping[str, str], *, tables: bool) -> Json:
-        chosen, limit = kubequery.selection(asked.namespace, query), kubequery.number(query, "limit")
-        wanted, start = kubequery.after(query["continue"]) if query.get("continue") else (None, None)
+        chosen, limit = request.selection(asked.namespace, query), request.number(query, "limit")
+        wanted, start = request.after(query["continue"]) if query.get("continue") else (None, None)
         if wanted is None and query.get("resourceVersionMatch") == "Exact":
-            wanted = kubequery.number(query, "resourceVersion")
+            wanted = request.number(query, "resourceVersion")
         try:
             version, held = self._store.listed(asked.api.plural, wanted)
         except GoneError as error:
@@ -118,11 +116,11 @@ class Answers:
         page = found[:limit] if limit else found
         metadata: Json = {"resourceVersion": str(version)}
         if len(page) < len(found):
-            metadata |= {"continue": kubequery.token(version, page[-1][0])}
+            metadata |= {"continue": request.token(version, page[-1][0])}
             if not (query.get("labelSelector") or query.get("fieldSelector")):
                 metadata |= {"remainingItemCount": len(found) - len(page)}
         if tables:
-            return kubetables.table(asked.api, [item for _, item in page], metadata, self._store.clock())
+            return printing.table(asked.api, [item for _, item in page], metadata, self._store.clock())
         return {
             "kind": f"{asked.api.kind}List",
             "apiVersion": asked.api.group_version,
@@ -132,13 +130,13 @@ class Answers:
         }
 
     def _watch(self, asked: Asked, query: Mapping[str, str], *, tables: bool) -> Watch:
-        version = kubequery.number(query, "resourceVersion")
+        version = request.number(query, "resourceVersion")
         return Watch(
             self._store,
             asked.api,
-            kubequery.selection(asked.namespace, query),
+            request.selection(asked.namespace, query),
             version or None,
-            kubequery.number(query, "timeoutSeconds") or _WATCH_SECONDS,
+            request.number(query, "timeoutSeconds") or _WATCH_SECONDS,
             query.get("allowWatchBookmarks", "") in ("1", "true"),
             tables,
         )

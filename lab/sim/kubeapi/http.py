@@ -16,7 +16,7 @@ from meshobs.lab.sim.kubeapi import kinds, portforward
 from meshobs.lab.sim.kubeapi.answers import Answers
 from meshobs.lab.sim.kubeapi.objects.maker import Json
 from meshobs.lab.sim.kubeapi.portforward import Forward
-from meshobs.lab.sim.kubeapi.query import RefusedError, bad
+from meshobs.lab.sim.kubeapi.request import RefusedError, bad
 from meshobs.lab.sim.kubeapi.watch import Watch
 
 _MAX_BODY = 3 * 2**20  # as a real server's

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from meshobs.lab.sim.kubeapi import kinds
-from meshobs.lab.sim.kubeapi import tables as kubetables
+from meshobs.lab.sim.kubeapi import kinds, printing
 from meshobs.lab.sim.kubeapi.kinds import Api
 from meshobs.lab.sim.kubeapi.objects.maker import Json
-from meshobs.lab.sim.kubeapi.query import Selection
+from meshobs.lab.sim.kubeapi.request import Selection
 from meshobs.lab.sim.kubeapi.store import Change, GoneError, KubeStore
 
 # A real server sends a bookmark each minute.
@@ -79,7 +78,7 @@ class Watch:
         if not self.tables:
             return item
         metadata = {"resourceVersion": item["metadata"]["resourceVersion"]}
-        return kubetables.table(self.api, [item], metadata, self.store.clock())
+        return printing.table(self.api, [item], metadata, self.store.clock())
 
     def _bookmark(self, version: int) -> Json:
         metadata = {"resourceVersion": str(version), "creationTimestamp": None}

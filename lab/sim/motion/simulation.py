@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Protocol
 
 from meshobs.lab.mesh import Mesh
-from meshobs.lab.sim.datapath import call as datapath
+from meshobs.lab.sim.datapath.call import Call, Event, Outcome, Sockets, carry_call
 from meshobs.lab.sim.motion.client import Client
 from meshobs.lab.sim.motion.timeline import Timeline
-from meshobs.lab.sim.world import programmed as services
+from meshobs.lab.sim.world import programmed
 from meshobs.lab.sim.world import world as worlds
 from meshobs.lab.sim.world.world import World
 from meshobs.lab.traffic import Request, Traffic
@@ -67,7 +67,7 @@ class Simulation:
         self.disturbance = Disturbance()
         self.world = worlds.build(mesh)
         self._sink = sink
-        self._sockets = datapath.Sockets()
+        self._sockets = Sockets()
         self._uuids = random.Random(f"{mesh.seed}/uuid")  # noqa: S311 - no secret
         self._clients = 0
         self._lost: dict[str, int] = {}
@@ -105,14 +105,14 @@ class Simulation:
         client.begin(at)
         return client
 
-    def call(self, call: datapath.Call, at: int, chance: random.Random) -> datapath.Outcome:
+    def call(self, call: Call, at: int, chance: random.Random) -> Outcome:
         """Let one call happen: its events come to the sink when they are due."""
-        outcome = datapath.call(self.world, call, at, chance, self._sockets)
+        outcome = carry_call(self.world, call, at, chance, self._sockets)
         for event in outcome.events:
             self.timeline.at(at + event.offset, lambda moment, event=event: self._emit(moment, event))  # type: ignore[misc]
         return outcome
 
-    def _emit(self, moment: int, event: datapath.Event) -> None:
+    def _emit(self, moment: int, event: Event) -> None:
         loss = self.disturbance.loss.get(event.node, 0)
         if loss and self._uuids.random() < loss:
             self._lose(event.node, moment)
@@ -136,5 +136,5 @@ class Simulation:
     def _reprogram(self, _at: int) -> None:
         stuck = {name: self.world.programmed[name] for name in self.disturbance.stuck if name in self.world.programmed}
         names = [cluster.name for cluster in self.world.mesh.clusters]
-        programmed = {name: stuck.get(name) or services.program(self.world, name) for name in names}
-        self.world = replace(self.world, programmed=MappingProxyType(programmed))
+        states = {name: stuck.get(name) or programmed.program(self.world, name) for name in names}
+        self.world = replace(self.world, programmed=MappingProxyType(states))

@@ -7,8 +7,7 @@ text.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from meshobs.lab.sim.hubble.filters import labels as selectors
-from meshobs.lab.sim.hubble.filters import patterns
+from meshobs.lab.sim.hubble.filters import patterns, selectors
 from meshobs.pb.flow.flow_pb2 import Flow
 
 Test = Callable[[Flow], bool]
