@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meshobs.lab import shell
-from meshobs.lab.mesh import Mesh, Service, Workload
+from meshobs.lab.mesh.model import Mesh, Service, Workload
 from meshobs.lab.traffic import Request, Traffic
 
 DRIVERS = ("kind", "netns", "sim")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshobs.errors import InputError
-from meshobs.lab.mesh import Mesh
+from meshobs.lab.mesh.model import Mesh
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from meshobs.errors import InputError
-from meshobs.lab import curl
-from meshobs.lab.curl import Answer
+from meshobs.lab.clusters import curl
+from meshobs.lab.clusters.curl import Answer
 from meshobs.lab.traffic import Traffic
 
 

@@ -13,13 +13,13 @@ from meshobs.analyzer import Question, run
 from meshobs.cli import lab as labs
 from meshobs.cli.proving import open_lab
 from meshobs.collector import importer
-from meshobs.lab import experiment as experiments
 from meshobs.lab import state
 from meshobs.lab.driver import Stage
-from meshobs.lab.experiment import REPORTS
+from meshobs.lab.experiments import model as experiments
+from meshobs.lab.experiments.model import REPORTS
+from meshobs.lab.experiments.runner import SETTLE_SECONDS
 from meshobs.lab.faults import FAULTS
-from meshobs.lab.mesh import AFFINITY, walkthrough
-from meshobs.lab.runner import SETTLE_SECONDS
+from meshobs.lab.mesh.model import AFFINITY, walkthrough
 from meshobs.lab.sim.accelerated import AcceleratedLab
 from meshobs.lab.traffic import Traffic
 from meshobs.store import Store

@@ -14,13 +14,14 @@ from conftest import TESTS
 from kind import Machine
 from test_lab import Call
 
-from meshobs.lab import manifests, meshfile
-from meshobs.lab.kind import cures, preflight
-from meshobs.lab.kind.execution import crossing
+from meshobs.lab.clusters import manifests
+from meshobs.lab.kind import hints, preflight
+from meshobs.lab.kind.commands import LOG, Tools
 from meshobs.lab.kind.options import options_of
+from meshobs.lab.kind.run_steps import crossing
 from meshobs.lab.kind.steps import actions
-from meshobs.lab.kind.tools import LOG, Tools
-from meshobs.lab.mesh import walkthrough
+from meshobs.lab.mesh import file
+from meshobs.lab.mesh.model import walkthrough
 from meshobs.lab.sim.driver import SimDriver
 
 PLAN = TESTS / "data" / "kind" / "plan.txt"
@@ -80,7 +81,7 @@ def test_no_two_clusters_share_a_port() -> None:
         name: {"pod_cidr": f"10.{number}.0.0/16", "service_cidr": f"10.{number + 10}.0.0/16"}
         for number, name in enumerate(("a", "b", "c"))
     }}  # fmt: skip
-    mesh = meshfile.mesh_of(content)
+    mesh = file.mesh_of(content)
     plan = actions(mesh, options_of(content, mesh), Path())
     words = [word for one in plan for command in one.commands for word in command]
 
@@ -175,7 +176,7 @@ def test_the_proof_calls_from_and_to_what_there_is() -> None:
         "services": {},
     }
 
-    told = [(other, traffic.client, traffic.target) for other, traffic in crossing(meshfile.mesh_of(content))]
+    told = [(other, traffic.client, traffic.target) for other, traffic in crossing(file.mesh_of(content))]
 
     assert told == [
         ("b", "a/ops/tool", "pods/b/shop"),
@@ -242,7 +243,7 @@ def test_every_recorded_failure_at_its_step(scripted: tuple[Machine, Call]) -> N
 
 def test_a_wait_that_gives_up_early_goes_on(scripted: tuple[Machine, Call], monkeypatch: pytest.MonkeyPatch) -> None:
     """`cilium status --wait` ends at once when an agent begins anew (trap T4): it is asked again, to the deadline."""
-    monkeypatch.setattr("meshobs.lab.kind.execution._PAUSE", 0.1)
+    monkeypatch.setattr("meshobs.lab.kind.run_steps._PAUSE", 0.1)
     machine, meshobs = scripted
     machine.fault(match="cilium status kind-west", step="011-cilium-status-west", times=3)
 
@@ -454,7 +455,7 @@ def test_what_is_hidden() -> None:
     mesh = RECORDED["033-cm-status-json-west"]["stdout"].replace("REDACTED", "LS0tLS1CRUdJTiBSU0EgUFJJVkFURQ==")
     text = f"{mesh}\n-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----\n\x1b[31mred\x1b[0m  ca.key: c2VjcmV0"
 
-    shown = cures.plain(text)
+    shown = hints.plain(text)
 
     assert "PRIVATE KEY" not in shown
     assert "LS0t" not in shown
@@ -469,16 +470,16 @@ def test_what_is_hidden() -> None:
 def test_every_failure_has_last_words(step: str) -> None:
     """Of every recorded failure the lines shown contain what the program called its error, without colours."""
     one = RECORDED[step]
-    lines = cures.last_lines(f"{one['stdout']}\n{one['stderr']}")
+    lines = hints.last_lines(f"{one['stdout']}\n{one['stderr']}")
 
     assert lines
     assert all(line.isprintable() for line in lines)
     errors = [
         line
-        for line in cures.plain(one["stderr"]).splitlines()
+        for line in hints.plain(one["stderr"]).splitlines()
         if "rror" in line and "memcache" not in line and "Driver" not in line
     ]
-    assert not errors or errors[-1].strip()[-60:] in cures.headline(lines)
+    assert not errors or errors[-1].strip()[-60:] in hints.headline(lines)
 
 
 def test_options_are_checked(scripted: tuple[Machine, Call], tmp_path: Path) -> None:
@@ -538,7 +539,7 @@ def test_workloads_are_taken_by_a_real_server(server: ApiServer) -> None:
                       "edge": {"port": 80, "host_network": True}},
         "services": {"api": {"app": "api", "namespace": "shop", "node_port": 30080, "target_port": 8080, "global": True}},
     }  # fmt: skip
-    described = (walkthrough(), meshfile.mesh_of(content))
+    described = (walkthrough(), file.mesh_of(content))
     for mesh in described:
         for one in manifests.of_cluster(mesh, "west"):
             made = server.create(one)

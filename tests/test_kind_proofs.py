@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tools import CILIUM, CILIUM_NEXT
 
-from meshobs.lab import manifests
-from meshobs.lab.kind import files
+from meshobs.lab.clusters import manifests
+from meshobs.lab.kind import values
 from meshobs.lab.kind.options import options_of
-from meshobs.lab.mesh import Cluster, Mesh, walkthrough
+from meshobs.lab.mesh.model import Cluster, Mesh, walkthrough
 
 Object = dict[str, Any]
 Programs = Callable[[str], Path]
@@ -114,7 +114,7 @@ def mesh_and_cluster(name: str) -> tuple[Mesh, Cluster]:
 def cluster_text(name: str, content: Mapping[str, object] | None = None) -> str:
     """Return the text of our cluster file."""
     mesh, cluster = mesh_and_cluster(name)
-    return manifests.text([files.cluster_file(cluster, options_of(content or {}, mesh))])
+    return manifests.text([values.cluster_file(cluster, options_of(content or {}, mesh))])
 
 
 def all_values(name: str, content: Mapping[str, object] | None = None) -> list[str]:
@@ -122,10 +122,10 @@ def all_values(name: str, content: Mapping[str, object] | None = None) -> list[s
     mesh, cluster = mesh_and_cluster(name)
     options = options_of(content or {}, mesh)
     return [
-        *files.install_values(mesh, cluster, options),
+        *values.install_values(mesh, cluster, options),
         *ENABLE,
         *HUBBLE,
-        *files.hubble_values(cluster, options),
+        *values.hubble_values(cluster, options),
     ]
 
 
@@ -270,7 +270,7 @@ def test_before_the_later_steps(rendered: Callable[..., list[Object]], version: 
     """After `install` alone there is no mesh, Relay or UI: S5 and S7 bring them, and nothing of S3 depends on them."""
     mesh, cluster = mesh_and_cluster("west")
 
-    objects = rendered(version, files.install_values(mesh, cluster, options_of({}, mesh)))
+    objects = rendered(version, values.install_values(mesh, cluster, options_of({}, mesh)))
 
     names = {one["metadata"]["name"] for one in objects if one["kind"] in {"Deployment", "DaemonSet"}}
     assert names == {"cilium", "cilium-envoy", "cilium-operator"}

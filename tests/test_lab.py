@@ -13,8 +13,9 @@ import pytest
 from conftest import TESTS, Outcome
 from hubble import wait_until
 
-from meshobs.lab import meshfile, state
-from meshobs.lab.mesh import walkthrough
+from meshobs.lab import state
+from meshobs.lab.mesh import file
+from meshobs.lab.mesh.model import walkthrough
 from meshobs.lab.sim.datapath import node_routes
 
 Call = Callable[..., Outcome]
@@ -254,7 +255,7 @@ def test_plan_prints_and_does_nothing(meshobs: Call) -> None:
 
 def test_the_default_mesh_is_the_walkthroughs() -> None:
     """A description that says nothing gives west and east with exactly the walkthrough's values."""
-    mesh = meshfile.mesh_of({})
+    mesh = file.mesh_of({})
 
     west, east = mesh.clusters
     assert mesh == walkthrough()

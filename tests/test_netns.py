@@ -23,17 +23,19 @@ from conftest import import_into
 
 from meshobs.analyzer import Question, run
 from meshobs.errors import MeshobsError
-from meshobs.lab import programs
-from meshobs.lab.experiment import Phase
-from meshobs.lab.mesh import walkthrough
-from meshobs.lab.meshfile import mesh_of
-from meshobs.lab.netns import checks, kernel, marks, objects, pki, settings
-from meshobs.lab.netns.kubelet import SCRIPTS
-from meshobs.lab.netns.layout import Layout, control_plane
-from meshobs.lab.netns.processes import Place
-from meshobs.lab.runner import PhaseRun
+from meshobs.lab.experiments.model import Phase
+from meshobs.lab.experiments.runner import PhaseRun
+from meshobs.lab.experiments.truth import truth
+from meshobs.lab.mesh.file import mesh_of
+from meshobs.lab.mesh.model import walkthrough
+from meshobs.lab.netns import requirements
+from meshobs.lab.netns.cluster import objects, programs
+from meshobs.lab.netns.cluster.kubelet import SCRIPTS
+from meshobs.lab.netns.host import cgroup, kernel, pki
+from meshobs.lab.netns.host.layout import Layout, control_plane
+from meshobs.lab.netns.host.processes import Place
+from meshobs.lab.programs import build
 from meshobs.lab.traffic import Request
-from meshobs.lab.truth import truth
 from meshobs.store import Store
 from meshobs.times import rfc3339
 
@@ -65,12 +67,12 @@ def test_control_groups_are_found_beside_those_of_version_1() -> None:
 
 def test_every_folder_has_a_control_group_of_its_own() -> None:
     """`down` finds a lab by its folder alone, and never another one."""
-    one, other = marks.cgroup_of(Path("/somewhere/one")), marks.cgroup_of(Path("/somewhere/other"))
+    one, other = cgroup.cgroup_of(Path("/somewhere/one")), cgroup.cgroup_of(Path("/somewhere/other"))
 
     assert one != other
-    assert one == marks.cgroup_of(Path("/somewhere/one"))
-    assert one.name.startswith(marks.PREFIX)
-    assert not marks.there(Path("/somewhere/without a lab"))
+    assert one == cgroup.cgroup_of(Path("/somewhere/one"))
+    assert one.name.startswith(cgroup.PREFIX)
+    assert not cgroup.there(Path("/somewhere/without a lab"))
 
 
 def test_a_program_enters_its_group_before_its_namespaces() -> None:
@@ -89,8 +91,8 @@ def test_an_agent_spares_the_ranges_that_its_mesh_names() -> None:
     """What is described becomes the file that agents watch, the own pods first: an empty list means Cilium's own."""
     west = walkthrough().cluster("west")
 
-    assert settings.spared(west) == ["10.0.0.0/16", "10.1.0.0/16"]
-    assert settings.masquerade(settings.spared(west)) == (
+    assert programs.spared(west) == ["10.0.0.0/16", "10.1.0.0/16"]
+    assert programs.masquerade(programs.spared(west)) == (
         "nonMasqueradeCIDRs:\n- 10.0.0.0/16\n- 10.1.0.0/16\nmasqLinkLocal: false\n"
     )
 
@@ -100,7 +102,7 @@ def test_an_agent_gets_its_cluster_s_settings(tmp_path: Path) -> None:
     mesh = mesh_of({"ring": 1023, "aggregation": "medium", "socket_lb": False})
     pair = pki.Authority(tmp_path).issue("hubble", "x")
 
-    told = settings.agent(mesh.clusters[1], Layout(tmp_path, tmp_path), pair)
+    told = programs.agent(mesh.clusters[1], Layout(tmp_path, tmp_path), pair)
 
     assert (told["cluster-name"], told["cluster-id"]) == ("east", "2")
     assert told["hubble-event-buffer-capacity"] == "1023"
@@ -171,10 +173,10 @@ def test_the_balancer_takes_clusters_in_turn() -> None:
 def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One line names all programs and packages that are not there."""
     monkeypatch.setenv("MESHOBS_CACHE", str(tmp_path))
-    monkeypatch.setattr(programs, "tool", lambda _name: None)
+    monkeypatch.setattr(build, "tool", lambda _name: None)
 
     with pytest.raises(MeshobsError) as told:
-        checks.check(walkthrough())
+        requirements.check(walkthrough())
 
     assert "meshobs lab build --driver netns --cilium 1.17.6" in str(told.value)
     assert "apt-get install" in str(told.value)
@@ -292,7 +294,7 @@ def footprint() -> frozenset[str]:
         *(f"{kind} {one['id']}" for kind, found in listed.items() for one in found),
         *(own / "mounts").read_text().splitlines(),
         *map(str, Path("/sys/class/net").iterdir()),
-        *(str(path) for path in kernel.cgroups().iterdir() if path.name.startswith(marks.PREFIX)),
+        *(str(path) for path in kernel.cgroups().iterdir() if path.name.startswith(cgroup.PREFIX)),
         *map(str, Path("/run/netns").glob("*")),
         *(f"{name} {path.read_text()}" for name in sysctls if (path := Path(f"/proc/sys/{name}")).exists()),
         *(name for name in ("/run/cilium", "/var/lib/cilium", "/sys/fs/bpf/tc") if Path(name).exists()),
@@ -323,7 +325,7 @@ def left_since(before: frozenset[str]) -> frozenset[str]:
 def needed(version: str) -> None:
     """Skip where a mesh of a version cannot be stood up; fail in CI."""
     try:
-        checks.check(walkthrough(cilium=version))
+        requirements.check(walkthrough(cilium=version))
     except MeshobsError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))

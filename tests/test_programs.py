@@ -17,8 +17,8 @@ from hubble import wait_until
 
 from meshobs.cli.lab_build import build as command
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab import programs
-from meshobs.lab.programs import Finding, Module
+from meshobs.lab.programs import build
+from meshobs.lab.programs.build import Finding, Module
 
 _MAIN = """package main
 
@@ -77,7 +77,7 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def built(module: Module, *names: str) -> list[str]:
     """Build programs; return what was said."""
     said: list[str] = []
-    programs.build([module[name] for name in names], said.append)
+    build.build([module[name] for name in names], said.append)
     return said
 
 
@@ -288,21 +288,21 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_an_agent_starts_without_kernel_modules(program: Callable[[str], Path]) -> None:
     """Agents of 1.17 are built to start where /proc/modules is missing; the edit is there and shows in the version."""
-    agent = programs.cilium("1.17.6")["cilium-agent"]
+    agent = build.cilium("1.17.6")["cilium-agent"]
     program("cilium-agent-1.17")
 
     told = subprocess.run([agent.path, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
 
     assert agent.built
     assert "1.17.6 meshobs-edited" in told
-    assert not programs.cilium("1.19.6").edits
+    assert not build.cilium("1.19.6").edits
 
 
 def test_the_edit_of_agents() -> None:
     """A missing list of modules means that none is loaded; any other trouble with it still ends the agent."""
     text = "x\n\tfModules, err := os.Open(loadedModulesFilepath)\n\tif err != nil {\n"
 
-    (edit,) = programs.cilium("1.17.6").edits.values()
+    (edit,) = build.cilium("1.17.6").edits.values()
 
     assert edit(text) == (
         "x\n\tfModules, err := os.Open(loadedModulesFilepath)\n"
@@ -313,7 +313,7 @@ def test_the_edit_of_agents() -> None:
 
 def test_an_agent_that_cannot_be_edited() -> None:
     """A version whose source is another one is refused, not built as if it were edited; one without the file is fine."""
-    (edit,) = programs.cilium("1.17.6").edits.values()
+    (edit,) = build.cilium("1.17.6").edits.values()
 
     assert edit("") == ""
     assert edit("package modules\n") == "package modules\n"
@@ -323,38 +323,38 @@ def test_an_agent_that_cannot_be_edited() -> None:
 
 def test_versions() -> None:
     """A version is three numbers, with or without v; the folder carries it."""
-    assert programs.cilium("v1.19.6").title == "cilium-1.19.6"
-    assert programs.kubernetes().staging == "v0.33.4"
+    assert build.cilium("v1.19.6").title == "cilium-1.19.6"
+    assert build.kubernetes().staging == "v0.33.4"
     with pytest.raises(InputError, match="is no version of Cilium"):
-        programs.cilium("latest")
+        build.cilium("latest")
 
 
 def test_all_that_is_missing_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a bare machine every lack is told, each with its cure, in one go."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(programs, "_SBIN", ())
-    monkeypatch.setattr(programs, "_LLVM", tmp_path)
-    monkeypatch.setattr(programs, "_BTF", tmp_path / "none")
-    monkeypatch.setattr(programs, "_MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(build, "_SBIN", ())
+    monkeypatch.setattr(build, "_LLVM", tmp_path)
+    monkeypatch.setattr(build, "_BTF", tmp_path / "none")
+    monkeypatch.setattr(build, "_MOUNTS", tmp_path / "none")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
-    found = programs.missing()
+    found = build.missing()
 
-    assert {one.what.split(" ")[0] for one in found} == {*programs.TOOLS, "clang", "this", "the", "cgroup"}
+    assert {one.what.split(" ")[0] for one in found} == {*build.TOOLS, "clang", "this", "the", "cgroup"}
     assert Finding("etcd is missing", "apt-get install etcd-server") in found
     assert all(one.cure for one in found)
 
 
 def test_a_kernel_that_lacks_something() -> None:
     """What a throw-away namespace refuses is named, with the kernel's option; what works is not."""
-    if os.geteuid() != 0 or not programs.tool("unshare"):
+    if os.geteuid() != 0 or not build.tool("unshare"):
         pytest.skip("needs root")
     works, fails = (
-        programs.Feature("one", (), "CONFIG_ONE", "true"),
-        programs.Feature("two", (), "CONFIG_TWO", "false"),
+        build.Feature("one", (), "CONFIG_ONE", "true"),
+        build.Feature("two", (), "CONFIG_TWO", "false"),
     )
 
-    found = programs.lacking([works, fails])
+    found = build.lacking([works, fails])
 
     assert found == [Finding("the kernel has no two", "a kernel with CONFIG_TWO")]
 
@@ -370,7 +370,7 @@ def test_looking_changes_nothing() -> None:
 
     before = machine()
 
-    programs.missing()
+    build.missing()
 
     assert machine() == before
 
@@ -378,9 +378,9 @@ def test_looking_changes_nothing() -> None:
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_the_command(proxy: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     """`lab build` says what goes on on stderr and prints paths on stdout, each there."""
-    monkeypatch.setattr(programs, "missing", list)
-    monkeypatch.setattr(programs, "cilium", lambda version: replace(TINY, version=version or TINY.version))
-    monkeypatch.setattr(programs, "of_netns", lambda version: [replace(TINY, version=version)["first"]])
+    monkeypatch.setattr(build, "missing", list)
+    monkeypatch.setattr(build, "cilium", lambda version: replace(TINY, version=version or TINY.version))
+    monkeypatch.setattr(build, "of_netns", lambda version: [replace(TINY, version=version)["first"]])
 
     result = CliRunner().invoke(command, ["--cilium", "2.0.1", "--format", form])
 
@@ -398,7 +398,7 @@ def test_the_command(proxy: Path, monkeypatch: pytest.MonkeyPatch, form: str) ->
 
 def test_the_command_where_it_cannot_run(proxy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All lacks are told before anything is built, and nothing is."""
-    monkeypatch.setattr(programs, "missing", lambda: [Finding("a is missing", "get a"), Finding("b is", "get b")])
+    monkeypatch.setattr(build, "missing", lambda: [Finding("a is missing", "get a"), Finding("b is", "get b")])
 
     result = CliRunner().invoke(command, [])
 

@@ -20,7 +20,7 @@ from hubble import SECOND, Event, Peers, RelayProcess, Run, expected, recorded, 
 
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.hubble.target import parse
-from meshobs.lab.mesh import Mesh, walkthrough
+from meshobs.lab.mesh.model import Mesh, walkthrough
 from meshobs.lab.sim.hubble import getflows
 from meshobs.lab.sim.hubble.agent import Agent
 from meshobs.lab.sim.hubble.filters import fieldmask, filters, selectors

@@ -32,9 +32,10 @@ from meshobs.collector.kube import portforward, watch
 from meshobs.collector.kube.api import KubeError
 from meshobs.collector.kube.cluster import Cluster
 from meshobs.errors import InputError
-from meshobs.lab import kubeconfig, mesh
-from meshobs.lab.mesh import AFFINITY, GLOBAL, walkthrough
-from meshobs.lab.recording import Recording
+from meshobs.lab.clusters import kubeconfig
+from meshobs.lab.experiments.recording import Recording
+from meshobs.lab.mesh import model
+from meshobs.lab.mesh.model import AFFINITY, GLOBAL, walkthrough
 from meshobs.lab.sim.kubeapi import printing
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key
 from meshobs.lab.sim.kubeapi.objects.objects import objects
@@ -83,16 +84,16 @@ def twin(name: str) -> World:
     """Return the world that a recording was made in: its nodes, pods and Services."""
     told: Any = truth(name)
 
-    def cluster(number: int, one: str, pods: str, services: str) -> mesh.Cluster:
+    def cluster(number: int, one: str, pods: str, services: str) -> model.Cluster:
         nodes = tuple(
-            mesh.Node(one, node, of["ip"], of["cidr"], control_plane=node.endswith("control-plane"))
+            model.Node(one, node, of["ip"], of["cidr"], control_plane=node.endswith("control-plane"))
             for node, of in told["nodes"].items()
             if of["cluster"] == one
         )
-        return mesh.Cluster(one, number, pods, services, nodes, pods, ())
+        return model.Cluster(one, number, pods, services, nodes, pods, ())
 
     return World(
-        mesh.Mesh(
+        model.Mesh(
             clusters=(
                 cluster(1, "west", "10.0.0.0/16", "10.2.0.0/16"),
                 cluster(2, "east", "10.1.0.0/16", "10.3.0.0/16"),
@@ -186,7 +187,7 @@ def read(items: Sequence[Json], kind: str) -> set[tuple[str, str]]:
 def test_every_path_that_is_read_is_there(name: str, kind: str) -> None:
     """What the collector finds in a real object, it finds in the sim's, with the same type."""
     world = walkthrough()
-    world = replace(world, services=(*world.services, mesh.Service("np", "webpod", ("west",), node_port=30080)))
+    world = replace(world, services=(*world.services, model.Service("np", "webpod", ("west",), node_port=30080)))
     ours = list(objects(worlds.build(world), "west", CREATED).values())
     theirs = [
         # Only real clusters have Services without an address, and of several ports with names.

@@ -17,7 +17,7 @@ from itertools import permutations, product
 from twin import Connection, Roles, Signature, Way, signature, simulated
 from twin_recordings import RECORDINGS, connections, evidence, truth
 
-from meshobs.lab.mesh import GLOBAL, Service, walkthrough
+from meshobs.lab.mesh.model import GLOBAL, Service, walkthrough
 from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, carry_call
 from meshobs.lab.sim.world import programmed
 from meshobs.lab.sim.world.world import Frontend, Pod, Policy, World, build

@@ -4,8 +4,8 @@ import hashlib
 import sys
 from pathlib import Path
 
-from meshobs.lab import programs
-from meshobs.lab.programs import Module
+from meshobs.lab.programs import build
+from meshobs.lab.programs.build import Module
 
 _GO = Path(__file__).parent / "go"
 
@@ -24,8 +24,8 @@ def _inside(path: str, version: str, name: str, package: str, **others: str) -> 
     )
 
 
-CILIUM, CILIUM_NEXT = programs.cilium("1.17.6"), programs.cilium("1.19.6")
-KUBERNETES = programs.kubernetes()
+CILIUM, CILIUM_NEXT = build.cilium("1.17.6"), build.cilium("1.19.6")
+KUBERNETES = build.kubernetes()
 # The versions that real kind was recorded with, and the Helm of the cilium CLI of that time.
 KIND = _inside("sigs.k8s.io/kind", "0.29.0", "kindconfig", "pkg/kindconfig", kind="")
 HELM = _inside("helm.sh/helm/v3", "3.18.4", "chart", "cmd/chart")
@@ -46,4 +46,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    programs.build([PROGRAMS[name] for name in sys.argv[1:] or PROGRAMS], _say)
+    build.build([PROGRAMS[name] for name in sys.argv[1:] or PROGRAMS], _say)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import NamedTuple
 
-from meshobs.lab.mesh import Cluster, Mesh, Node
+from meshobs.lab.mesh.model import Cluster, Mesh, Node
 from meshobs.lab.sim.datapath.attempt import REFUSED, TIMED_OUT
 from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, carry_call
 from meshobs.lab.sim.datapath.packets import CURL, Manner

@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf import json_format
 from twin import SECOND, Attempt, Connection, Facts, described
 
-from meshobs.lab.mesh import Node
+from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.world.world import Pod, Service
 from meshobs.pb.flow import flow_pb2
 from meshobs.pb.observer import observer_pb2

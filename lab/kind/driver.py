@@ -11,16 +11,16 @@ from meshobs import private
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import state
 from meshobs.lab.driver import ClusterState, LabState, Step
-from meshobs.lab.kind import build, preflight
-from meshobs.lab.kind.build import Build
-from meshobs.lab.kind.execution import Execution, RelayNodes
-from meshobs.lab.kind.files import context
+from meshobs.lab.kind import preflight, progress
+from meshobs.lab.kind.commands import KUBECONFIG, CommandError, Tools
 from meshobs.lab.kind.lab import KindLab
 from meshobs.lab.kind.options import Options, options_of
+from meshobs.lab.kind.progress import Build
+from meshobs.lab.kind.run_steps import Execution, RelayNodes
 from meshobs.lab.kind.steps import Action, actions
-from meshobs.lab.kind.tools import KUBECONFIG, CommandError, Tools
-from meshobs.lab.mesh import Mesh
-from meshobs.lab.meshfile import mesh_of
+from meshobs.lab.kind.values import context
+from meshobs.lab.mesh.file import mesh_of
+from meshobs.lab.mesh.model import Mesh
 from meshobs.text import printable
 
 _GO_ON = "; meshobs lab up goes on from there, meshobs lab down removes what is there"
@@ -83,7 +83,7 @@ class KindDriver:
             _check_made(record, tools, say)
         if not record or not record.made:
             self._look(mesh, options, tools, say)
-        record = record or build.new(folder, content)
+        record = record or progress.new(folder, content)
         private.write(folder / state.DESCRIPTION, json.dumps(content).encode())
         found = _state(folder, mesh, whole=False)
         state.write(found)
@@ -160,7 +160,7 @@ def _begun(folder: Path, content: Mapping[str, object]) -> Build | None:
     Raises:
         InputError: it is of another mesh.
     """
-    record = build.read(folder)
+    record = progress.read(folder)
     if record and content and record.content != json.loads(json.dumps(content)):
         if record.made:
             raise InputError(

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab import faults, manifests
-from meshobs.lab.kind.tools import Tools
-from meshobs.lab.kubectl import Kubectl
-from meshobs.lab.mesh import Mesh, Node
+from meshobs.lab import faults
+from meshobs.lab.clusters import manifests
+from meshobs.lab.clusters.kubectl import Kubectl
+from meshobs.lab.kind.commands import Tools
+from meshobs.lab.mesh.model import Mesh, Node
 
 _SYSTEM = ("-n", "kube-system")
 _FILE = "faults.json"

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab import cluster_targets, curl, manifests
-from meshobs.lab.cluster_targets import Client, HostClient, Live, LivePod
+from meshobs.lab.clusters import curl, manifests, targets
+from meshobs.lab.clusters.kubectl import Kubectl
+from meshobs.lab.clusters.targets import Client, HostClient, Live, LivePod
 from meshobs.lab.driver import LabState
-from meshobs.lab.kind import build, outside
+from meshobs.lab.kind import outside_host, progress
+from meshobs.lab.kind.commands import Tools
 from meshobs.lab.kind.faults import Faults
-from meshobs.lab.kind.files import context
 from meshobs.lab.kind.options import Options, options_of
-from meshobs.lab.kind.tools import Tools
-from meshobs.lab.kubectl import Kubectl
-from meshobs.lab.mesh import Mesh, Service, Workload
-from meshobs.lab.meshfile import mesh_of
+from meshobs.lab.kind.values import context
+from meshobs.lab.mesh.file import mesh_of
+from meshobs.lab.mesh.model import Mesh, Service, Workload
 from meshobs.lab.traffic import Request, Traffic, timed
 
 BALANCER = "balancer:"
@@ -36,7 +36,7 @@ class KindLab:
     def __init__(self, state: LabState) -> None:
         self.state = state
         self._folder = Path(state.folder)
-        found = build.read(self._folder)
+        found = progress.read(self._folder)
         if not found:
             raise MeshobsError(
                 f"the record of the lab is gone from {self._folder}: `kind get clusters` shows what runs"
@@ -51,7 +51,7 @@ class KindLab:
     @cached_property
     def mesh(self) -> Mesh:
         """Return the mesh with the nodes' real addresses, which differ from run to run (trap T11)."""
-        return cluster_targets.with_nodes(self._described, self._nodes())
+        return targets.with_nodes(self._described, self._nodes())
 
     @property
     def alive(self) -> bool:
@@ -96,8 +96,8 @@ class KindLab:
         pods, services = [], []
         for name, cluster in self.clusters.items():
             items = cluster.items("pods,services")
-            pods += cluster_targets.pods_of(name, [one for one in items if one["kind"] == "Pod"])
-            services += cluster_targets.services_of(name, [one for one in items if one["kind"] == "Service"])
+            pods += targets.pods_of(name, [one for one in items if one["kind"] == "Pod"])
+            services += targets.services_of(name, [one for one in items if one["kind"] == "Service"])
         return Live(pods, services, self.mesh.nodes)
 
     def traffic(
@@ -105,9 +105,9 @@ class KindLab:
     ) -> list[Request]:
         """Run traffic side by side until all of it is over."""
         live = self._prepared(traffic)
-        clients = [cluster_targets.client_of(live, one.client) for one in traffic]
+        clients = [targets.client_of(live, one.client) for one in traffic]
         commands = [
-            self._within(client, curl.command(one, cluster_targets.targets_of(live, client, one.target)))
+            self._within(client, curl.command(one, targets.targets_of(live, client, one.target)))
             for client, one in zip(clients, traffic, strict=True)
         ]
         with timed(meanwhile), ThreadPoolExecutor(len(traffic)) as pool:
@@ -128,8 +128,8 @@ class KindLab:
     def endless(self, traffic: Traffic) -> None:
         """Run traffic in the background until `background` sets something else."""
         live = self._prepared([traffic])
-        client = cluster_targets.client_of(live, traffic.client)
-        words = curl.command(traffic, cluster_targets.targets_of(live, client, traffic.target), endless=True)
+        client = targets.client_of(live, traffic.client)
+        words = curl.command(traffic, targets.targets_of(live, client, traffic.target), endless=True)
         self._note([*self._running(), list(self._within(client, ()))])
         # Its output goes nowhere, and it is nobody's child: exec returns at once and it stays.
         detached = ("bash", "-c", 'setsid "$@" </dev/null >/dev/null 2>&1 &', "background", *words)
@@ -177,8 +177,8 @@ class KindLab:
             self.tools.must(("kind", "delete", "cluster", "--name", cluster), 300)
             self._build.made.remove(cluster)
             self._build.begin("")
-        if outside.address(self.tools):
-            outside.remove(self.tools)
+        if outside_host.address(self.tools):
+            outside_host.remove(self.tools)
 
     def _prepared(self, traffic: Sequence[Traffic]) -> Live:
         """Return what there is, with the machine outside where traffic needs it."""
@@ -186,12 +186,12 @@ class KindLab:
         through = [one.target for one in traffic if one.target.startswith(BALANCER)]
         if not through and all(one.client != "outside" for one in traffic):
             return live
-        address = outside.make(self.tools)
+        address = outside_host.make(self.tools)
         for target in through:
             port = target.removeprefix(BALANCER)
             if not port.isdecimal():
                 raise InputError(f"{target!r} is no target: write balancer:PORT")
-            outside.balance(self.tools, self.mesh.in_turn, int(port))
+            outside_host.balance(self.tools, self.mesh.in_turn, int(port))
         return replace(live, balancer=address)
 
     def _within(self, client: Client, words: Sequence[str]) -> tuple[str, ...]:
@@ -199,7 +199,7 @@ class KindLab:
         if isinstance(client, LivePod):
             cluster = self._cluster(client.cluster)
             return cluster.command("exec", "-n", client.namespace, client.name, "--", *words)
-        name = client.node.name if isinstance(client, HostClient) else outside.NAME
+        name = client.node.name if isinstance(client, HostClient) else outside_host.NAME
         return (self.options.engine, "exec", name, *words)
 
     def _request(self, live: Live, client: Client, traffic: Traffic, answer: curl.Answer) -> Request:
@@ -222,7 +222,7 @@ class KindLab:
         return [
             node
             for name, cluster in self.clusters.items()
-            for node in cluster_targets.nodes_of(self._described, name, cluster.items("nodes"))
+            for node in targets.nodes_of(self._described, name, cluster.items("nodes"))
         ]
 
     def _running(self) -> list[list[str]]:

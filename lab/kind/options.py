@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshobs.errors import InputError
-from meshobs.lab import versions
-from meshobs.lab.mesh import Mesh
+from meshobs.lab.mesh import versions
+from meshobs.lab.mesh.model import Mesh
 
 ENGINES = ("docker", "podman")
 # S1: of the first cluster; each further cluster's are a thousand higher.

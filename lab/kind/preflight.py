@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from meshobs.lab.kind.commands import Tools
 from meshobs.lab.kind.options import Options
-from meshobs.lab.kind.tools import Tools
-from meshobs.lab.mesh import Mesh
+from meshobs.lab.mesh.model import Mesh
 
 _SECONDS = 20.0
 # Measured for two clusters of two nodes: 5.7 GiB, 14 GB of node volumes, 128 inotify instances were enough.

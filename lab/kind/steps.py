@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from meshobs.lab import manifests
-from meshobs.lab.kind import files
-from meshobs.lab.kind.files import context
+from meshobs.lab.clusters import manifests
+from meshobs.lab.clusters.kubectl import waits
+from meshobs.lab.kind import values as files
 from meshobs.lab.kind.options import Options
-from meshobs.lab.kubectl import waits
-from meshobs.lab.mesh import Mesh
+from meshobs.lab.kind.values import context
+from meshobs.lab.mesh.model import Mesh
 
 Words = tuple[str, ...]
 # Longest time of each, seconds; recorded runs on two loaded cores needed up to a fifth of it, when images had to be

@@ -10,11 +10,11 @@ from typing import Any
 
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import shell
-from meshobs.lab.cluster_targets import Client, HostClient, Live, LivePod, client_of, targets_of
-from meshobs.lab.netns import kubelet
-from meshobs.lab.netns.layout import BRIDGE, NAMESPACES, namespace
+from meshobs.lab.clusters.targets import Client, HostClient, Live, LivePod, client_of, targets_of
+from meshobs.lab.netns.cluster import kubelet
+from meshobs.lab.netns.host.layout import BRIDGE, NAMESPACES, namespace
+from meshobs.lab.netns.host.processes import Place
 from meshobs.lab.netns.machine import Machine
-from meshobs.lab.netns.processes import Place
 from meshobs.lab.traffic import Request, Traffic
 
 _LOG = "clients"

@@ -11,11 +11,12 @@ from meshobs import private
 from meshobs.errors import MeshobsError
 from meshobs.lab import shell, state
 from meshobs.lab.driver import ClusterState, LabState, Step
-from meshobs.lab.meshfile import mesh_of
-from meshobs.lab.netns import checks, marks
-from meshobs.lab.remote import RemoteLab
+from meshobs.lab.mesh.file import mesh_of
+from meshobs.lab.netns import requirements
+from meshobs.lab.netns.host import cgroup
+from meshobs.lab.plan import plan
+from meshobs.lab.remote.lab import RemoteLab
 from meshobs.lab.state import DESCRIPTION
-from meshobs.lab.walkthrough import plan
 
 _MODULE = "meshobs.lab.netns.process"
 _READY, _PROGRESS = "ready.json", "progress.txt"
@@ -43,10 +44,10 @@ class NetnsDriver:
             InputError: this machine lacks something.
             MeshobsError: it does not come up; its log says why.
         """
-        checks.check(mesh_of(content))
+        requirements.check(mesh_of(content))
         # Whatever folder the next command is called in.
         folder = folder.absolute()
-        marks.sweep(folder)
+        cgroup.sweep(folder)
         state.make(folder)
         for name in ("logs", "nodes"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -95,7 +96,7 @@ class NetnsLab(RemoteLab):
 def _end(number: int, folder: Path) -> None:
     """End the lab's process, whose command line names its folder, and all that it has started."""
     shell.end(number, str(folder), 0)
-    marks.sweep(folder)
+    cgroup.sweep(folder)
 
 
 def _await(folder: Path, number: int, log: Path, say: Callable[[str], None]) -> None:

@@ -8,15 +8,17 @@ from contextlib import suppress
 
 from meshobs import private
 from meshobs.errors import MeshobsError
-from meshobs.lab import manifests, programs, shell
-from meshobs.lab.cluster_targets import Live, nodes_of, pods_of, services_of
-from meshobs.lab.kubectl import Kubectl
-from meshobs.lab.mesh import Cluster, Mesh
-from meshobs.lab.netns import agent, kernel, network, objects, settings, trust
-from meshobs.lab.netns.doors import Doors, open_doors
-from meshobs.lab.netns.kube import Api, KubeError
-from meshobs.lab.netns.kubelet import Kubelet
-from meshobs.lab.netns.layout import (
+from meshobs.lab import shell
+from meshobs.lab.clusters import manifests
+from meshobs.lab.clusters.kubectl import Kubectl
+from meshobs.lab.clusters.targets import Live, nodes_of, pods_of, services_of
+from meshobs.lab.mesh.model import Cluster, Mesh
+from meshobs.lab.netns.cluster import agent_api, certificates, objects, programs
+from meshobs.lab.netns.cluster.api import Api, KubeError
+from meshobs.lab.netns.cluster.kubelet import Kubelet
+from meshobs.lab.netns.cluster.port_forwards import Doors, open_doors
+from meshobs.lab.netns.host import kernel, network
+from meshobs.lab.netns.host.layout import (
     API_PORT,
     AUTHORITY,
     ETCD_PORT,
@@ -28,9 +30,10 @@ from meshobs.lab.netns.layout import (
     control_plane,
     state,
 )
+from meshobs.lab.netns.host.pki import Authority
+from meshobs.lab.netns.host.processes import CHANGE_SECONDS, UP_SECONDS, Processes
 from meshobs.lab.netns.nodes import Nodes
-from meshobs.lab.netns.pki import Authority
-from meshobs.lab.netns.processes import CHANGE_SECONDS, UP_SECONDS, Processes
+from meshobs.lab.programs import build
 
 Say = Callable[[str], None]
 
@@ -58,7 +61,7 @@ class Machine:
         self.doors = Doors({}, {})
         self._authority = Authority(layout.pki)
         self.client = self._authority.issue("user", "meshobs", organization="system:masters")
-        self._issued: dict[str, trust.Issued] = {}
+        self._issued: dict[str, certificates.Issued] = {}
         self.nodes = Nodes(mesh, layout, self.processes, self._issued)
         self._last: dict[str, Live] = {}
 
@@ -86,7 +89,7 @@ class Machine:
             for node in cluster.nodes:
                 self.nodes.start(cluster, node)
         self.processes.wait(
-            lambda: all(agent.ready(state(node)) for node in self.mesh.nodes), "agents", self.nodes.agents
+            lambda: all(agent_api.ready(state(node)) for node in self.mesh.nodes), "agents", self.nodes.agents
         )
         for cluster in self.mesh.clusters:
             self._start_relay(cluster)
@@ -133,7 +136,7 @@ class Machine:
 
     def _prepare(self) -> None:
         """Make the mounts that hold what must not outlive the lab."""
-        clang = programs.clang()
+        clang = build.clang()
         kernel.mount("tmpfs", RUN)
         for path in (NAMESPACES, TOOLS, RUN / "home", RUN / "etcd", *(state(node) for node in self.mesh.nodes)):
             path.mkdir(parents=True)
@@ -143,17 +146,17 @@ class Machine:
 
     def _start_api(self, cluster: Cluster) -> None:
         name, node = cluster.name, control_plane(cluster)
-        issued = self._issued[name] = trust.issue(self._authority, cluster)
+        issued = self._issued[name] = certificates.issue(self._authority, cluster)
         folder = self.layout.folder
         # What runs beside the API server reaches it by loopback, agents by the node's address: a fault cuts off these.
         for file, host in ((name, node.address), (f"{name}-local", "127.0.0.1")):
-            text = settings.kubeconfig({name: f"https://{host}:{API_PORT}"}, self.client)
+            text = programs.kubeconfig({name: f"https://{host}:{API_PORT}"}, self.client)
             private.write(self.layout.kubeconfig(file), text.encode())
-        private.write(folder / f"{name}.etcd", settings.etcd_client("127.0.0.1", issued.member).encode())
+        private.write(folder / f"{name}.etcd", programs.etcd_client("127.0.0.1", issued.member).encode())
         commands = {
-            "etcd": settings.etcd(cluster, ETCD_PORT, None),
-            "mesh-etcd": settings.etcd(cluster, MESH_PORT, issued.store),
-            "apiserver": settings.api_server(cluster, issued.api, issued.signing),
+            "etcd": programs.etcd(cluster, ETCD_PORT, None),
+            "mesh-etcd": programs.etcd(cluster, MESH_PORT, issued.store),
+            "apiserver": programs.api_server(cluster, issued.api, issued.signing),
         }
         for part, command in commands.items():
             self.processes.start(f"{name}-{part}", self.nodes.place(node), command, self.nodes.environment(cluster))
@@ -164,7 +167,7 @@ class Machine:
         names = [cluster.name for cluster in self.mesh.clusters]
         private.write(
             self.layout.folder / "kubeconfig",
-            settings.kubeconfig(
+            programs.kubeconfig(
                 {f"netns-{name}": f"https://127.0.0.1:{self.doors.apis[name]}" for name in names}, self.client
             ).encode(),
         )
@@ -184,7 +187,7 @@ class Machine:
                 raise MeshobsError(f"kubectl of {name}: {(done.err or done.out).strip()}")
             return done.out
 
-        program = str(programs.kubernetes()["kubectl"].path)
+        program = str(build.kubernetes()["kubectl"].path)
         words = ("--kubeconfig", str(folder / "kubeconfig"), "--cache-dir", str(folder / "kubectl"))
         return Kubectl(f"netns-{name}", run, (program, *words))
 
@@ -193,22 +196,22 @@ class Machine:
         name, api, node = cluster.name, self.apis[cluster.name], control_plane(cluster)
         parts = [f"{name}-{part}" for part in ("etcd", "mesh-etcd", "apiserver")]
         self.processes.wait(lambda: self._answers(api), f"the API server of {name}", parts)
-        crds = str(programs.cilium(cluster.cilium).folder / "crds")
+        crds = str(build.cilium(cluster.cilium).folder / "crds")
         self.kubectls[name].run("create", "-R", "-f", crds, seconds=UP_SECONDS)
         api.create("/api/v1/namespaces", {"metadata": {"name": objects.SYSTEM}})
         for each in cluster.nodes:
             api.create("/api/v1/nodes", objects.node(each))
             api.patch(f"/api/v1/nodes/{each.name}/status", objects.node_status(each))
-        told = settings.agent(cluster, self.layout, self._issued[name].hubble)
-        for one in objects.config(told, settings.masquerade(settings.spared(cluster))):
+        told = programs.agent(cluster, self.layout, self._issued[name].hubble)
+        for one in objects.config(told, programs.masquerade(programs.spared(cluster))):
             api.create(f"/api/v1/namespaces/{objects.SYSTEM}/configmaps", one)
         secrets = f"/api/v1/namespaces/{objects.SYSTEM}/secrets"
         authority = {"ca.crt": self._authority.ca, "ca.key": self._authority.ca_key}
         api.create(secrets, objects.secret(AUTHORITY, authority))
         api.create(secrets, objects.tls_secret("hubble-relay-client-certs", self._issued[name].reader))
         for part, command in (
-            ("controllers", settings.controllers(self.layout, cluster)),
-            ("clustermesh", settings.mesh_api_server(self.layout, cluster)),
+            ("controllers", programs.controllers(self.layout, cluster)),
+            ("clustermesh", programs.mesh_api_server(self.layout, cluster)),
         ):
             self.processes.start(f"{name}-{part}", self.nodes.place(node), command, self.nodes.environment(cluster))
 
@@ -220,7 +223,7 @@ class Machine:
 
     def _start_relay(self, cluster: Cluster) -> None:
         issued = self._issued[cluster.name]
-        command = settings.relay(cluster, issued.relay, issued.reader)
+        command = programs.relay(cluster, issued.relay, issued.reader)
         self.processes.start(
             relay_name(cluster.name), self.nodes.place(control_plane(cluster)), command, self.nodes.environment(cluster)
         )

@@ -7,12 +7,24 @@ from functools import partial
 from pathlib import Path
 
 from meshobs.errors import MeshobsError
-from meshobs.lab import programs, shell
-from meshobs.lab.mesh import Cluster, Mesh, Node
-from meshobs.lab.netns import agent, network, objects, settings
-from meshobs.lab.netns.layout import LIBRARY, MASQUERADE, REMOTES, RUN, TOOLS, Layout, control_plane, namespace, state
-from meshobs.lab.netns.processes import CHANGE_SECONDS, Place, Processes
-from meshobs.lab.netns.trust import Issued
+from meshobs.lab import shell
+from meshobs.lab.mesh.model import Cluster, Mesh, Node
+from meshobs.lab.netns.cluster import agent_api, objects, programs
+from meshobs.lab.netns.cluster.certificates import Issued
+from meshobs.lab.netns.host import network
+from meshobs.lab.netns.host.layout import (
+    LIBRARY,
+    MASQUERADE,
+    REMOTES,
+    RUN,
+    TOOLS,
+    Layout,
+    control_plane,
+    namespace,
+    state,
+)
+from meshobs.lab.netns.host.processes import CHANGE_SECONDS, Place, Processes
+from meshobs.lab.programs import build
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Spared by every agent that is told not to masquerade it.
@@ -50,7 +62,7 @@ class Nodes:
         (group / "kubepods" / "besteffort").mkdir(parents=True)
         entered = [
             "unshare", "--mount", "--uts", "--cgroup", "--propagation", "slave",
-            "sh", "-c", settings.node_script(node, str(folder)),
+            "sh", "-c", programs.node_script(node, str(folder)),
         ]  # fmt: skip
         place = Place(group, namespace(node))
         log = self._layout.log(node.name)
@@ -66,17 +78,17 @@ class Nodes:
 
     def environment(self, cluster: Cluster) -> dict[str, str]:
         """Return variables for a cluster's programs: nothing of them may lie in the user's home."""
-        own = f"{programs.cilium(cluster.cilium).folder}:{programs.kubernetes().folder}:{TOOLS}"
+        own = f"{build.cilium(cluster.cilium).folder}:{build.kubernetes().folder}:{TOOLS}"
         return {"PATH": f"{own}:{_SYSTEM_PATH}", "HOME": str(RUN / "home")}
 
     def start(self, cluster: Cluster, node: Node) -> None:
         """Start a node's agent for the first time."""
         library = self._library(node)
-        shutil.copytree(programs.cilium(cluster.cilium).folder / "bpf", library / "bpf", dirs_exist_ok=True)
+        shutil.copytree(build.cilium(cluster.cilium).folder / "bpf", library / "bpf", dirs_exist_ok=True)
         (library / REMOTES.name).mkdir()
         masquerade = library / MASQUERADE.relative_to(LIBRARY)
         masquerade.parent.mkdir()
-        _replace(masquerade, settings.masquerade(settings.spared(cluster)))
+        _replace(masquerade, programs.masquerade(programs.spared(cluster)))
         self._write_settings(cluster, node)
         # Before others on a busy machine: events that an agent does not read in time are lost.
         command = ["nice", "-n", "-10", "cilium-agent", f"--config-dir={self._layout.settings(node)}"]
@@ -87,7 +99,7 @@ class Nodes:
         folder = self._layout.settings(node)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        told = settings.agent(cluster, self._layout, self._issued[cluster.name].hubble)
+        told = programs.agent(cluster, self._layout, self._issued[cluster.name].hubble)
         for key, value in (told | dict(self._overrides.get(node.name, {}))).items():
             (folder / key).write_text(value, encoding="utf-8")
 
@@ -103,7 +115,7 @@ class Nodes:
         self._processes.again(agent_name(node))
         others = len(self._mesh.clusters) - 1
         self._processes.wait(
-            lambda: agent.ready(state(node)) and agent.joined(state(node), others),
+            lambda: agent_api.ready(state(node)) and agent_api.joined(state(node), others),
             f"the agent of {node.name}",
             [agent_name(node)],
         )
@@ -111,7 +123,7 @@ class Nodes:
     def write_masquerade(self, cluster: Cluster, cidrs: list[str]) -> None:
         """Let a cluster's agents spare these ranges only, and wait until their datapath does."""
         for node in cluster.nodes:
-            _replace(self._library(node) / MASQUERADE.relative_to(LIBRARY), settings.masquerade(cidrs))
+            _replace(self._library(node) / MASQUERADE.relative_to(LIBRARY), programs.masquerade(cidrs))
         for node in cluster.nodes:
             done = partial(self._spares, cluster, node, set(cidrs))
             self._processes.wait(done, f"ip-masq-agent of {node.name}", seconds=CHANGE_SECONDS)
@@ -122,12 +134,12 @@ class Nodes:
             for other in self._mesh.clusters:
                 if other == cluster:
                     continue
-                text = settings.etcd_client(control_plane(other).address, self._issued[cluster.name].member)
+                text = programs.etcd_client(control_plane(other).address, self._issued[cluster.name].member)
                 for node in cluster.nodes:
                     _replace(self._library(node) / REMOTES.name / other.name, text)
         others = len(self._mesh.clusters) - 1
         self._processes.wait(
-            lambda: all(agent.joined(state(node), others) for node in self._mesh.nodes), "the mesh", self.agents
+            lambda: all(agent_api.joined(state(node), others) for node in self._mesh.nodes), "the mesh", self.agents
         )
 
     def routes(self) -> Mapping[str, list[str]]:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from meshobs import private
 from meshobs.errors import MeshobsError
-from meshobs.lab import control
-from meshobs.lab.meshfile import mesh_of
-from meshobs.lab.netns import kernel, marks
-from meshobs.lab.netns.commands import Commands
-from meshobs.lab.netns.layout import Layout
+from meshobs.lab.mesh.file import mesh_of
+from meshobs.lab.netns.host import cgroup, kernel
+from meshobs.lab.netns.host.layout import Layout
 from meshobs.lab.netns.machine import Machine
+from meshobs.lab.netns.service import Commands
+from meshobs.lab.remote import wire
 from meshobs.lab.state import DESCRIPTION
 
 READY = "ready.json"
@@ -28,7 +28,7 @@ KUBECONFIG = "kubeconfig"
 def main(folder: Path) -> None:
     """Run the mesh until told to end."""
     mesh = mesh_of(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
-    layout = Layout(folder, marks.cgroup_of(folder))
+    layout = Layout(folder, cgroup.cgroup_of(folder))
     own = layout.cgroup / "lab"
     own.mkdir(parents=True, exist_ok=True)
     (own / "cgroup.procs").write_text(str(os.getpid()))
@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
     with (folder / PROGRESS).open("w", encoding="utf-8", buffering=1) as progress:
         machine.up(lambda text: print(text, file=progress))
         commands.prove(lambda text: print(text, file=progress))
-    server = control.Server(commands.actions)
+    server = wire.Server(commands.actions)
     server.start()
     ready: dict[str, object] = {
         "control": server.address,

@@ -7,8 +7,8 @@ turn over, agents and Relays that go) needs real time.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from meshobs.lab.mesh import Mesh, Service, Workload
-from meshobs.lab.recording import Recording
+from meshobs.lab.experiments.recording import Recording
+from meshobs.lab.mesh.model import Mesh, Service, Workload
 from meshobs.lab.sim.faults import Switches
 from meshobs.lab.sim.kubeapi.objects import objects
 from meshobs.lab.sim.kubeapi.store import Change, KubeStore

@@ -10,10 +10,10 @@ from meshobs import private
 from meshobs.errors import MeshobsError
 from meshobs.lab import shell, state
 from meshobs.lab.driver import ClusterState, LabState, Step
-from meshobs.lab.meshfile import mesh_of
-from meshobs.lab.remote import RemoteLab
+from meshobs.lab.mesh.file import mesh_of
+from meshobs.lab.plan import plan
+from meshobs.lab.remote.lab import RemoteLab
 from meshobs.lab.sim.datapath import node_routes
-from meshobs.lab.walkthrough import plan
 
 _MODULE = "meshobs.lab.sim.process"
 _START_SECONDS = 60.0

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from meshobs import private
 from meshobs.errors import MeshobsError
-from meshobs.lab import control, kubeconfig
-from meshobs.lab.meshfile import mesh_of
+from meshobs.lab.clusters import kubeconfig
+from meshobs.lab.mesh.file import mesh_of
+from meshobs.lab.remote import wire
 from meshobs.lab.sim.realtime import Live
 from meshobs.lab.sim.service import Commands
 from meshobs.lab.state import DESCRIPTION
@@ -27,7 +28,7 @@ def main(folder: Path, relay_binary: str = "") -> None:
     mesh = mesh_of(json.loads((folder / MESH).read_text(encoding="utf-8")))
     live = Live(mesh, Path(relay_binary) if relay_binary else None, folder)
     commands = Commands(live)
-    server = control.Server(commands.actions)
+    server = wire.Server(commands.actions)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: commands.end.set())
     live.start()

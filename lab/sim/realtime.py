@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from meshobs.lab.mesh import Mesh
+from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.sim.hubble.relay_binary import RelayBinary
 from meshobs.lab.sim.hubble.server import Hubble
 from meshobs.lab.sim.kubeapi.objects import objects

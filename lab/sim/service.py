@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from meshobs.errors import MeshobsError
-from meshobs.lab.remote import described
+from meshobs.lab.remote.lab import described
 from meshobs.lab.sim.faults import Servers, Switches
 from meshobs.lab.sim.motion.client import Client
 from meshobs.lab.sim.realtime import Live

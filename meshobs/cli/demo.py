@@ -7,7 +7,7 @@ from meshobs.cli import experiment as experiments
 from meshobs.cli.session import Session, pass_session
 from meshobs.errors import InputError
 from meshobs.lab import state
-from meshobs.lab.experiment import load
+from meshobs.lab.experiments.model import load
 
 # What the walkthrough finds, in its order: S8, S10-S14, S16.
 _EXPERIMENTS = ("direct", "affinity", "hairpin")

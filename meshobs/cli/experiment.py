@@ -11,13 +11,13 @@ from meshobs.analyzer import render
 from meshobs.cli import lab as labs
 from meshobs.cli.output import format_option, print_table, say
 from meshobs.cli.session import Session, pass_session
-from meshobs.lab import experiment as experiments
 from meshobs.lab import faults, state
+from meshobs.lab.experiments import model as experiments
 
 if TYPE_CHECKING:
     from meshobs.lab.driver import LabState
-    from meshobs.lab.experiment import Experiment
-    from meshobs.lab.findings import Finding
+    from meshobs.lab.experiments.findings import Finding
+    from meshobs.lab.experiments.model import Experiment
 
 _HEADINGS = ("phase", "who", "promise", "clients saw", "flows say (95 %)", "verdict", "as expected")
 
@@ -87,7 +87,7 @@ def _unserved(group: Sequence["Experiment"]) -> list["Experiment"]:
 
 def _accelerated(session: Session, content: Mapping[str, object], group: Sequence["Experiment"]) -> list["Finding"]:
     from meshobs.cli.proving import prove_accelerated  # noqa: PLC0415 - DuckDB
-    from meshobs.lab.meshfile import mesh_of  # noqa: PLC0415
+    from meshobs.lab.mesh.file import mesh_of  # noqa: PLC0415
 
     with session.write() as store:
         return prove_accelerated(store, mesh_of(content), group, lambda text: say(f"  {text}"))

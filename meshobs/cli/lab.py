@@ -15,9 +15,10 @@ import click
 from meshobs.cli import lab_build, lab_kind, lab_record
 from meshobs.cli.output import format_option, print_table, say
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab import driver, faults, state, versions
+from meshobs.lab import driver, faults, state
 from meshobs.lab.driver import Lab, LabState
-from meshobs.lab.mesh import ANNOTATIONS
+from meshobs.lab.mesh import versions
+from meshobs.lab.mesh.model import ANNOTATIONS
 
 
 @click.group("lab")
@@ -78,9 +79,9 @@ def down() -> None:
     """Take the lab down and leave nothing behind."""
     found = state.read()
     if not found:
-        from meshobs.lab.netns import marks  # noqa: PLC0415 - only where an `up` was killed
+        from meshobs.lab.netns.host import cgroup  # noqa: PLC0415 - only where an `up` was killed
 
-        marks.sweep(state.folder())
+        cgroup.sweep(state.folder())
         # What an `up` that failed has left for reading.
         if (state.folder() / state.DESCRIPTION).exists():
             shutil.rmtree(state.folder(), ignore_errors=True)
@@ -294,14 +295,14 @@ def list_versions(form: str) -> None:
 
 def content_of(path: Path | None, given: Mapping[str, Any]) -> dict[str, object]:
     """Return a mesh description: the file's, with what the flags say instead."""
-    from meshobs.lab import meshfile  # noqa: PLC0415 - only where a lab begins
+    from meshobs.lab.mesh import file  # noqa: PLC0415 - only where a lab begins
 
-    content = dict(meshfile.load(path)) if path else {}
+    content = dict(file.load(path)) if path else {}
     flags = dict(given)
     if "set_" in flags and (table := lab_kind.table_of(content, flags)):
         content["kind"] = table
     content.update({key: value for key, value in flags.items() if value is not None})
-    meshfile.mesh_of(content, str(path) if path else "the mesh")
+    file.mesh_of(content, str(path) if path else "the mesh")
     return content
 
 

@@ -7,7 +7,8 @@ import click
 
 from meshobs.cli.output import format_option, print_table, say
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab import driver, versions
+from meshobs.lab import driver
+from meshobs.lab.mesh import versions
 
 
 @click.command("build")
@@ -22,7 +23,7 @@ def build(name: str, wanted: Sequence[str], force: bool, form: str) -> None:
     """
     if name != "netns":
         raise InputError(f"the driver {name} builds nothing: only netns runs programs of its own")
-    from meshobs.lab import programs  # noqa: PLC0415 - only here
+    from meshobs.lab.programs import build as programs  # noqa: PLC0415 - only here
 
     modules = [programs.cilium(version) for version in wanted or [versions.CILIUM]]
     lacking = programs.missing()

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from meshobs.collector.follow.clusters import Members
     from meshobs.collector.hubble.relay import Relay
     from meshobs.lab.driver import Lab
-    from meshobs.lab.experiment import Experiment
-    from meshobs.lab.mesh import Mesh
+    from meshobs.lab.experiments.model import Experiment
+    from meshobs.lab.mesh.model import Mesh
 
 _CONNECT_SECONDS = 30.0
 
@@ -36,8 +36,8 @@ def command(folder: Path, name: str | None) -> None:
     """  # noqa: D301 - \b is click's
     from meshobs.cli import lab as labs  # noqa: PLC0415 - which has this command
     from meshobs.cli.proving import open_lab  # noqa: PLC0415 - grpc
-    from meshobs.lab import experiment as experiments  # noqa: PLC0415
-    from meshobs.lab.recording import Recording  # noqa: PLC0415
+    from meshobs.lab.experiments import model as experiments  # noqa: PLC0415
+    from meshobs.lab.experiments.recording import Recording  # noqa: PLC0415
 
     found = state.running()
     lab = labs.attach(found)
@@ -53,8 +53,8 @@ def command(folder: Path, name: str | None) -> None:
 def _record(recording: Any, lab: "Lab", members: "Members", wanted: "Experiment") -> None:  # noqa: ANN401 - a Recording
     from meshobs.collector.hubble import scope  # noqa: PLC0415 - grpc
     from meshobs.collector.recorder import Recorder  # noqa: PLC0415
-    from meshobs.lab.runner import SETTLE_SECONDS, Runner  # noqa: PLC0415
-    from meshobs.lab.truth import truth  # noqa: PLC0415
+    from meshobs.lab.experiments.runner import SETTLE_SECONDS, Runner  # noqa: PLC0415
+    from meshobs.lab.experiments.truth import truth  # noqa: PLC0415
 
     nodes = {node.address for relay in members.relays.values() for node in relay.nodes() or ()}
     relays = [relay.target.address for relay in members.relays.values()]
@@ -122,7 +122,7 @@ def _about(relay: "Relay") -> Mapping[str, Any]:
 
 def _plain(mesh: "Mesh") -> "Experiment":
     """Return the experiment that changes nothing."""
-    from meshobs.lab.experiment import Experiment, Phase  # noqa: PLC0415 - only here
+    from meshobs.lab.experiments.model import Experiment, Phase  # noqa: PLC0415 - only here
     from meshobs.lab.traffic import Traffic  # noqa: PLC0415
 
     callers = {cluster for one in mesh.workloads if not one.port for cluster in one.clusters}

@@ -13,16 +13,16 @@ from meshobs import sqlfiles
 from meshobs.analyzer import Question, run
 from meshobs.cli.output import say
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab.experiment import Experiment
-from meshobs.lab.findings import Answer, Finding, findings
-from meshobs.lab.runner import SETTLE_SECONDS, PhaseRun, Runner
+from meshobs.lab.experiments.findings import Answer, Finding, findings
+from meshobs.lab.experiments.model import Experiment
+from meshobs.lab.experiments.runner import SETTLE_SECONDS, PhaseRun, Runner
 from meshobs.times import SECOND, rfc3339
 
 if TYPE_CHECKING:
     from meshobs.collector.collect import Collection
     from meshobs.collector.follow.clusters import Members
     from meshobs.lab.driver import Lab, LabState
-    from meshobs.lab.mesh import Mesh
+    from meshobs.lab.mesh.model import Mesh
     from meshobs.store import Store
 
 _CONNECT_SECONDS = 30.0

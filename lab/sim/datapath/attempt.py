@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from meshobs.lab.mesh import Node
+from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.world.world import Pod
 from meshobs.pb.flow import flow_pb2
 

@@ -6,7 +6,7 @@ Only the agent of a pod's own node knows its endpoint number and its workload; a
 from functools import lru_cache
 from zlib import crc32
 
-from meshobs.lab.mesh import Node
+from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.world.world import Pod, World
 from meshobs.pb.flow import flow_pb2
 

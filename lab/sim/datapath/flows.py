@@ -6,8 +6,8 @@ from enum import IntEnum
 from functools import lru_cache
 from uuid import NAMESPACE_DNS, uuid5
 
-from meshobs.lab import versions
-from meshobs.lab.mesh import Node
+from meshobs.lab.mesh import versions
+from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.datapath.endpoints import cgroup_of, hardware, labels_of, seen
 from meshobs.lab.sim.world.world import Pod, Policy, Service, World
 from meshobs.pb.flow import flow_pb2

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from meshobs.lab.mesh import Mesh
+from meshobs.lab.mesh.model import Mesh
 
 
 def routes(mesh: Mesh, *, joined: bool) -> Mapping[str, Sequence[str]]:

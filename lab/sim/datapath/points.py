@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from meshobs.lab.mesh import Node
+from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.datapath.flows import ETH0, End, Ends, Point, dropped, trace, verdict
 from meshobs.lab.sim.datapath.route import Route
 from meshobs.lab.sim.world.world import Pod, World

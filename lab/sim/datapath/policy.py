@@ -3,7 +3,7 @@
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
-from meshobs.lab.mesh import Cluster, Node
+from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.sim.world.world import Pod, Policy, World
 from meshobs.pb.flow import flow_pb2
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from meshobs.lab.mesh import Node
+from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.datapath.attempt import NO_ROUTE, NOT_PERMITTED, REFUSED, TIMED_OUT, Call, Client, Host, Outside
 from meshobs.lab.sim.datapath.flows import End
 from meshobs.lab.sim.datapath.policy import judged, masqueraded, within

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from zlib import crc32
 
-from meshobs.lab.mesh import Node
+from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.datapath.flows import End, Ends, socket
 from meshobs.lab.sim.datapath.packets import Exchange
 from meshobs.lab.sim.datapath.route import Route

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshobs.lab.mesh import Cluster, Node
+from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.sim.hubble.ring import Ring
 from meshobs.pb.flow.flow_pb2 import Flow, LostEventSource
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse, ServerStatusResponse

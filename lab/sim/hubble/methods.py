@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshobs.lab.mesh import Cluster
+from meshobs.lab.mesh.model import Cluster
 from meshobs.lab.sim.hubble import getflows
 from meshobs.lab.sim.hubble.agent import Agent, build
 from meshobs.lab.sim.hubble.getflows import RefusedError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from meshobs.lab.mesh import Cluster
+from meshobs.lab.mesh.model import Cluster
 from meshobs.lab.sim.hubble.agent import PORT, Agent, build
 from meshobs.lab.sim.hubble.fanout import Fanout
 from meshobs.lab.sim.hubble.getflows import Message

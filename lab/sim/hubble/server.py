@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import grpc
 
-from meshobs.lab.mesh import Mesh
+from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.sim.hubble import methods
 from meshobs.lab.sim.hubble.agent import Agent, Status
 from meshobs.lab.sim.hubble.getflows import RefusedError

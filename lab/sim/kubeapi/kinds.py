@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from meshobs.lab import versions
+from meshobs.lab.mesh import versions
 from meshobs.lab.sim.kubeapi.objects.maker import Json
 
 

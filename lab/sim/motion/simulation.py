@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol
 
-from meshobs.lab.mesh import Mesh
+from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.sim.datapath.call import Call, Event, Outcome, Sockets, carry_call
 from meshobs.lab.sim.motion.client import Client
 from meshobs.lab.sim.motion.timeline import Timeline

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from meshobs.errors import InputError
-from meshobs.lab.mesh import Node
+from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.datapath.call import Host, Outside
 from meshobs.lab.sim.world.world import Pod, World
 from meshobs.lab.traffic import CLIENT, host_port

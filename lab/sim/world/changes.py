@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
 
 from meshobs.errors import InputError
-from meshobs.lab.mesh import Service, Workload
+from meshobs.lab.mesh.model import Service, Workload
 from meshobs.lab.sim.world.world import Pod, Policy, World, made, service_of
 
 Change = Callable[[World], World]

@@ -7,7 +7,7 @@ new connection while another is active.
 
 from collections.abc import Mapping
 
-from meshobs.lab.mesh import AFFINITY, GLOBAL, SHARED
+from meshobs.lab.mesh.model import AFFINITY, GLOBAL, SHARED
 from meshobs.lab.sim.world.world import Frontend, Pod, Service, World
 
 _OLD = {GLOBAL: "io.cilium/global-service", SHARED: "io.cilium/shared-service", AFFINITY: "io.cilium/service-affinity"}

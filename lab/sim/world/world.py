@@ -12,8 +12,8 @@ from functools import cached_property
 from ipaddress import IPv4Network
 from types import MappingProxyType
 
-from meshobs.lab.mesh import Cluster, Mesh, Node, Workload
-from meshobs.lab.mesh import Service as Described
+from meshobs.lab.mesh.model import Cluster, Mesh, Node, Workload
+from meshobs.lab.mesh.model import Service as Described
 
 # Identities 0-255 are reserved; those of a cluster carry its id above.
 _FIRST_IDENTITY = 256

@@ -1,7 +1,7 @@
 """Nodes and CiliumNodes as an API server shows them. Pure."""
 
-from meshobs.lab import versions
-from meshobs.lab.mesh import Cluster, Node
+from meshobs.lab.mesh import versions
+from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key, Maker
 
 _KUBELET_PORT = 10250

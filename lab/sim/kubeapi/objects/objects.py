@@ -3,7 +3,7 @@
 Shapes are those of real clusters' answers (docs/lab.md). What a server adds by itself (versions, times) is left to it.
 """
 
-from meshobs.lab.mesh import Workload
+from meshobs.lab.mesh.model import Workload
 from meshobs.lab.sim.kubeapi.objects import nodes, system, workloads
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key, Maker
 from meshobs.lab.sim.world.world import Pod, Service, World

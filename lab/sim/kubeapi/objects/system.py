@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Network
 
-from meshobs.lab.mesh import Cluster
+from meshobs.lab.mesh.model import Cluster
 from meshobs.lab.sim.kubeapi.objects import workloads
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key, Maker
 

@@ -1,0 +1,1 @@
+"""Experiments: what is set and called, what clients saw, and whether the reports agree."""

@@ -1,0 +1,145 @@
+"""Experiments as files: phases with settings, faults, traffic, and what reports must say of them."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from meshobs.errors import InputError
+from meshobs.lab.faults import named
+from meshobs.lab.traffic import Traffic
+
+REPORTS = ("affinity", "nat", "hops", "coverage")
+VERDICTS = ("ok", "violation", "insufficient")
+_FOLDER = Path(__file__).parent
+_PHASE = {"name", "promise", "set", "scale", "faults", "traffic", "during", "report", "expect", "share", "needs"}
+_TOP = {"question", "source", "report", "workloads", "services", "phases", "needs"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change in mid-traffic: after so many seconds, what `set` says from then on."""
+
+    after: float
+    set: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of an experiment in which one state is in force.
+
+    Attributes:
+        promise: what the setting promises, in words.
+        set: `[CLUSTER/]SERVICE` -> affinity, global, shared as they are written; what is not named is as at first.
+        scale: `[CLUSTER/]WORKLOAD` -> replicas.
+        faults: `NAME` or `NAME SCOPE`.
+        traffic: what the clients do, side by side.
+        during: changes in mid-traffic.
+        report: which report answers.
+        expect: report -> verdict that it must give of this phase.
+        share: client cluster -> share of calls that stay at home by the promise; None where it promises none.
+    """
+
+    name: str
+    promise: str
+    traffic: Sequence[Traffic]
+    report: str
+    expect: Mapping[str, str]
+    set: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    scale: Mapping[str, int] = field(default_factory=dict)
+    faults: Sequence[str] = ()
+    during: Sequence[Change] = ()
+    share: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question with its phases.
+
+    Attributes:
+        source: number in the walkthrough.
+        extras: workloads and services that it adds to the mesh, as a table of a mesh description.
+        needs: settings of clusters that it needs, as `cilium` or `aggregation`.
+    """
+
+    name: str
+    question: str
+    source: str
+    phases: Sequence[Phase]
+    extras: Mapping[str, object] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> list[str]:
+        """Return the names of all faults that it turns on."""
+        return [fault.partition(" ")[0] for phase in self.phases for fault in phase.faults]
+
+
+def names() -> list[str]:
+    """Return the names of all experiments, in the order in which `all` runs them."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+
+
+def load(name: str, folder: Path = _FOLDER) -> Experiment:
+    """Read an experiment.
+
+    Args:
+        name: its own, or the path of a file.
+        folder: where those with a name are.
+
+    Raises:
+        InputError: there is none, or it has mistakes; all of them are named.
+    """
+    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no experiment {name!r}: one of {', '.join(names())}, or a file *.toml") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read the experiment {path}: {error}") from error
+    try:
+        return _experiment(path.stem, content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: {type(error).__name__} {error}; see docs/lab.md for the form") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _experiment(name: str, content: Mapping[str, Any]) -> Experiment:
+    mistakes = [f"unknown key {key}" for key in content if key not in _TOP]
+    phases = []
+    for number, one in enumerate(content["phases"], start=1):
+        where = one.get("name", f"phase {number}")
+        mistakes += [f"{where}: unknown key {key}" for key in one if key not in _PHASE]
+        report = one.get("report", content.get("report", "affinity"))
+        expect = {report: "ok", **one.get("expect", {})}
+        mistakes += [f"{where}: there is no report {key}" for key in expect if key not in REPORTS]
+        mistakes += [f"{where}: {value} is no verdict" for value in expect.values() if value not in VERDICTS]
+        for fault in one.get("faults", ()):
+            named(fault.partition(" ")[0])
+        phases.append(
+            Phase(
+                one["name"],
+                one["promise"],
+                tuple(_traffic(given) for given in one["traffic"]),
+                report,
+                expect,
+                one.get("set", {}),
+                one.get("scale", {}),
+                tuple(one.get("faults", ())),
+                tuple(Change(float(given["after"]), given["set"]) for given in one.get("during", ())),
+                one.get("share", {}),
+            )
+        )
+    if mistakes:
+        raise InputError("; ".join(mistakes))
+    extras = {key: content[key] for key in ("workloads", "services") if key in content}
+    return Experiment(
+        name, content["question"], content.get("source", ""), tuple(phases), extras, content.get("needs", {})
+    )
+
+
+def _traffic(given: Mapping[str, Any]) -> Traffic:
+    rest = {key: value for key, value in given.items() if key not in ("from", "to")}
+    return Traffic(given["from"], given["to"], **rest)

@@ -1,0 +1,1 @@
+"""What a mesh is described by: its clusters, nodes, services; the file for it; versions."""

@@ -1,0 +1,1 @@
+"""What makes a cluster: API server, kubelets, agents and their settings."""

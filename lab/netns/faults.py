@@ -1,0 +1,181 @@
+"""Faults on the real parts: what each one does, and how it is undone."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+from meshobs.errors import InputError, MeshobsError
+from meshobs.lab import faults, shell
+from meshobs.lab.mesh.model import Cluster, Node
+from meshobs.lab.netns.cluster import agent_api, objects
+from meshobs.lab.netns.host.layout import API_PORT, HUBBLE_PORT, MESH_PORT, control_plane, node_of, state
+from meshobs.lab.netns.machine import Machine, relay_name
+from meshobs.lab.netns.nodes import agent_name
+
+_POLICIES = "/apis/cilium.io/v2/namespaces/default/ciliumnetworkpolicies"
+_PROBE = "meshobs-probe"
+_SERVICES = f"/api/v1/namespaces/{objects.SYSTEM}/services"
+_SECONDS = 20.0
+Undo = Callable[[], None]
+
+
+class Switches:
+    """Faults of one mesh.
+
+    Attributes:
+        on: those that are, as NAME or NAME SCOPE.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.on: dict[str, Undo] = {}
+        self._machine = machine
+        self._lock = threading.Lock()
+        self._makers: Mapping[str, Callable[[str], Undo]] = {
+            "masquerade": self._masquerade,
+            "stale-backends": self._stale,
+            "event-loss": lambda node: self._restarted(node, {"hubble-event-queue-size": str(faults.SMALL_QUEUE)}),
+            "ring-loss": lambda node: self._restarted(node, {"hubble-event-buffer-capacity": str(faults.SMALL_RING)}),
+            "agent-down": self._agent_down,
+            "relay-down": self._relay_down,
+            "blind": self._blind,
+            "policy": self._policy,
+            "kube-down": self._kube_down,
+        }
+
+    def switch(self, name: str, scope: str, *, on: bool) -> None:
+        """Turn a fault on or off, and wait until the mesh is so; twice the same changes nothing.
+
+        Args:
+            name: of the fault.
+            scope: a cluster's or node's name; empty for all clusters, or for the first worker of the last cluster.
+            on: which.
+
+        Raises:
+            InputError: there is no such fault or scope, or this driver has no such fault.
+        """
+        fault = faults.named(name)
+        key = f"{name} {scope}".strip()
+        with self._lock:
+            if not on:
+                if undo := self.on.pop(key, None):
+                    undo()
+                return
+            if key in self.on:
+                return
+            if name not in self._makers:
+                raise InputError(f"the driver netns has no {name}: all of its nodes share this machine's clock")
+            wanted = faults.scopes(fault, scope, self._machine.mesh)
+            undoings: list[Undo] = []
+            self.on[key] = lambda: _all(undoings)
+            for one in wanted:
+                undoings.append(self._makers[name](one))  # noqa: PERF401 - what was done must be undone if the next fails
+
+    def _masquerade(self, cluster: str) -> Undo:
+        one = self._machine.mesh.cluster(cluster)
+        # Not an empty list: Cilium would put all private ranges in its place.
+        self._machine.nodes.write_masquerade(one, [one.pod_cidr])
+        spared = [one.pod_cidr, *one.non_masquerade_cidrs]
+        return lambda: self._machine.nodes.write_masquerade(one, spared)
+
+    def _stale(self, cluster: str) -> Undo:
+        """Cut a cluster's agents off their API server and the other clusters' stores; what they know, they keep."""
+        mesh = self._machine.mesh
+        one = mesh.cluster(cluster)
+        servers = [(control_plane(one).address, API_PORT)]
+        servers += [(control_plane(other).address, MESH_PORT) for other in mesh.clusters if other != one]
+        # What servers send is lost, without a word: a refusal would come after the first change had got through, and
+        # agents that know of a broken connection wait for up to half a minute before they try again.
+        rules = [["INPUT", "-s", address, "-p", "tcp", "--sport", str(port), "-j", "DROP"] for address, port in servers]
+        undo = self._filtered(one.nodes, rules)
+
+        def restore() -> None:
+            undo()
+            self._followed(one)
+
+        return restore
+
+    def _followed(self, cluster: Cluster) -> None:
+        """Wait until a cluster's agents follow its API again: until they know of a Service that is made for it."""
+        api = self._machine.apis[cluster.name]
+        meta = {"name": _PROBE, "namespace": objects.SYSTEM}
+        # With a selector it gets an EndpointSlice, without which Cilium does not program it.
+        api.create(_SERVICES, {"metadata": meta, "spec": {"selector": {"app": _PROBE}, "ports": [{"port": 80}]}})
+        try:
+            address = (api.get(f"{_SERVICES}/{_PROBE}") or {})["spec"]["clusterIP"]
+            for node in cluster.nodes:
+                done = partial(self._knows, cluster, node, f"{address}:80")
+                self._machine.wait_for(done, f"the agent of {node.name}")
+        finally:
+            api.delete(f"{_SERVICES}/{_PROBE}")
+
+    def _knows(self, cluster: Cluster, node: Node, frontend: str) -> bool:
+        command = self._machine.nodes.place(node).command(["cilium-dbg", "bpf", "lb", "list"])
+        return frontend in shell.call(command, _SECONDS, environment=self._machine.nodes.environment(cluster)).out
+
+    def _blind(self, node: str) -> Undo:
+        rule = ["INPUT", "-p", "tcp", "--dport", str(HUBBLE_PORT), "-j", "REJECT", "--reject-with", "tcp-reset"]
+        return self._filtered([self._node(node)], [rule])
+
+    def _restarted(self, name: str, overrides: Mapping[str, str]) -> Undo:
+        node = self._node(name)
+        self._machine.nodes.restart(node, overrides)
+        return lambda: self._machine.nodes.restart(node, {})
+
+    def _agent_down(self, name: str) -> Undo:
+        node = self._node(name)
+        self._machine.processes.stop(agent_name(node))
+        return lambda: self._machine.nodes.again(node)
+
+    def _relay_down(self, cluster: str) -> Undo:
+        self._machine.processes.stop(relay_name(cluster))
+        return lambda: self._machine.processes.again(relay_name(cluster))
+
+    def _kube_down(self, cluster: str) -> Undo:
+        self._machine.processes.stop(f"{cluster}-apiserver")
+        return lambda: self._machine.start_api_server(cluster)
+
+    def _policy(self, _scope: str) -> Undo:
+        last = self._machine.mesh.clusters[-1]
+        api = self._machine.apis[last.name]
+        policy = faults.refusal(self._machine.mesh.clusters[0].name)
+        self._enforced(last, lambda: api.create(_POLICIES, policy))
+        path = f"{_POLICIES}/{policy['metadata']['name']}"
+        return lambda: self._enforced(last, lambda: api.delete(path))
+
+    def _enforced(self, cluster: Cluster, change: Callable[[], None]) -> None:
+        """Change policies and wait until all of a cluster's endpoints enforce it."""
+        states = [state(node) for node in cluster.nodes]
+        before = [agent_api.policy_revision(one) for one in states]
+        change()
+
+        def enforced() -> bool:
+            return all(agent_api.enforced_revision(one) > old for one, old in zip(states, before, strict=True))
+
+        self._machine.wait_for(enforced, f"the policy in {cluster.name}")
+
+    def _filtered(self, nodes: Iterable[Node], rules: Sequence[Sequence[str]]) -> Undo:
+        """Add rules to nodes' firewalls."""
+        places = [self._machine.nodes.place(node) for node in nodes]
+        pairs = [(place, rule) for place in places for rule in rules]
+        for place, rule in pairs:
+            _iptables([*place.command(["iptables", "-w", "-I"]), *rule])
+
+        def undo() -> None:
+            for place, rule in pairs:
+                _iptables([*place.command(["iptables", "-w", "-D"]), *rule])
+
+        return undo
+
+    def _node(self, full: str) -> Node:
+        return node_of(self._machine.mesh, full.rpartition("/")[2])
+
+
+def _all(undoings: Sequence[Undo]) -> None:
+    for undo in undoings:
+        undo()
+
+
+def _iptables(command: Sequence[str]) -> None:
+    done = shell.call(command, _SECONDS)
+    if done.code:
+        raise MeshobsError(f"iptables: {done.err.strip()}")

@@ -1,0 +1,1 @@
+"""What the one machine gives: namespaces, control groups, processes, certificates, the kernel."""

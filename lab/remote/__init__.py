@@ -1,0 +1,1 @@
+"""A lab in another process: what both ends say to each other, and the near end."""
