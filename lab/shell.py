@@ -202,3 +202,9 @@ def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str], *, 
         except OSError as error:
             raise MeshobsError(f"{command[0]} cannot be started: {error.strerror}") from error
     return Child(process)
+
+
+def last_lines(text: str, lines: int = 6) -> str:
+    """Return how a program's output ends, in one line, without what go says of downloads."""
+    found = [line.strip() for line in text.splitlines() if not line.startswith("go: downloading")]
+    return " | ".join([line for line in found if line][-lines:])

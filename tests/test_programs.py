@@ -17,8 +17,9 @@ from hubble import wait_until
 
 from meshobs.cli.lab_build import build as command
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab.programs import build
-from meshobs.lab.programs.build import Finding, Module
+from meshobs.lab.programs import build, machine, modules
+from meshobs.lab.programs.machine import Finding
+from meshobs.lab.programs.modules import Module
 
 _MAIN = """package main
 
@@ -288,21 +289,21 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_an_agent_starts_without_kernel_modules(program: Callable[[str], Path]) -> None:
     """Agents of 1.17 are built to start where /proc/modules is missing; the edit is there and shows in the version."""
-    agent = build.cilium("1.17.6")["cilium-agent"]
+    agent = modules.cilium("1.17.6")["cilium-agent"]
     program("cilium-agent-1.17")
 
     told = subprocess.run([agent.path, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
 
     assert agent.built
     assert "1.17.6 meshobs-edited" in told
-    assert not build.cilium("1.19.6").edits
+    assert not modules.cilium("1.19.6").edits
 
 
 def test_the_edit_of_agents() -> None:
     """A missing list of modules means that none is loaded; any other trouble with it still ends the agent."""
     text = "x\n\tfModules, err := os.Open(loadedModulesFilepath)\n\tif err != nil {\n"
 
-    (edit,) = build.cilium("1.17.6").edits.values()
+    (edit,) = modules.cilium("1.17.6").edits.values()
 
     assert edit(text) == (
         "x\n\tfModules, err := os.Open(loadedModulesFilepath)\n"
@@ -313,7 +314,7 @@ def test_the_edit_of_agents() -> None:
 
 def test_an_agent_that_cannot_be_edited() -> None:
     """A version whose source is another one is refused, not built as if it were edited; one without the file is fine."""
-    (edit,) = build.cilium("1.17.6").edits.values()
+    (edit,) = modules.cilium("1.17.6").edits.values()
 
     assert edit("") == ""
     assert edit("package modules\n") == "package modules\n"
@@ -323,10 +324,10 @@ def test_an_agent_that_cannot_be_edited() -> None:
 
 def test_versions() -> None:
     """A version is three numbers, with or without v; the folder carries it."""
-    assert build.cilium("v1.19.6").title == "cilium-1.19.6"
-    assert build.kubernetes().staging == "v0.33.4"
+    assert modules.cilium("v1.19.6").title == "cilium-1.19.6"
+    assert modules.kubernetes().staging == "v0.33.4"
     with pytest.raises(InputError, match="is no version of Cilium"):
-        build.cilium("latest")
+        modules.cilium("latest")
 
 
 def test_all_that_is_missing_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,23 +339,23 @@ def test_all_that_is_missing_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(build, "_MOUNTS", tmp_path / "none")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
-    found = build.missing()
+    found = machine.missing()
 
-    assert {one.what.split(" ")[0] for one in found} == {*build.TOOLS, "clang", "this", "the", "cgroup"}
+    assert {one.what.split(" ")[0] for one in found} == {*machine.TOOLS, "clang", "this", "the", "cgroup"}
     assert Finding("etcd is missing", "apt-get install etcd-server") in found
     assert all(one.cure for one in found)
 
 
 def test_a_kernel_that_lacks_something() -> None:
     """What a throw-away namespace refuses is named, with the kernel's option; what works is not."""
-    if os.geteuid() != 0 or not build.tool("unshare"):
+    if os.geteuid() != 0 or not machine.tool("unshare"):
         pytest.skip("needs root")
     works, fails = (
-        build.Feature("one", (), "CONFIG_ONE", "true"),
-        build.Feature("two", (), "CONFIG_TWO", "false"),
+        machine.Feature("one", (), "CONFIG_ONE", "true"),
+        machine.Feature("two", (), "CONFIG_TWO", "false"),
     )
 
-    found = build.lacking([works, fails])
+    found = machine.lacking([works, fails])
 
     assert found == [Finding("the kernel has no two", "a kernel with CONFIG_TWO")]
 
@@ -362,17 +363,17 @@ def test_a_kernel_that_lacks_something() -> None:
 def test_looking_changes_nothing() -> None:
     """Looking for what is missing leaves devices, namespaces, modules and mounts as they were."""
 
-    def machine() -> Sequence[str]:
+    def state() -> Sequence[str]:
         places = ("/proc/net/dev", "/proc/modules", "/proc/self/mountinfo")
         texts = [Path(place).read_text() for place in places if Path(place).exists()]
         names = sorted(line.split(":")[0] for line in texts[0].splitlines()[2:])
         return [*names, *texts[1:], *sorted(str(path) for path in Path("/sys/class/net").iterdir())]
 
-    before = machine()
+    before = state()
 
-    build.missing()
+    machine.missing()
 
-    assert machine() == before
+    assert state() == before
 
 
 @pytest.mark.parametrize("form", ["table", "json"])

@@ -4,8 +4,8 @@ import hashlib
 import sys
 from pathlib import Path
 
-from meshobs.lab.programs import build
-from meshobs.lab.programs.build import Module
+from meshobs.lab.programs import build, modules
+from meshobs.lab.programs.modules import Module
 
 _GO = Path(__file__).parent / "go"
 
@@ -24,8 +24,8 @@ def _inside(path: str, version: str, name: str, package: str, **others: str) -> 
     )
 
 
-CILIUM, CILIUM_NEXT = build.cilium("1.17.6"), build.cilium("1.19.6")
-KUBERNETES = build.kubernetes()
+CILIUM, CILIUM_NEXT = modules.cilium("1.17.6"), modules.cilium("1.19.6")
+KUBERNETES = modules.kubernetes()
 # The versions that real kind was recorded with, and the Helm of the cilium CLI of that time.
 KIND = _inside("sigs.k8s.io/kind", "0.29.0", "kindconfig", "pkg/kindconfig", kind="")
 HELM = _inside("helm.sh/helm/v3", "3.18.4", "chart", "cmd/chart")

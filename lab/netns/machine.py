@@ -33,7 +33,7 @@ from meshobs.lab.netns.host.layout import (
 from meshobs.lab.netns.host.pki import Authority
 from meshobs.lab.netns.host.processes import CHANGE_SECONDS, UP_SECONDS, Processes
 from meshobs.lab.netns.nodes import Nodes
-from meshobs.lab.programs import build
+from meshobs.lab.programs import machine, modules
 
 Say = Callable[[str], None]
 
@@ -136,7 +136,7 @@ class Machine:
 
     def _prepare(self) -> None:
         """Make the mounts that hold what must not outlive the lab."""
-        clang = build.clang()
+        clang = machine.clang()
         kernel.mount("tmpfs", RUN)
         for path in (NAMESPACES, TOOLS, RUN / "home", RUN / "etcd", *(state(node) for node in self.mesh.nodes)):
             path.mkdir(parents=True)
@@ -187,7 +187,7 @@ class Machine:
                 raise MeshobsError(f"kubectl of {name}: {(done.err or done.out).strip()}")
             return done.out
 
-        program = str(build.kubernetes()["kubectl"].path)
+        program = str(modules.kubernetes()["kubectl"].path)
         words = ("--kubeconfig", str(folder / "kubeconfig"), "--cache-dir", str(folder / "kubectl"))
         return Kubectl(f"netns-{name}", run, (program, *words))
 
@@ -196,7 +196,7 @@ class Machine:
         name, api, node = cluster.name, self.apis[cluster.name], control_plane(cluster)
         parts = [f"{name}-{part}" for part in ("etcd", "mesh-etcd", "apiserver")]
         self.processes.wait(lambda: self._answers(api), f"the API server of {name}", parts)
-        crds = str(build.cilium(cluster.cilium).folder / "crds")
+        crds = str(modules.cilium(cluster.cilium).folder / "crds")
         self.kubectls[name].run("create", "-R", "-f", crds, seconds=UP_SECONDS)
         api.create("/api/v1/namespaces", {"metadata": {"name": objects.SYSTEM}})
         for each in cluster.nodes:

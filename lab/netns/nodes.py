@@ -24,7 +24,7 @@ from meshobs.lab.netns.host.layout import (
     state,
 )
 from meshobs.lab.netns.host.processes import CHANGE_SECONDS, Place, Processes
-from meshobs.lab.programs import build
+from meshobs.lab.programs import modules
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Spared by every agent that is told not to masquerade it.
@@ -78,13 +78,13 @@ class Nodes:
 
     def environment(self, cluster: Cluster) -> dict[str, str]:
         """Return variables for a cluster's programs: nothing of them may lie in the user's home."""
-        own = f"{build.cilium(cluster.cilium).folder}:{build.kubernetes().folder}:{TOOLS}"
+        own = f"{modules.cilium(cluster.cilium).folder}:{modules.kubernetes().folder}:{TOOLS}"
         return {"PATH": f"{own}:{_SYSTEM_PATH}", "HOME": str(RUN / "home")}
 
     def start(self, cluster: Cluster, node: Node) -> None:
         """Start a node's agent for the first time."""
         library = self._library(node)
-        shutil.copytree(build.cilium(cluster.cilium).folder / "bpf", library / "bpf", dirs_exist_ok=True)
+        shutil.copytree(modules.cilium(cluster.cilium).folder / "bpf", library / "bpf", dirs_exist_ok=True)
         (library / REMOTES.name).mkdir()
         masquerade = library / MASQUERADE.relative_to(LIBRARY)
         masquerade.parent.mkdir()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Mesh
-from meshobs.lab.programs import build
+from meshobs.lab.programs import machine, modules
 
 _OF_CILIUM = ("cilium-agent", "cilium-cni", "cilium-dbg", "clustermesh-apiserver", "hubble-relay")
 _OF_KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kubectl")
@@ -16,17 +16,17 @@ def check(mesh: Mesh) -> None:
     Raises:
         InputError: rights, programs or features of the kernel are missing; all that is missing is named with its cure.
     """
-    if problems := [*(f"{one.what}: {one.cure}" for one in build.missing()), *_unbuilt(mesh)]:
+    if problems := [*(f"{one.what}: {one.cure}" for one in machine.missing()), *_unbuilt(mesh)]:
         raise InputError(f"the driver netns cannot run here: {'; '.join(problems)}")
 
 
 def _unbuilt(mesh: Mesh) -> Iterable[str]:
     for version in dict.fromkeys(cluster.cilium for cluster in mesh.clusters):
-        module = build.cilium(version)
+        module = modules.cilium(version)
         missing = [name for name in _OF_CILIUM if not module[name].built]
         missing += [name for name in ("bpf", "crds") if not (module.folder / name).is_dir()]
         if missing:
             yield f"{', '.join(missing)} of Cilium {version}: meshobs lab build --driver netns --cilium {version}"
-    kubernetes = build.kubernetes()
+    kubernetes = modules.kubernetes()
     if missing := [name for name in _OF_KUBERNETES if not kubernetes[name].built]:
         yield f"{', '.join(missing)} of Kubernetes: meshobs lab build --driver netns"

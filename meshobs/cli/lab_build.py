@@ -24,19 +24,20 @@ def build(name: str, wanted: Sequence[str], force: bool, form: str) -> None:
     if name != "netns":
         raise InputError(f"the driver {name} builds nothing: only netns runs programs of its own")
     from meshobs.lab.programs import build as programs  # noqa: PLC0415 - only here
+    from meshobs.lab.programs import machine, modules  # noqa: PLC0415
 
-    modules = [programs.cilium(version) for version in wanted or [versions.CILIUM]]
-    lacking = programs.missing()
+    wanted_modules = [modules.cilium(version) for version in wanted or [versions.CILIUM]]
+    lacking = machine.missing()
     for one in lacking:
         say(f"meshobs: {one.what}: {one.cure}")
     if lacking and not force:
         raise MeshobsError(
             f"this machine cannot run the driver {name} yet: mend the {len(lacking)} above; --force builds nevertheless"
         )
-    needed = {one.path: one for module in modules for one in programs.of_netns(module.version)}
+    needed = {one.path: one for module in wanted_modules for one in modules.of_netns(module.version)}
     programs.build(list(needed.values()), lambda text: say(f"meshobs: {text}"))
     rows = [[one.name, one.module.version, str(path)] for path, one in needed.items()]
-    rows += [[data, module.version, str(module.folder / data)] for module in modules for data in module.data]
+    rows += [[data, module.version, str(module.folder / data)] for module in wanted_modules for data in module.data]
     if form == "json":
         click.echo(json.dumps([dict(zip(("name", "version", "path"), row, strict=True)) for row in rows]))
         return

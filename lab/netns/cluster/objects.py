@@ -9,7 +9,7 @@ from typing import Any
 
 from meshobs.lab.mesh.model import Node
 from meshobs.lab.netns.host.pki import Pair
-from meshobs.lab.programs import build
+from meshobs.lab.programs import modules
 
 Object = dict[str, Any]
 SYSTEM = "kube-system"
@@ -59,7 +59,7 @@ def node_status(one: Node) -> Object:
             "allocatable": _ROOM,
             "conditions": [ready | times],
             "nodeInfo": {
-                "kubeletVersion": f"v{build.KUBERNETES}", "architecture": "amd64", "operatingSystem": "linux",
+                "kubeletVersion": f"v{modules.KUBERNETES}", "architecture": "amd64", "operatingSystem": "linux",
             }
             | dict.fromkeys(
                 (

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from meshobs.errors import MeshobsError
-from meshobs.lab.programs import build
+from meshobs.lab.programs import machine
 
 # linux/sched.h, linux/mount.h
 _CLONE_NEWNS = 0x00020000
@@ -46,7 +46,7 @@ def cgroups(mountinfo: str = "") -> Path:
     Raises:
         MeshobsError: nowhere.
     """
-    if found := build.cgroups(mountinfo):
+    if found := machine.cgroups(mountinfo):
         return found
     raise MeshobsError("control groups version 2 are not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
 
