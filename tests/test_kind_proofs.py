@@ -12,7 +12,7 @@ import pytest
 from tools import CILIUM, CILIUM_NEXT
 
 from meshobs.lab.clusters import manifests
-from meshobs.lab.kind import values
+from meshobs.lab.kind import configs
 from meshobs.lab.kind.options import options_of
 from meshobs.lab.mesh.model import Cluster, Mesh, walkthrough
 
@@ -114,7 +114,7 @@ def mesh_and_cluster(name: str) -> tuple[Mesh, Cluster]:
 def cluster_text(name: str, content: Mapping[str, object] | None = None) -> str:
     """Return the text of our cluster file."""
     mesh, cluster = mesh_and_cluster(name)
-    return manifests.text([values.cluster_file(cluster, options_of(content or {}, mesh))])
+    return manifests.text([configs.cluster_file(cluster, options_of(content or {}, mesh))])
 
 
 def all_values(name: str, content: Mapping[str, object] | None = None) -> list[str]:
@@ -122,10 +122,10 @@ def all_values(name: str, content: Mapping[str, object] | None = None) -> list[s
     mesh, cluster = mesh_and_cluster(name)
     options = options_of(content or {}, mesh)
     return [
-        *values.install_values(mesh, cluster, options),
+        *configs.install_values(mesh, cluster, options),
         *ENABLE,
         *HUBBLE,
-        *values.hubble_values(cluster, options),
+        *configs.hubble_values(cluster, options),
     ]
 
 
@@ -270,7 +270,7 @@ def test_before_the_later_steps(rendered: Callable[..., list[Object]], version: 
     """After `install` alone there is no mesh, Relay or UI: S5 and S7 bring them, and nothing of S3 depends on them."""
     mesh, cluster = mesh_and_cluster("west")
 
-    objects = rendered(version, values.install_values(mesh, cluster, options_of({}, mesh)))
+    objects = rendered(version, configs.install_values(mesh, cluster, options_of({}, mesh)))
 
     names = {one["metadata"]["name"] for one in objects if one["kind"] in {"Deployment", "DaemonSet"}}
     assert names == {"cilium", "cilium-envoy", "cilium-operator"}

@@ -13,12 +13,12 @@ from meshobs.lab import state
 from meshobs.lab.driver import ClusterState, LabState, Step
 from meshobs.lab.kind import preflight, progress
 from meshobs.lab.kind.commands import KUBECONFIG, CommandError, Tools
+from meshobs.lab.kind.configs import context
 from meshobs.lab.kind.lab import KindLab
 from meshobs.lab.kind.options import Options, options_of
 from meshobs.lab.kind.progress import Build
 from meshobs.lab.kind.run_steps import Execution, RelayNodes
 from meshobs.lab.kind.steps import Action, actions
-from meshobs.lab.kind.values import context
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.mesh.model import Mesh
 from meshobs.text import printable

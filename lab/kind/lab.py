@@ -15,9 +15,9 @@ from meshobs.lab.clusters.targets import Client, HostClient, Live, LivePod
 from meshobs.lab.driver import LabState
 from meshobs.lab.kind import outside_host, progress
 from meshobs.lab.kind.commands import Tools
+from meshobs.lab.kind.configs import context
 from meshobs.lab.kind.faults import Faults
 from meshobs.lab.kind.options import Options, options_of
-from meshobs.lab.kind.values import context
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.mesh.model import Mesh, Service, Workload
 from meshobs.lab.traffic import Request, Traffic, timed

@@ -9,10 +9,10 @@ from typing import Any
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab.driver import LabState
 from meshobs.lab.kind.commands import KUBECONFIG, CommandError, Tools
+from meshobs.lab.kind.configs import context
 from meshobs.lab.kind.lab import KindLab, routes_now
 from meshobs.lab.kind.progress import Build
 from meshobs.lab.kind.steps import CA, Action
-from meshobs.lab.kind.values import context
 from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.traffic import Traffic
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from meshobs.lab.clusters import manifests
 from meshobs.lab.clusters.kubectl import waits
-from meshobs.lab.kind import values as files
+from meshobs.lab.kind import configs
+from meshobs.lab.kind.configs import context
 from meshobs.lab.kind.options import Options
-from meshobs.lab.kind.values import context
 from meshobs.lab.mesh.model import Mesh
 
 Words = tuple[str, ...]
@@ -84,14 +84,14 @@ def _created(mesh: Mesh, options: Options, folder: Path) -> Iterator[Action]:
             (one.name,),
             (("kind", "create", "cluster", "--config", str(folder / name)),),
             _CREATE,
-            files=((name, manifests.text([files.cluster_file(one, options)])),),
+            files=((name, manifests.text([configs.cluster_file(one, options)])),),
             undo=(("kind", "delete", "cluster", "--name", one.name),),
         )
 
 
 def _installed(mesh: Mesh, options: Options) -> Iterator[Action]:
     for one in mesh.clusters:
-        values = files.install_values(mesh, one, options)
+        values = configs.install_values(mesh, one, options)
         yield Action(
             f"install {one.name}",
             f"install Cilium {one.cilium} on {one.name}",
@@ -146,7 +146,7 @@ def _observed(mesh: Mesh, options: Options) -> Iterator[Action]:
     for one in mesh.clusters:
         upgrade = (
             "upgrade", "--version", one.cilium, *_chart(options), "--reuse-values",
-            *_sets(files.hubble_values(one, options)),
+            *_sets(configs.hubble_values(one, options)),
         )  # fmt: skip
         yield Action(
             f"hubble {one.name}", f"enable Hubble, Relay and UI on {one.name}", "S7", "run", (one.name,),
