@@ -153,7 +153,7 @@ class Driver(Protocol):
         ...
 
 
-def chosen(name: str | None) -> tuple[str, str]:
+def choose_driver(name: str | None) -> tuple[str, str]:
     """Return the driver to use and why, in a few words."""
     if name:
         return name, "as asked"

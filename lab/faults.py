@@ -92,7 +92,7 @@ FAULTS = {
 }
 
 
-def named(name: str) -> Fault:
+def find_fault(name: str) -> Fault:
     """Return a fault by its name.
 
     Raises:

@@ -42,7 +42,7 @@ def detach(command: Sequence[str], log: Path) -> int:
     return process.pid
 
 
-def ended(number: int) -> bool:
+def has_ended(number: int) -> bool:
     """Tell whether a process that this one started has ended."""
     try:
         return os.waitpid(number, os.WNOHANG)[0] != 0
@@ -119,15 +119,15 @@ def call(
         try:
             out, err = process.communicate(given, timeout=seconds)
         except subprocess.TimeoutExpired:
-            out, err = _ended(process)
+            out, err = _end(process)
             return Done(_TOO_LONG, out, f"{err}{' '.join(command)} did not end within {seconds:g} s")
         except BaseException:
-            _ended(process)
+            _end(process)
             raise
     return Done(process.returncode, out, err)
 
 
-def _ended(process: "subprocess.Popen[str]") -> tuple[str, str]:
+def _end(process: "subprocess.Popen[str]") -> tuple[str, str]:
     """End a process, gently first: kind removes what it has half made. Return its last words."""
     process.terminate()
     try:

@@ -68,7 +68,7 @@ def forget() -> None:
     (folder() / _FILE).unlink(missing_ok=True)
 
 
-def running() -> LabState:
+def require_running() -> LabState:
     """Return the lab that is up.
 
     Raises:

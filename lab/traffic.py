@@ -79,7 +79,7 @@ class Request:
 
 
 @contextmanager
-def timed(actions: Sequence[tuple[float, Callable[[], None]]]) -> Iterator[None]:
+def run_timed(actions: Sequence[tuple[float, Callable[[], None]]]) -> Iterator[None]:
     """Do things after so many seconds while traffic runs; what is not due yet at its end is left out."""
     timers = [threading.Timer(after, action) for after, action in actions]
     for timer in timers:

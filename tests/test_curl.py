@@ -10,7 +10,7 @@ import pytest
 
 from meshobs.errors import InputError
 from meshobs.lab.clusters import curl
-from meshobs.lab.clusters.curl import Answer
+from meshobs.lab.clusters.curl import CurlAnswer
 from meshobs.lab.traffic import Traffic
 
 
@@ -41,7 +41,7 @@ def whoami() -> Iterator[int]:
     server.server_close()
 
 
-def ran(traffic: Traffic, *targets: tuple[str, int]) -> list[Answer]:
+def ran(traffic: Traffic, *targets: tuple[str, int]) -> list[CurlAnswer]:
     done = subprocess.run(curl.command(traffic, targets), capture_output=True, text=True, check=True, timeout=60)
     return curl.answers(done.stdout.splitlines(), traffic)
 

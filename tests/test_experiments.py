@@ -82,7 +82,7 @@ def test_a_fault_turns_its_reports_and_no_other(name: str, tmp_path: Path) -> No
 def test_a_fault_of_servers_turns_its_reports_and_no_other(name: str, alone: Call, db: Path) -> None:
     """The rest of the matrix, collected from the real APIs while the fault is on."""
     assert alone("lab", "up", "--driver", "sim", "--traffic", 0).code == 0
-    found_lab = state.running()
+    found_lab = state.require_running()
     lab = labs.attach(found_lab)
     with open_lab(found_lab) as members:
         collecting = Run(db, members.relays, clusters=members.clusters)

@@ -69,7 +69,7 @@ def test_nothing_typed_but_three_commands(alone: Call) -> None:
 
 def test_down_leaves_nothing_behind(lab: Call) -> None:
     """No process, no file, no open port is left; what meshobs did not make stays; a second `down` is no mistake."""
-    found = state.running()
+    found = state.require_running()
     folder = state.folder()
     beside = folder.parent / "of the user"
     beside.write_text("stays")
@@ -90,7 +90,7 @@ def test_down_leaves_nothing_behind(lab: Call) -> None:
 
 def test_one_lab_at_a_time(lab: Call) -> None:
     """A second `up` says what to do; once the process was killed, `up` clears away and starts anew."""
-    before = state.running().control["process"]
+    before = state.require_running().control["process"]
 
     refused = lab("lab", "up")
     os.kill(int(before), signal.SIGKILL)
@@ -101,7 +101,7 @@ def test_one_lab_at_a_time(lab: Call) -> None:
     assert "a lab is up already: meshobs lab status, or meshobs lab down" in refused.err
     assert again.code == 0
     assert "clearing away" in again.err
-    assert state.running().control["process"] != before
+    assert state.require_running().control["process"] != before
 
 
 def test_commands_without_a_lab_say_so(meshobs: Call) -> None:
@@ -197,7 +197,7 @@ def test_kubectl_can_annotate(lab: Call) -> None:
     """The lab's kubeconfig is a real one: the official client's patch of a Service reaches the datapath."""
     from kubernetes import client, config
 
-    found = state.running()
+    found = state.require_running()
     with config.new_client_from_config(  # type: ignore[no-untyped-call]
         found.kubeconfig, found.clusters[1].context
     ) as api:

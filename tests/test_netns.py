@@ -34,7 +34,7 @@ from meshobs.lab.netns.cluster.kubelet import SCRIPTS
 from meshobs.lab.netns.host import cgroup, kernel, pki
 from meshobs.lab.netns.host.layout import Layout, control_plane
 from meshobs.lab.netns.host.processes import Place
-from meshobs.lab.programs import build
+from meshobs.lab.programs import machine
 from meshobs.lab.traffic import Request
 from meshobs.store import Store
 from meshobs.times import rfc3339
@@ -72,7 +72,7 @@ def test_every_folder_has_a_control_group_of_its_own() -> None:
     assert one != other
     assert one == cgroup.cgroup_of(Path("/somewhere/one"))
     assert one.name.startswith(cgroup.PREFIX)
-    assert not cgroup.there(Path("/somewhere/without a lab"))
+    assert not cgroup.exists(Path("/somewhere/without a lab"))
 
 
 def test_a_program_enters_its_group_before_its_namespaces() -> None:
@@ -91,8 +91,8 @@ def test_an_agent_spares_the_ranges_that_its_mesh_names() -> None:
     """What is described becomes the file that agents watch, the own pods first: an empty list means Cilium's own."""
     west = walkthrough().cluster("west")
 
-    assert programs.spared(west) == ["10.0.0.0/16", "10.1.0.0/16"]
-    assert programs.masquerade(programs.spared(west)) == (
+    assert programs.native_cidrs(west) == ["10.0.0.0/16", "10.1.0.0/16"]
+    assert programs.masquerade(programs.native_cidrs(west)) == (
         "nonMasqueradeCIDRs:\n- 10.0.0.0/16\n- 10.1.0.0/16\nmasqLinkLocal: false\n"
     )
 
@@ -151,10 +151,10 @@ def test_pods_are_spread() -> None:
     pod = {"metadata": {"labels": {"app": "webpod"}}}
     placed: list[tuple[str, str]] = []
     for _ in range(3):
-        placed.append(("webpod", objects.chosen_node(pod, nodes, placed).name))
+        placed.append(("webpod", objects.choose_node(pod, nodes, placed).name))
 
     assert [name for _, name in placed] == ["west-worker", "west-control-plane", "west-worker"]
-    assert objects.chosen_node({"metadata": {}}, nodes, placed).name == "west-control-plane"
+    assert objects.choose_node({"metadata": {}}, nodes, placed).name == "west-control-plane"
 
 
 def test_the_balancer_takes_clusters_in_turn() -> None:
@@ -173,7 +173,7 @@ def test_the_balancer_takes_clusters_in_turn() -> None:
 def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One line names all programs and packages that are not there."""
     monkeypatch.setenv("MESHOBS_CACHE", str(tmp_path))
-    monkeypatch.setattr(build, "tool", lambda _name: None)
+    monkeypatch.setattr(machine, "find_tool", lambda _name: None)
 
     with pytest.raises(MeshobsError) as told:
         requirements.check(walkthrough())

@@ -18,7 +18,7 @@ from hubble import wait_until
 from meshobs.cli.lab_build import build as command
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab.programs import build, machine, modules
-from meshobs.lab.programs.machine import Finding
+from meshobs.lab.programs.machine import Lack
 from meshobs.lab.programs.modules import Module
 
 _MAIN = """package main
@@ -333,31 +333,31 @@ def test_versions() -> None:
 def test_all_that_is_missing_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a bare machine every lack is told, each with its cure, in one go."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(build, "_SBIN", ())
-    monkeypatch.setattr(build, "_LLVM", tmp_path)
-    monkeypatch.setattr(build, "_BTF", tmp_path / "none")
-    monkeypatch.setattr(build, "_MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(machine, "_SBIN", ())
+    monkeypatch.setattr(machine, "_LLVM", tmp_path)
+    monkeypatch.setattr(machine, "_BTF", tmp_path / "none")
+    monkeypatch.setattr(machine, "_MOUNTS", tmp_path / "none")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
-    found = machine.missing()
+    found = machine.find_lacks()
 
     assert {one.what.split(" ")[0] for one in found} == {*machine.TOOLS, "clang", "this", "the", "cgroup"}
-    assert Finding("etcd is missing", "apt-get install etcd-server") in found
+    assert Lack("etcd is missing", "apt-get install etcd-server") in found
     assert all(one.cure for one in found)
 
 
 def test_a_kernel_that_lacks_something() -> None:
     """What a throw-away namespace refuses is named, with the kernel's option; what works is not."""
-    if os.geteuid() != 0 or not machine.tool("unshare"):
+    if os.geteuid() != 0 or not machine.find_tool("unshare"):
         pytest.skip("needs root")
     works, fails = (
         machine.Feature("one", (), "CONFIG_ONE", "true"),
         machine.Feature("two", (), "CONFIG_TWO", "false"),
     )
 
-    found = machine.lacking([works, fails])
+    found = machine.find_lacking_features([works, fails])
 
-    assert found == [Finding("the kernel has no two", "a kernel with CONFIG_TWO")]
+    assert found == [Lack("the kernel has no two", "a kernel with CONFIG_TWO")]
 
 
 def test_looking_changes_nothing() -> None:
@@ -371,7 +371,7 @@ def test_looking_changes_nothing() -> None:
 
     before = state()
 
-    machine.missing()
+    machine.find_lacks()
 
     assert state() == before
 
@@ -379,9 +379,9 @@ def test_looking_changes_nothing() -> None:
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_the_command(proxy: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     """`lab build` says what goes on on stderr and prints paths on stdout, each there."""
-    monkeypatch.setattr(build, "missing", list)
-    monkeypatch.setattr(build, "cilium", lambda version: replace(TINY, version=version or TINY.version))
-    monkeypatch.setattr(build, "of_netns", lambda version: [replace(TINY, version=version)["first"]])
+    monkeypatch.setattr(machine, "find_lacks", list)
+    monkeypatch.setattr(modules, "cilium", lambda version: replace(TINY, version=version or TINY.version))
+    monkeypatch.setattr(modules, "of_netns", lambda version: [replace(TINY, version=version)["first"]])
 
     result = CliRunner().invoke(command, ["--cilium", "2.0.1", "--format", form])
 
@@ -399,7 +399,7 @@ def test_the_command(proxy: Path, monkeypatch: pytest.MonkeyPatch, form: str) ->
 
 def test_the_command_where_it_cannot_run(proxy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All lacks are told before anything is built, and nothing is."""
-    monkeypatch.setattr(build, "missing", lambda: [Finding("a is missing", "get a"), Finding("b is", "get b")])
+    monkeypatch.setattr(machine, "find_lacks", lambda: [Lack("a is missing", "get a"), Lack("b is", "get b")])
 
     result = CliRunner().invoke(command, [])
 

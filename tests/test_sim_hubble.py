@@ -24,11 +24,11 @@ from meshobs.lab.mesh.model import Mesh, walkthrough
 from meshobs.lab.sim.hubble import getflows
 from meshobs.lab.sim.hubble.agent import Agent
 from meshobs.lab.sim.hubble.filters import fieldmask, filters, selectors
-from meshobs.lab.sim.hubble.getflows import Message, Reading, RefusedError
+from meshobs.lab.sim.hubble.getflows import FlowReading, Message, RequestRefusedError
 from meshobs.lab.sim.hubble.ring import Ring
 from meshobs.lab.sim.hubble.server import Hubble
 from meshobs.lab.sim.hubble.sorting import Errors, Sorter
-from meshobs.lab.sim.hubble.wakeup import Bell
+from meshobs.lab.sim.hubble.wakeup import Wakeup
 from meshobs.pb.flow.flow_pb2 import HUBBLE_RING_BUFFER, OBSERVER_EVENTS_QUEUE, PERF_EVENT_RING_BUFFER, Flow, FlowFilter
 from meshobs.pb.observer.observer_pb2 import (
     GetFlowsRequest,
@@ -76,7 +76,7 @@ def said(raw: bytes) -> str:
     return made.flow.uuid if made.HasField("flow") else f"{lost.num_events_lost} lost"
 
 
-def read(reading: Reading) -> list[str]:
+def read(reading: FlowReading) -> list[str]:
     """Return what a request brings until there is no more."""
     found: list[str] = []
     more = True
@@ -112,7 +112,7 @@ def test_what_a_request_takes_from_a_ring(asked: str, numbers: range) -> None:
     """The newest N or the oldest; `since` rules the start, `until` the end; more than there is, is what there is."""
     ring = filled(Ring(NODE, 7, merges_losses=False), range(12))
 
-    assert read(Reading(ring, request(asked), lambda: START)) == list(map(str, numbers))
+    assert read(FlowReading(ring, request(asked), lambda: START)) == list(map(str, numbers))
 
 
 def test_number_counts_what_passes_the_filters() -> None:
@@ -122,13 +122,13 @@ def test_number_counts_what_passes_the_filters() -> None:
     filled(ring, range(4, 6))
     asked = request('{"number": 2, "whitelist": [{"uuid": ["1", "2", "5"]}]}')
 
-    assert read(Reading(ring, asked, lambda: START)) == ["2", "9 lost", "5"]
+    assert read(FlowReading(ring, asked, lambda: START)) == ["2", "9 lost", "5"]
 
 
 def test_an_overtaken_reader_is_told_of_each_position() -> None:
     """Before 1.19 each overwritten position is one event of HUBBLE_RING_BUFFER, without a CPU."""
     ring = filled(Ring(NODE, 7, merges_losses=False), range(7))
-    reading = Reading(ring, request('{"since": "2020-01-01T00:00:00Z", "follow": true}'), lambda: START)
+    reading = FlowReading(ring, request('{"since": "2020-01-01T00:00:00Z", "follow": true}'), lambda: START)
     filled(ring, range(7, 10))
 
     messages, _ = reading.take()
@@ -147,7 +147,7 @@ def test_from_1_19_losses_are_put_together() -> None:
     """One event says how many, from when to when; a second after the first at the earliest, with the next flow."""
     now = START
     ring = filled(Ring(NODE, 7, merges_losses=True), range(7))
-    reading = Reading(ring, request('{"since": "2020-01-01T00:00:00Z", "follow": true}'), lambda: now)
+    reading = FlowReading(ring, request('{"since": "2020-01-01T00:00:00Z", "follow": true}'), lambda: now)
     filled(ring, range(7, 10))
     before = read(reading)
     now += SECOND
@@ -166,7 +166,7 @@ def test_losses_before_the_ring_are_the_same_for_all() -> None:
     ring = Ring(NODE, 7, merges_losses=True)
     ring.lose(START, 5, OBSERVER_EVENTS_QUEUE, cpu=0)
     asked = request('{"since": "2030-01-01T00:00:00Z", "whitelist": [{"node_name": ["other"]}]}')
-    reading = Reading(ring, asked, lambda: START)
+    reading = FlowReading(ring, asked, lambda: START)
     raw = reading.take()[0][0].raw
 
     assert GetFlowsResponse.FromString(raw).lost_events.HasField("cpu")
@@ -178,11 +178,11 @@ def test_a_ring_that_is_resized_keeps_the_newest(capacity: int) -> None:
     """As many as it can hold; what is written later follows them."""
     ring = filled(Ring(NODE, 7, merges_losses=False), range(10))
     ring.resize(capacity)
-    kept = read(Reading(ring, request(), lambda: START))
+    kept = read(FlowReading(ring, request(), lambda: START))
     filled(ring, range(10, 30))
 
     assert kept == [str(number) for number in range(3, 10)][-capacity:]
-    assert read(Reading(ring, request(), lambda: START)) == [str(number) for number in range(3, 30)][-capacity:]
+    assert read(FlowReading(ring, request(), lambda: START)) == [str(number) for number in range(3, 30)][-capacity:]
 
 
 @pytest.mark.parametrize("capacity", [0, 4, 100, 4096])
@@ -195,7 +195,7 @@ def test_a_ring_holds_a_power_of_two_less_one(capacity: int) -> None:
 def test_readers_and_a_writer_at_once() -> None:
     """Each of several readers finds every flow in order, or is told how many it missed."""
     ring = Ring(NODE, 255, merges_losses=False)
-    asked = [Reading(ring, request('{"follow": true}'), lambda: START) for _ in range(3)]
+    asked = [FlowReading(ring, request('{"follow": true}'), lambda: START) for _ in range(3)]
     found: list[list[str]] = [[] for _ in asked]
 
     def follow(number: int) -> None:
@@ -278,7 +278,7 @@ def test_filters(fits: str, differs: str) -> None:
 
     def passes(allowed: list[str], denied: list[str]) -> bool:
         white, black = ([json_format.Parse(one, FlowFilter()) for one in texts] for texts in (allowed, denied))
-        test = filters.compiled(white, black, FLOW.node_name)
+        test = filters.compile_filters(white, black, FLOW.node_name)
         return test is None or test(FLOW)
 
     assert [passes([fits], []), passes([differs], [])] == [True, False]
@@ -307,8 +307,8 @@ def test_filters(fits: str, differs: str) -> None:
 )
 def test_filters_that_are_none(text: str, error: str) -> None:
     """A filter that cannot be applied is an error of the whole request, never ignored."""
-    with pytest.raises(RefusedError) as caught:
-        Reading(Ring(NODE, 7, merges_losses=False), request(f'{{"blacklist": [{text}]}}'), lambda: START)
+    with pytest.raises(RequestRefusedError) as caught:
+        FlowReading(Ring(NODE, 7, merges_losses=False), request(f'{{"blacklist": [{text}]}}'), lambda: START)
 
     assert error in caught.value.text
     assert caught.value.code == "UNKNOWN"
@@ -318,14 +318,14 @@ def test_selectors_see_sources() -> None:
     """A key without a source is of any source."""
     found = selectors.labels(["k8s:a=1", "container:b=2"])
 
-    assert [selectors.compiled(text)(found) for text in ("a=1", "k8s:b=2", "container:b==2", "c")] == [
+    assert [selectors.compile_selector(text)(found) for text in ("a=1", "k8s:b=2", "container:b==2", "c")] == [
         True, False, True, False,
     ]  # fmt: skip
 
 
 def test_masks() -> None:
     """A mask keeps the named fields; a message on the way to one is there even if the flow has none."""
-    mask = fieldmask.compiled(
+    mask = fieldmask.compile_mask(
         ["l4", "destination.pod_name", "source.labels", "source", "Type", "is_reply"], modern=False
     )
     assert mask
@@ -334,9 +334,9 @@ def test_masks() -> None:
     assert (made.l4, made.source, made.uuid) == (FLOW.l4, FLOW.source, "")
     assert (made.HasField("destination"), made.HasField("is_reply")) == (True, False)
     with pytest.raises(ValueError, match="invalid fieldmask"):
-        fieldmask.compiled(["source.labels.x"], modern=True)
+        fieldmask.compile_mask(["source.labels.x"], modern=True)
     with pytest.raises(ValueError, match="invalid fieldmask"):
-        fieldmask.compiled(["emitter"], modern=False)
+        fieldmask.compile_mask(["emitter"], modern=False)
 
 
 # --- a Relay's window -------------------------------------------------------------------------------------------------
@@ -347,8 +347,8 @@ def test_a_window_holds_the_newest_back() -> None:
     sorter = Sorter(0)
     early = [raw for number in range(1, 151) for raw in sorter.push(_timed(number))]
     quiet = sorter.next_drain
-    none = list(sorter.drained(quiet - 0.1, lambda: 200 * SECOND))
-    drained = list(sorter.drained(quiet + 0.1, lambda: 101 * SECOND))
+    none = list(sorter.drain(quiet - 0.1, lambda: 200 * SECOND))
+    drained = list(sorter.drain(quiet + 0.1, lambda: 101 * SECOND))
 
     assert none == []
     assert [list(map(int, some)) for some in (early, drained, sorter.rest())] == [
@@ -832,9 +832,9 @@ def test_a_slow_reader_is_overtaken_alone(history: Flows) -> None:
     mesh = walkthrough()
     agent = Agent(mesh.nodes[3], mesh.clusters[1], time.time_ns)
     agent.resize(255)
-    bell = Bell()
+    bell = Wakeup()
     slow = getflows.flows(agent.ring, request('{"follow": true, "number": 1}'), time.time_ns, bell)
-    quick = Reading(agent.ring, request('{"follow": true}'), time.time_ns)
+    quick = FlowReading(agent.ring, request('{"follow": true}'), time.time_ns)
     found: list[str] = []
     for number, one in enumerate(history[NODE][:1000]):
         agent.write(one.at, GetFlowsResponse.FromString(one.raw).flow)

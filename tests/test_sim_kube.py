@@ -40,7 +40,7 @@ from meshobs.lab.sim.kubeapi import printing
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key
 from meshobs.lab.sim.kubeapi.objects.objects import objects
 from meshobs.lab.sim.kubeapi.server import KubeServer
-from meshobs.lab.sim.kubeapi.store import Change
+from meshobs.lab.sim.kubeapi.store import StoredChange
 from meshobs.lab.sim.world import world as worlds
 from meshobs.lab.sim.world.world import Pod, Service, World
 from meshobs.times import nanoseconds
@@ -698,7 +698,7 @@ def test_the_official_client(tmp_path: Path) -> None:
 
 def test_annotations_go_through_the_world(tmp_path: Path) -> None:
     """A PATCH reaches the callback, which changes the world; a watch sees MODIFIED once; what it refuses is refused."""
-    shown: list[Change] = []
+    shown: list[StoredChange] = []
 
     def on_annotate(_cluster: str, _namespace: str, _name: str, changes: dict[str, str | None]) -> None:
         if changes.get(AFFINITY) == "nowhere":
@@ -931,7 +931,7 @@ def test_a_recording_of_the_sim(tmp_path: Path, meshobs: Callable[..., Outcome])
     """What the sim's server shows and changes becomes a watch log that the history is made of."""
     recording = Recording(tmp_path / "sim")
 
-    def on_change(change: Change) -> None:
+    def on_change(change: StoredChange) -> None:
         recording.event("west", change.key.resource, time.time_ns(), change.type, change.last)
 
     with serving(worlds.build(walkthrough()), tmp_path, on_change=on_change) as sim:

@@ -14,13 +14,13 @@ from typing import NamedTuple
 from meshobs.lab.mesh.model import Cluster, Mesh, Node
 from meshobs.lab.sim.datapath.attempt import REFUSED, TIMED_OUT
 from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, carry_call
-from meshobs.lab.sim.datapath.packets import CURL, Manner
+from meshobs.lab.sim.datapath.packets import CURL, ClientBehaviour
 from meshobs.lab.sim.world.world import Frontend, Pod, Policy, Service, World
 from meshobs.pb.flow import flow_pb2
 
 # Client and server of all recordings but kind's: a Python client that asks for its peer's name once, a Python server
 # that answers in two segments.
-PYTHON = Manner(segments=2, peers=1, peers_again=1, client_first=0.22, prompt=0.35)
+PYTHON = ClientBehaviour(segments=2, peers=1, peers_again=1, client_first=0.22, prompt=0.35)
 
 _RESERVED = {1: "host", 2: "world", 6: "remote-node", 7: "kube-apiserver"}
 _OUTCOMES = {"": "answered", TIMED_OUT: "TimeoutError", REFUSED: "ConnectionRefusedError"}

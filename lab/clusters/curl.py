@@ -60,7 +60,7 @@ wait
 
 
 @dataclass
-class Call:
+class CurlCall:
     """One connection as its client's lines tell it.
 
     Attributes:
@@ -75,7 +75,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CurlAnswer:
     """One request on a connection, names of pods not yet resolved.
 
     Attributes:
@@ -127,9 +127,9 @@ def seconds(traffic: Traffic) -> float:
     return traffic.count / traffic.rate + each + 30
 
 
-def calls(lines: Iterable[str]) -> dict[int, Call]:
+def calls(lines: Iterable[str]) -> dict[int, CurlCall]:
     """Read what a client's lines tell, by connection. Lines that are none of its are left out."""
-    found: dict[int, Call] = {}
+    found: dict[int, CurlCall] = {}
     open_: dict[int, dict[str, list[str]]] = {}
     for line in lines:
         number, _, rest = line.strip().partition(" ")
@@ -139,7 +139,7 @@ def calls(lines: Iterable[str]) -> dict[int, Call]:
         key = int(number)
         if word == "<":
             began, _, target = text.partition(" ")
-            found[key] = Call(int(began), target)
+            found[key] = CurlCall(int(began), target)
         elif key in found and word == ">":
             found[key].ended = int(text)
         elif key in found and word.isdecimal():
@@ -147,13 +147,13 @@ def calls(lines: Iterable[str]) -> dict[int, Call]:
     return found
 
 
-def answers(lines: Iterable[str], traffic: Traffic) -> list[Answer]:
+def answers(lines: Iterable[str], traffic: Traffic) -> list[CurlAnswer]:
     """Return what a client's lines tell of its requests, by time."""
     of = _pings if traffic.protocol == "ICMP" else _requests
     return sorted((one for call in calls(lines).values() for one in of(call, traffic)), key=lambda one: one.began)
 
 
-def _add(call: Call, said: dict[str, list[str]], time: int, text: str) -> None:
+def _add(call: CurlCall, said: dict[str, list[str]], time: int, text: str) -> None:
     if text.startswith("@") or "icmp_seq=" in text or "nreachable" in text:
         # curl waits for its rate before its own words: what the server said tells when it answered.
         heard = said.pop(_HEARD, [])
@@ -165,7 +165,7 @@ def _add(call: Call, said: dict[str, list[str]], time: int, text: str) -> None:
     said.setdefault(_HEARD, []).append(str(time))
 
 
-def _requests(call: Call, traffic: Traffic) -> Iterable[Answer]:
+def _requests(call: CurlCall, traffic: Traffic) -> Iterable[CurlAnswer]:
     made = None
     for number, (ended, text, said) in enumerate(call.parts[: traffic.requests]):
         # "@ 200 10.0.1.7 41234 10.1.0.9 80 0.0021 0 "; addresses are empty where no connection was made.
@@ -173,7 +173,7 @@ def _requests(call: Call, traffic: Traffic) -> Iterable[Answer]:
         address, port, took, exit_code, reason = rest
         made = made or ((address, port) if address else None)
         failed = "" if exit_code == "0" and code != "000" else (_WORDS.get(exit_code) or reason or f"curl {exit_code}")
-        yield Answer(
+        yield CurlAnswer(
             (ended - round(float(took or 0) * 1e6)) * 1000,
             ended * 1000,
             call.target,
@@ -200,7 +200,7 @@ def _words(text: str) -> tuple[str, tuple[str, str, str, str, str]]:
     return code, (local, port if local else "", took, exit_code, reason)
 
 
-def _pings(call: Call, traffic: Traffic) -> Iterable[Answer]:
+def _pings(call: CurlCall, traffic: Traffic) -> Iterable[CurlAnswer]:
     """Return one answer for each ping; those that were not answered come last."""
     came = [(time, text) for time, text, _ in call.parts if "time=" in text]
     for number in range(traffic.requests):
@@ -212,12 +212,16 @@ def _pings(call: Call, traffic: Traffic) -> Iterable[Answer]:
             yield _ping(call, call.began, call.ended or call.began, "", "no answer", number)
 
 
-def _ping(call: Call, began: int, ended: int, answered: str, error: str, number: int) -> Answer:
+def _ping(call: CurlCall, began: int, ended: int, answered: str, error: str, number: int) -> CurlAnswer:
     addresses = [answered] if answered else []
-    return Answer(began * 1000, ended * 1000, f"{call.target}:0", "", 0, "", addresses, "", error, reused=number > 0)
+    return CurlAnswer(
+        began * 1000, ended * 1000, f"{call.target}:0", "", 0, "", addresses, "", error, reused=number > 0
+    )
 
 
-def resolved(answer: Answer, traffic: Traffic, client: tuple[str, str, str], pod: tuple[str, str, str, str]) -> Request:
+def resolve(
+    answer: CurlAnswer, traffic: Traffic, client: tuple[str, str, str], pod: tuple[str, str, str, str]
+) -> Request:
     """Return a request with its names.
 
     Args:

@@ -69,7 +69,7 @@ def text(objects: Iterable[object]) -> str:
     return str(yaml.safe_dump_all(objects, sort_keys=False, width=10_000))
 
 
-def loaded(document: str) -> Any:  # noqa: ANN401 - any YAML
+def parse(document: str) -> Any:  # noqa: ANN401 - any YAML
     """Return what a document in YAML says."""
     return yaml.safe_load(document)
 

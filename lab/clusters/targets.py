@@ -67,7 +67,7 @@ Client = LivePod | HostClient | OutsideClient
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveObjects:
     """The workloads of all clusters at one moment.
 
     Attributes:
@@ -80,7 +80,7 @@ class Live:
     nodes: Sequence[Node]
     balancer: str = ""
 
-    def answering(self, addresses: Iterable[str], name: str) -> LivePod | None:
+    def find_answering(self, addresses: Iterable[str], name: str) -> LivePod | None:
         """Return the pod that answered, by its addresses, else by its host name."""
         wanted = set(addresses)
         found = [one for one in self.pods if one.address in wanted and not one.host_network]
@@ -108,7 +108,7 @@ def services_of(cluster: str, items: Iterable[Mapping[str, Any]]) -> list[LiveSe
         found.append(
             LiveService(
                 cluster, meta["namespace"], meta["name"], spec.get("clusterIP", ""), int(port.get("port", 0)),
-                int(port.get("nodePort", 0)), _own(meta.get("annotations", {})),
+                int(port.get("nodePort", 0)), _own_annotations(meta.get("annotations", {})),
             )
         )  # fmt: skip
     return found
@@ -139,7 +139,7 @@ def with_nodes(mesh: Mesh, nodes: Sequence[Node]) -> Mesh:
     return replace(mesh, clusters=clusters)
 
 
-def client_of(live: Live, text: str) -> Client:
+def client_of(live: LiveObjects, text: str) -> Client:
     """Return the client that a text names, see `Traffic.client`.
 
     Raises:
@@ -164,7 +164,7 @@ def client_of(live: Live, text: str) -> Client:
     return found[0]
 
 
-def targets_of(live: Live, client: Client, text: str) -> list[tuple[str, int]]:
+def targets_of(live: LiveObjects, client: Client, text: str) -> list[tuple[str, int]]:
     """Return the addresses and ports that connections to a target aim at, in turn; see `Traffic.target`.
 
     Raises:
@@ -204,12 +204,12 @@ def _pod(cluster: str, one: Mapping[str, Any]) -> LivePod:
     )
 
 
-def _own(annotations: Mapping[str, str]) -> Mapping[str, str]:
+def _own_annotations(annotations: Mapping[str, str]) -> Mapping[str, str]:
     """Leave out what kubectl notes for itself."""
     return {key: value for key, value in annotations.items() if not key.startswith("kubectl.kubernetes.io/")}
 
 
-def _service(live: Live, client: Client, text: str) -> tuple[str, int]:
+def _service(live: LiveObjects, client: Client, text: str) -> tuple[str, int]:
     if isinstance(client, OutsideClient):
         raise InputError("a client outside the mesh reaches no ClusterIP: aim at node/NODE:PORT or balancer:PORT")
     cluster = client.cluster if isinstance(client, LivePod) else client.node.cluster
@@ -221,7 +221,7 @@ def _service(live: Live, client: Client, text: str) -> tuple[str, int]:
     return found.address, found.port
 
 
-def _pods(live: Live, kind: str, text: str) -> list[tuple[str, int]]:
+def _pods(live: LiveObjects, kind: str, text: str) -> list[tuple[str, int]]:
     if kind == "pod":
         found = [one for one in live.pods if text in (one.name, f"{one.namespace}/{one.name}", one.full)][:1]
         return [(one.address, one.port) for one in _some(found, f"there is no pod {text}")]
@@ -230,7 +230,7 @@ def _pods(live: Live, kind: str, text: str) -> list[tuple[str, int]]:
     return [(one.address, one.port) for one in _some(pods, f"cluster {cluster} has no pod of app {app}")]
 
 
-def _node(live: Live, name: str) -> Node:
+def _node(live: LiveObjects, name: str) -> Node:
     found = next((node for node in live.nodes if name in (node.name, node.full)), None)
     if not found:
         raise InputError(f"there is no node {name}: {', '.join(node.name for node in live.nodes[:8])}")

@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReportAnswer:
     """What one report says of a phase.
 
     Attributes:
@@ -65,7 +65,7 @@ class _Line:
     interval: str = ""
 
 
-def findings(run: PhaseRun, answers: Mapping[str, Answer]) -> list[Finding]:
+def findings(run: PhaseRun, answers: Mapping[str, ReportAnswer]) -> list[Finding]:
     """Return the lines of one phase: those of its own report, and one for each other report that is not as expected."""
     phase = run.phase
     answer = answers[phase.report]
@@ -75,7 +75,7 @@ def findings(run: PhaseRun, answers: Mapping[str, Answer]) -> list[Finding]:
             run.experiment,
             phase.name,
             line.who,
-            _promised(run, line.who),
+            _promise(run, line.who),
             line.clients,
             line.flows,
             line.interval,
@@ -96,7 +96,7 @@ def findings(run: PhaseRun, answers: Mapping[str, Answer]) -> list[Finding]:
     return lines
 
 
-def kept_at_home(requests: Iterable[Request]) -> dict[str, tuple[int, int]]:
+def count_local(requests: Iterable[Request]) -> dict[str, tuple[int, int]]:
     """Return local and remote connections by client cluster, as the clients saw them."""
     counted: Counter[tuple[str, bool]] = Counter(
         (one.client_cluster, one.client_cluster == one.answered_cluster)
@@ -106,14 +106,14 @@ def kept_at_home(requests: Iterable[Request]) -> dict[str, tuple[int, int]]:
     return {cluster: (counted[cluster, True], counted[cluster, False]) for cluster in sorted({c for c, _ in counted})}
 
 
-def _promised(run: PhaseRun, who: str) -> str:
+def _promise(run: PhaseRun, who: str) -> str:
     share = run.phase.share.get(who)
     return run.phase.promise if share is None else f"{share:.0%} local"
 
 
-def _affinity(run: PhaseRun, answer: Answer) -> list[_Line]:
+def _affinity(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
     found = []
-    for cluster, (local, remote) in kept_at_home(run.requests).items():
+    for cluster, (local, remote) in count_local(run.requests).items():
         rows = [row for row in answer.rows if row["client_cluster"] == cluster and row["connections"] + row["dropped"]]
         seen = (sum(row["local"] for row in rows), sum(row["remote"] for row in rows))
         exact = seen == (local, remote) or (answer.lossy and seen[0] <= local and seen[1] <= remote)
@@ -123,7 +123,7 @@ def _affinity(run: PhaseRun, answer: Answer) -> list[_Line]:
         found.append(
             _Line(
                 cluster,
-                f"{local} : {remote}{_followed(run, cluster)}",
+                f"{local} : {remote}{_follow_delay(run, cluster)}",
                 f"{seen[0]} : {seen[1]}",
                 verdict,
                 # A promise that clients saw broken is no `ok`, whatever the flows say.
@@ -135,7 +135,7 @@ def _affinity(run: PhaseRun, answer: Answer) -> list[_Line]:
     return found
 
 
-def _followed(run: PhaseRun, cluster: str) -> str:
+def _follow_delay(run: PhaseRun, cluster: str) -> str:
     """Return how long after a change in mid-traffic a call was still answered as before."""
     if not run.changed:
         return ""
@@ -148,7 +148,7 @@ def _followed(run: PhaseRun, cluster: str) -> str:
     return f" (followed after {max(late, default=0) / SECOND:.2f} s)"
 
 
-def _nat(run: PhaseRun, answer: Answer) -> list[_Line]:
+def _nat(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
     found = []
     crossed = [one for one in run.requests if one.client_cluster and one.answered_cluster and not one.reused]
     crossed = [one for one in crossed if one.client_cluster != one.answered_cluster]
@@ -185,9 +185,9 @@ def _way(one: Request) -> tuple[str, str, str]:
     return one.client_cluster, one.answered_cluster, one.protocol
 
 
-def _hops(run: PhaseRun, answer: Answer) -> list[_Line]:
+def _hops(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
     found = []
-    for cluster, (local, remote) in kept_at_home(run.requests).items():
+    for cluster, (local, remote) in count_local(run.requests).items():
         rows = [row for row in answer.rows if row["source_cluster"] == cluster]
         seen = (
             sum(row["connections"] for row in rows if row["destination_cluster"] == cluster),
@@ -202,7 +202,7 @@ def _hops(run: PhaseRun, answer: Answer) -> list[_Line]:
     return found
 
 
-def _coverage(run: PhaseRun, answer: Answer) -> list[_Line]:
+def _coverage(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
     answered = sum(1 for one in run.requests if one.answered_cluster and not one.reused)
     lost = sum(row["lost"] or 0 for row in answer.rows)
     flows = f"{lost} events lost, {sum(row['gap_seconds'] or 0 for row in answer.rows):.1f} s of gaps"
@@ -210,7 +210,7 @@ def _coverage(run: PhaseRun, answer: Answer) -> list[_Line]:
     return [_Line("mesh", f"{answered} answered", flows, answer.verdict, agrees=True, reason=reason)]
 
 
-_MEASURES: Mapping[str, Callable[[PhaseRun, Answer], list[_Line]]] = {
+_MEASURES: Mapping[str, Callable[[PhaseRun, ReportAnswer], list[_Line]]] = {
     "affinity": _affinity,
     "nat": _nat,
     "hops": _hops,

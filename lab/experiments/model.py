@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from meshobs.errors import InputError
-from meshobs.lab.faults import named
+from meshobs.lab.faults import find_fault
 from meshobs.lab.traffic import Traffic
 
 REPORTS = ("affinity", "nat", "hops", "coverage")
@@ -18,7 +18,7 @@ _TOP = {"question", "source", "report", "workloads", "services", "phases", "need
 
 
 @dataclass(frozen=True)
-class Change:
+class TimedChange:
     """A change in mid-traffic: after so many seconds, what `set` says from then on."""
 
     after: float
@@ -49,7 +49,7 @@ class Phase:
     set: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     scale: Mapping[str, int] = field(default_factory=dict)
     faults: Sequence[str] = ()
-    during: Sequence[Change] = ()
+    during: Sequence[TimedChange] = ()
     share: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -117,7 +117,7 @@ def _experiment(name: str, content: Mapping[str, Any]) -> Experiment:
         mistakes += [f"{where}: there is no report {key}" for key in expect if key not in REPORTS]
         mistakes += [f"{where}: {value} is no verdict" for value in expect.values() if value not in VERDICTS]
         for fault in one.get("faults", ()):
-            named(fault.partition(" ")[0])
+            find_fault(fault.partition(" ")[0])
         phases.append(
             Phase(
                 one["name"],
@@ -128,7 +128,7 @@ def _experiment(name: str, content: Mapping[str, Any]) -> Experiment:
                 one.get("set", {}),
                 one.get("scale", {}),
                 tuple(one.get("faults", ())),
-                tuple(Change(float(given["after"]), given["set"]) for given in one.get("during", ())),
+                tuple(TimedChange(float(given["after"]), given["set"]) for given in one.get("during", ())),
                 one.get("share", {}),
             )
         )

@@ -68,7 +68,7 @@ class Recording:
         """
         received = rfc3339(received_ns)[:26] + "Z"  # microseconds, as recordings of real meshes have them
         line = json.dumps(
-            {"received": received, "type": type_, "object": _sorted(item)}, separators=(",", ":"), ensure_ascii=False
+            {"received": received, "type": type_, "object": _sort_keys(item)}, separators=(",", ":"), ensure_ascii=False
         )
         with self._lock:
             key = cluster, resource
@@ -97,7 +97,7 @@ class Recording:
                 events.close()
             for cluster, items in objects.items():
                 listed = {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}}
-                self._write(f"k8s-{cluster}.json", {**listed, "items": [_sorted(item) for item in items]})
+                self._write(f"k8s-{cluster}.json", {**listed, "items": [_sort_keys(item) for item in items]})
             for cluster, relay in relays.items():
                 self._write(f"relay-{cluster}.json", relay)
             self._write("truth.json", truth)
@@ -107,7 +107,7 @@ class Recording:
         (self.folder / name).write_text(f"{text}\n", encoding="utf-8")
 
 
-def _sorted(value: object) -> object:
+def _sort_keys(value: object) -> object:
     """Return a value with its keys in order, as Kubernetes writes them."""
     loaded: object = json.loads(json.dumps(value, sort_keys=True))
     return loaded

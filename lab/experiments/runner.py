@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from meshobs.errors import InputError
 from meshobs.lab.driver import Stage
 from meshobs.lab.experiments.model import Experiment, Phase
-from meshobs.lab.faults import named
+from meshobs.lab.faults import find_fault
 from meshobs.lab.mesh import file
 from meshobs.lab.mesh.model import ANNOTATIONS
 from meshobs.lab.traffic import Request
@@ -94,7 +94,7 @@ class Runner:
                 )
 
     def _phase(self, experiment: Experiment, phase: Phase, pause: float) -> PhaseRun:
-        blinding = any(named(fault.partition(" ")[0]).served for fault in phase.faults)
+        blinding = any(find_fault(fault.partition(" ")[0]).served for fault in phase.faults)
         if blinding:
             # What was last seen of a node is where its gap begins: that must not lie in the window of the phase before.
             self._stir(phase)

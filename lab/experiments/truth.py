@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshobs.lab.experiments.runner import PhaseRun
-from meshobs.lab.faults import named
+from meshobs.lab.faults import find_fault
 from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.traffic import Request
 from meshobs.times import rfc3339
@@ -47,7 +47,7 @@ def truth(name: str, mesh: Mesh, status: Mapping[str, Any], runs: Sequence[Phase
         ],
         "verdicts": verdicts,
         "lossy": any(
-            named(fault.partition(" ")[0]).turns.get("coverage") == "insufficient"
+            find_fault(fault.partition(" ")[0]).turns.get("coverage") == "insufficient"
             for run in runs
             for fault in run.phase.faults
         ),

@@ -78,7 +78,7 @@ class Faults:
             InputError: there is no such fault or scope, or this driver cannot make it.
             MeshobsError: a command fails.
         """
-        fault = faults.named(name)
+        fault = faults.find_fault(name)
         if name not in self._switches:
             raise InputError(f"the driver kind cannot make {name}: its nodes share this machine's clock")
         key = f"{name} {scope}".strip()
@@ -98,7 +98,7 @@ class Faults:
     def _masquerade(self, cluster: str, noted: Any, *, on: bool) -> Any:  # noqa: ANN401 - JSON
         kube = self._clusters[cluster]
         told = json.loads(kube.run("get", *_SYSTEM, "configmap", "ip-masq-agent", "-o", "json"))["data"]["config"]
-        config = manifests.loaded(told)
+        config = manifests.parse(told)
         own = [self._mesh.cluster(cluster).pod_cidr]
         wanted = own if on else noted or list(self._mesh.cluster(cluster).non_masquerade_cidrs)
         patch = {"data": {"config": manifests.text([{**config, "nonMasqueradeCIDRs": wanted}])}}

@@ -11,7 +11,7 @@ from typing import Any
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab.clusters import curl, manifests, targets
 from meshobs.lab.clusters.kubectl import Kubectl
-from meshobs.lab.clusters.targets import Client, HostClient, Live, LivePod
+from meshobs.lab.clusters.targets import Client, HostClient, LiveObjects, LivePod
 from meshobs.lab.driver import LabState
 from meshobs.lab.kind import outside_host, progress
 from meshobs.lab.kind.commands import Tools
@@ -20,7 +20,7 @@ from meshobs.lab.kind.faults import Faults
 from meshobs.lab.kind.options import Options, options_of
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.mesh.model import Mesh, Service, Workload
-from meshobs.lab.traffic import Request, Traffic, timed
+from meshobs.lab.traffic import Request, Traffic, run_timed
 
 BALANCER = "balancer:"
 _SECONDS = 60.0
@@ -91,14 +91,14 @@ class KindLab:
         now = routes_now(self.tools, self._described)
         return {node: before.get(node, []) for node in now}, now
 
-    def live(self) -> Live:
+    def live(self) -> LiveObjects:
         """Return the workloads that there are."""
         pods, services = [], []
         for name, cluster in self.clusters.items():
             items = cluster.items("pods,services")
             pods += targets.pods_of(name, [one for one in items if one["kind"] == "Pod"])
             services += targets.services_of(name, [one for one in items if one["kind"] == "Service"])
-        return Live(pods, services, self.mesh.nodes)
+        return LiveObjects(pods, services, self.mesh.nodes)
 
     def traffic(
         self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
@@ -110,7 +110,7 @@ class KindLab:
             self._within(client, curl.command(one, targets.targets_of(live, client, one.target)))
             for client, one in zip(clients, traffic, strict=True)
         ]
-        with timed(meanwhile), ThreadPoolExecutor(len(traffic)) as pool:
+        with run_timed(meanwhile), ThreadPoolExecutor(len(traffic)) as pool:
             running = [
                 pool.submit(self.tools.must, command, curl.seconds(one))
                 for command, one in zip(commands, traffic, strict=True)
@@ -180,7 +180,7 @@ class KindLab:
         if outside_host.address(self.tools):
             outside_host.remove(self.tools)
 
-    def _prepared(self, traffic: Sequence[Traffic]) -> Live:
+    def _prepared(self, traffic: Sequence[Traffic]) -> LiveObjects:
         """Return what there is, with the machine outside where traffic needs it."""
         live = self.live()
         through = [one.target for one in traffic if one.target.startswith(BALANCER)]
@@ -202,16 +202,16 @@ class KindLab:
         name = client.node.name if isinstance(client, HostClient) else outside_host.NAME
         return (self.options.engine, "exec", name, *words)
 
-    def _request(self, live: Live, client: Client, traffic: Traffic, answer: curl.Answer) -> Request:
+    def _request(self, live: LiveObjects, client: Client, traffic: Traffic, answer: curl.CurlAnswer) -> Request:
         if isinstance(client, LivePod):
             named = (client.full, client.cluster, client.address)
         elif isinstance(client, HostClient):
             named = (f"host/{client.node.name}", client.node.cluster, client.node.address)
         else:
             named = ("outside", "", "")
-        pod = None if answer.error else live.answering(answer.addresses, answer.host_name)
+        pod = None if answer.error else live.find_answering(answer.addresses, answer.host_name)
         by = (pod.cluster, pod.name, pod.address, pod.node) if pod else ("", "", "", "")
-        return curl.resolved(answer, traffic, named, by)
+        return curl.resolve(answer, traffic, named, by)
 
     def _cluster(self, name: str) -> Kubectl:
         if name not in self.clusters:

@@ -40,12 +40,12 @@ _RING = re.compile(r"1+")
 
 
 @dataclass
-class _Reader:
+class _TableReader:
     """Checks tables and collects what is wrong with them."""
 
     mistakes: list[str] = field(default_factory=list)
 
-    def checked(self, table: object, known: Mapping[str, type], where: str) -> Mapping[str, Any]:
+    def check(self, table: object, known: Mapping[str, type], where: str) -> Mapping[str, Any]:
         """Return the keys of a table that are as they should be."""
         if not isinstance(table, Mapping):
             self.mistakes.append(f"{where} must be a table")
@@ -89,13 +89,13 @@ def mesh_of(content: Mapping[str, object], name: str = "the mesh description") -
     Raises:
         InputError: it has mistakes; all of them are named.
     """
-    reader = _Reader()
-    top = reader.checked(content, _TOP, "top level")
+    reader = _TableReader()
+    top = reader.check(content, _TOP, "top level")
     tables = top.get("clusters") or {
         one.name: {"id": one.id, "pod_cidr": one.pod_cidr, "service_cidr": one.service_cidr}
         for one in _WALKTHROUGH.clusters
     }
-    clusters = _clusters(reader, top, {key: reader.checked(tables[key], _CLUSTER, f"clusters.{key}") for key in tables})
+    clusters = _clusters(reader, top, {key: reader.check(tables[key], _CLUSTER, f"clusters.{key}") for key in tables})
     names = tuple(cluster.name for cluster in clusters)
     workloads = tuple(workloads_of(reader, top.get("workloads"), names))
     apps = {workload.app for workload in workloads}
@@ -113,7 +113,7 @@ def extras(content: Mapping[str, object], mesh: Mesh, name: str) -> tuple[tuple[
     Raises:
         InputError: it has mistakes; all of them are named.
     """
-    reader = _Reader()
+    reader = _TableReader()
     names = tuple(cluster.name for cluster in mesh.clusters)
     workloads = tuple(workloads_of(reader, content.get("workloads", {}), names))
     apps = {workload.app for workload in (*mesh.workloads, *workloads)}
@@ -123,7 +123,9 @@ def extras(content: Mapping[str, object], mesh: Mesh, name: str) -> tuple[tuple[
     return workloads, services
 
 
-def _clusters(reader: _Reader, top: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> tuple[Cluster, ...]:
+def _clusters(
+    reader: _TableReader, top: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]
+) -> tuple[Cluster, ...]:
     addresses = (str(one) for one in reader.network(top.get("network", _WALKTHROUGH.network), "network").hosts())
     next(addresses, None)  # the bridge's
     pods = {name: str(table.get("pod_cidr", "")) for name, table in tables.items()}
@@ -159,25 +161,25 @@ def _clusters(reader: _Reader, top: Mapping[str, Any], tables: Mapping[str, Mapp
     return tuple(found)
 
 
-def workloads_of(reader: _Reader, tables: Any, clusters: tuple[str, ...]) -> Iterator[Workload]:  # noqa: ANN401 - a user's
+def workloads_of(reader: _TableReader, tables: Any, clusters: tuple[str, ...]) -> Iterator[Workload]:  # noqa: ANN401 - a user's
     """Return the workloads of a table; those of the walkthrough where there is none."""
     if tables is None:
         yield from (replace(one, clusters=clusters) for one in _WALKTHROUGH.workloads)
         return
     for name, one in tables.items():
-        table = dict(reader.checked(one, _WORKLOAD, f"workloads.{name}"))
+        table = dict(reader.check(one, _WORKLOAD, f"workloads.{name}"))
         where = _where(reader, table, clusters, f"workloads.{name}")
         image = table.pop("image", versions.SERVER_IMAGE if table.get("port") else versions.CLIENT_IMAGE)
         yield Workload(name, table.pop("app", name), image, where, **table)
 
 
-def services_of(reader: _Reader, tables: Any, clusters: tuple[str, ...], apps: set[str]) -> Iterator[Service]:  # noqa: ANN401
+def services_of(reader: _TableReader, tables: Any, clusters: tuple[str, ...], apps: set[str]) -> Iterator[Service]:  # noqa: ANN401
     """Return the services of a table; that of the walkthrough where there is none."""
     if tables is None:
         yield from (replace(one, clusters=clusters) for one in _WALKTHROUGH.services)
         return
     for name, one in tables.items():
-        table = dict(reader.checked(one, _SERVICE, f"services.{name}"))
+        table = dict(reader.check(one, _SERVICE, f"services.{name}"))
         where = _where(reader, table, clusters, f"services.{name}")
         annotations = dict(table.pop("annotations", {}))
         for key, annotation in ANNOTATIONS.items():
@@ -189,24 +191,24 @@ def services_of(reader: _Reader, tables: Any, clusters: tuple[str, ...], apps: s
         yield Service(name, app, where, annotations=annotations, **table)
 
 
-def _where(reader: _Reader, table: dict[str, Any], clusters: tuple[str, ...], where: str) -> tuple[str, ...]:
+def _where(reader: _TableReader, table: dict[str, Any], clusters: tuple[str, ...], where: str) -> tuple[str, ...]:
     named = tuple(map(str, table.pop("clusters", clusters)))
     reader.mistakes += [f"{where}: there is no cluster {name}" for name in named if name not in clusters]
     return tuple(name for name in named if name in clusters)
 
 
-def _check_settings(reader: _Reader, given: Mapping[str, Any], where: str) -> None:
+def _check_settings(reader: _TableReader, given: Mapping[str, Any], where: str) -> None:
     if given.get("aggregation", "none") not in _LEVELS:
         reader.mistakes.append(f"{where}: aggregation must be one of {', '.join(_LEVELS)}")
     if not _RING.fullmatch(f"{given.get('ring', 1):b}") or given.get("ring", 1) > 65_535:  # noqa: PLR2004 - Cilium's own
         reader.mistakes.append(f"{where}: ring must be 2^n - 1 and at most 65535, as 4095")
     try:
-        versions.parsed(given.get("cilium", versions.CILIUM))
+        versions.parse(given.get("cilium", versions.CILIUM))
     except InputError as error:
         reader.mistakes.append(f"{where}: {error}")
 
 
-def _check(reader: _Reader, clusters: tuple[Cluster, ...], workloads: tuple[Workload, ...]) -> None:
+def _check(reader: _TableReader, clusters: tuple[Cluster, ...], workloads: tuple[Workload, ...]) -> None:
     ids = [cluster.id for cluster in clusters]
     if len(set(ids)) < len(ids) or not all(0 < one < 256 for one in ids):  # noqa: PLR2004 - eight bits of an identity
         reader.mistakes.append("each cluster needs an id of its own from 1 to 255")

@@ -41,7 +41,7 @@ def traits(version: str) -> Traits:
     Raises:
         InputError: the text is no version.
     """
-    number = parsed(version)
+    number = parse(version)
     modern = number >= (1, 19, 0)
     return Traits(
         literal_none_is_local=(1, 18, 10) <= number <= (1, 19, 5),
@@ -54,7 +54,7 @@ def traits(version: str) -> Traits:
     )
 
 
-def parsed(version: str) -> tuple[int, int, int]:
+def parse(version: str) -> tuple[int, int, int]:
     """Return a version's three numbers."""
     parts = version.removeprefix("v").split(".")
     if len(parts) != 3 or not all(part.isdecimal() for part in parts):  # noqa: PLR2004 - major, minor, patch

@@ -10,7 +10,7 @@ from typing import Any
 
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import shell
-from meshobs.lab.clusters.targets import Client, HostClient, Live, LivePod, client_of, targets_of
+from meshobs.lab.clusters.targets import Client, HostClient, LiveObjects, LivePod, client_of, targets_of
 from meshobs.lab.netns.cluster import kubelet
 from meshobs.lab.netns.host.layout import BRIDGE, NAMESPACES, namespace
 from meshobs.lab.netns.host.processes import Place
@@ -30,7 +30,7 @@ class _Who:
     source: str = ""
 
 
-class Run:
+class ClientRun:
     """Traffic that runs.
 
     Attributes:
@@ -42,7 +42,7 @@ class Run:
         self._child = child
         self._read = read
         self._keep = keep
-        self._thread = threading.Thread(target=self._listen, name="client", daemon=True)
+        self._thread = threading.Thread(target=self._read_requests, name="client", daemon=True)
         self._thread.start()
 
     @property
@@ -54,7 +54,7 @@ class Run:
         """End it now."""
         self._child.end()
 
-    def _listen(self) -> None:
+    def _read_requests(self) -> None:
         for line in self._child.lines():
             if self._keep and line.endswith("\n"):
                 self.requests.append(self._read(line))
@@ -69,7 +69,7 @@ class Clients:
         self._balancers: set[int] = set()
         self._lock = threading.Lock()
 
-    def start(self, traffic: Traffic, *, endless: bool = False) -> Run:
+    def start(self, traffic: Traffic, *, endless: bool = False) -> ClientRun:
         """Start a client.
 
         Args:
@@ -99,7 +99,7 @@ class Clients:
         }
         command = who.place.command([sys.executable, "-I", "-S", str(kubelet.SCRIPTS / "client.py"), json.dumps(given)])
         child = shell.spawn(command, machine.layout.log(_LOG), {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, read=True)
-        return Run(child, lambda line: _request(who, traffic, live, json.loads(line)), keep=not endless)
+        return ClientRun(child, lambda line: _request(who, traffic, live, json.loads(line)), keep=not endless)
 
     def saw_pings(self, requests: list[Request]) -> list[Request]:
         """Return requests with the sources that servers saw of pings, which the requests name by their tokens."""
@@ -108,7 +108,7 @@ class Clients:
             return requests
         lines = path.read_text(encoding="utf-8").splitlines()
         seen: Mapping[str, str] = {one["token"]: one["source"] for one in map(json.loads, lines)}
-        return [_pinged(one, seen) if one.protocol == "ICMP" else one for one in requests]
+        return [_with_ping_source(one, seen) if one.protocol == "ICMP" else one for one in requests]
 
     def _who(self, client: Client) -> _Who:
         machine = self._machine
@@ -148,7 +148,7 @@ class Clients:
             self._balancers.add(port)
 
 
-def _request(who: _Who, traffic: Traffic, live: Live, told: Mapping[str, Any]) -> Request:
+def _request(who: _Who, traffic: Traffic, live: LiveObjects, told: Mapping[str, Any]) -> Request:
     host, port = told["target"]
     answer = told.get("answer", "")
     said = dict(line.split(": ", 1) for line in answer.splitlines() if ": " in line)
@@ -174,6 +174,6 @@ def _request(who: _Who, traffic: Traffic, live: Live, told: Mapping[str, Any]) -
     )  # fmt: skip
 
 
-def _pinged(one: Request, seen: Mapping[str, str]) -> Request:
+def _with_ping_source(one: Request, seen: Mapping[str, str]) -> Request:
     source = seen.get(one.server_saw, "")
     return replace(one, server_saw=f"{source}:0" if source else "")

@@ -47,7 +47,7 @@ class NetnsDriver:
         requirements.check(mesh_of(content))
         # Whatever folder the next command is called in.
         folder = folder.absolute()
-        cgroup.sweep(folder)
+        cgroup.remove(folder)
         state.make(folder)
         for name in ("logs", "nodes"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -96,7 +96,7 @@ class NetnsLab(RemoteLab):
 def _end(number: int, folder: Path) -> None:
     """End the lab's process, whose command line names its folder, and all that it has started."""
     shell.end(number, str(folder), 0)
-    cgroup.sweep(folder)
+    cgroup.remove(folder)
 
 
 def _await(folder: Path, number: int, log: Path, say: Callable[[str], None]) -> None:
@@ -111,7 +111,7 @@ def _await(folder: Path, number: int, log: Path, say: Callable[[str], None]) -> 
         told = len(lines)
         if ready:
             return
-        if shell.ended(number):
+        if shell.has_ended(number):
             text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
             last = text.strip().rpartition("\n")[2] or "it ended without a word"
             raise MeshobsError(f"the mesh did not come up: {last} (logs: {folder / 'logs'}, {log})")

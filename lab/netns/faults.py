@@ -19,7 +19,7 @@ _SECONDS = 20.0
 Undo = Callable[[], None]
 
 
-class Switches:
+class NetnsFaults:
     """Faults of one mesh.
 
     Attributes:
@@ -33,8 +33,8 @@ class Switches:
         self._makers: Mapping[str, Callable[[str], Undo]] = {
             "masquerade": self._masquerade,
             "stale-backends": self._stale,
-            "event-loss": lambda node: self._restarted(node, {"hubble-event-queue-size": str(faults.SMALL_QUEUE)}),
-            "ring-loss": lambda node: self._restarted(node, {"hubble-event-buffer-capacity": str(faults.SMALL_RING)}),
+            "event-loss": lambda node: self._restart(node, {"hubble-event-queue-size": str(faults.SMALL_QUEUE)}),
+            "ring-loss": lambda node: self._restart(node, {"hubble-event-buffer-capacity": str(faults.SMALL_RING)}),
             "agent-down": self._agent_down,
             "relay-down": self._relay_down,
             "blind": self._blind,
@@ -42,7 +42,7 @@ class Switches:
             "kube-down": self._kube_down,
         }
 
-    def switch(self, name: str, scope: str, *, on: bool) -> None:
+    def set(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off, and wait until the mesh is so; twice the same changes nothing.
 
         Args:
@@ -53,7 +53,7 @@ class Switches:
         Raises:
             InputError: there is no such fault or scope, or this driver has no such fault.
         """
-        fault = faults.named(name)
+        fault = faults.find_fault(name)
         key = f"{name} {scope}".strip()
         with self._lock:
             if not on:
@@ -86,15 +86,15 @@ class Switches:
         # What servers send is lost, without a word: a refusal would come after the first change had got through, and
         # agents that know of a broken connection wait for up to half a minute before they try again.
         rules = [["INPUT", "-s", address, "-p", "tcp", "--sport", str(port), "-j", "DROP"] for address, port in servers]
-        undo = self._filtered(one.nodes, rules)
+        undo = self._filter(one.nodes, rules)
 
         def restore() -> None:
             undo()
-            self._followed(one)
+            self._wait_for_api(one)
 
         return restore
 
-    def _followed(self, cluster: Cluster) -> None:
+    def _wait_for_api(self, cluster: Cluster) -> None:
         """Wait until a cluster's agents follow its API again: until they know of a Service that is made for it."""
         api = self._machine.apis[cluster.name]
         meta = {"name": _PROBE, "namespace": objects.SYSTEM}
@@ -114,9 +114,9 @@ class Switches:
 
     def _blind(self, node: str) -> Undo:
         rule = ["INPUT", "-p", "tcp", "--dport", str(HUBBLE_PORT), "-j", "REJECT", "--reject-with", "tcp-reset"]
-        return self._filtered([self._node(node)], [rule])
+        return self._filter([self._node(node)], [rule])
 
-    def _restarted(self, name: str, overrides: Mapping[str, str]) -> Undo:
+    def _restart(self, name: str, overrides: Mapping[str, str]) -> Undo:
         node = self._node(name)
         self._machine.nodes.restart(node, overrides)
         return lambda: self._machine.nodes.restart(node, {})
@@ -124,11 +124,11 @@ class Switches:
     def _agent_down(self, name: str) -> Undo:
         node = self._node(name)
         self._machine.processes.stop(agent_name(node))
-        return lambda: self._machine.nodes.again(node)
+        return lambda: self._machine.nodes.start_again(node)
 
     def _relay_down(self, cluster: str) -> Undo:
         self._machine.processes.stop(relay_name(cluster))
-        return lambda: self._machine.processes.again(relay_name(cluster))
+        return lambda: self._machine.processes.start_again(relay_name(cluster))
 
     def _kube_down(self, cluster: str) -> Undo:
         self._machine.processes.stop(f"{cluster}-apiserver")
@@ -138,11 +138,11 @@ class Switches:
         last = self._machine.mesh.clusters[-1]
         api = self._machine.apis[last.name]
         policy = faults.refusal(self._machine.mesh.clusters[0].name)
-        self._enforced(last, lambda: api.create(_POLICIES, policy))
+        self._wait_enforced(last, lambda: api.create(_POLICIES, policy))
         path = f"{_POLICIES}/{policy['metadata']['name']}"
-        return lambda: self._enforced(last, lambda: api.delete(path))
+        return lambda: self._wait_enforced(last, lambda: api.delete(path))
 
-    def _enforced(self, cluster: Cluster, change: Callable[[], None]) -> None:
+    def _wait_enforced(self, cluster: Cluster, change: Callable[[], None]) -> None:
         """Change policies and wait until all of a cluster's endpoints enforce it."""
         states = [state(node) for node in cluster.nodes]
         before = [agent_api.policy_revision(one) for one in states]
@@ -153,7 +153,7 @@ class Switches:
 
         self._machine.wait_for(enforced, f"the policy in {cluster.name}")
 
-    def _filtered(self, nodes: Iterable[Node], rules: Sequence[Sequence[str]]) -> Undo:
+    def _filter(self, nodes: Iterable[Node], rules: Sequence[Sequence[str]]) -> Undo:
         """Add rules to nodes' firewalls."""
         places = [self._machine.nodes.place(node) for node in nodes]
         pairs = [(place, rule) for place in places for rule in rules]

@@ -11,10 +11,10 @@ from meshobs.errors import MeshobsError
 from meshobs.lab import shell
 from meshobs.lab.clusters import manifests
 from meshobs.lab.clusters.kubectl import Kubectl
-from meshobs.lab.clusters.targets import Live, nodes_of, pods_of, services_of
+from meshobs.lab.clusters.targets import LiveObjects, nodes_of, pods_of, services_of
 from meshobs.lab.mesh.model import Cluster, Mesh
 from meshobs.lab.netns.cluster import agent_api, certificates, objects, programs
-from meshobs.lab.netns.cluster.api import Api, KubeError
+from meshobs.lab.netns.cluster.api import ApiError, NetnsKubeClient
 from meshobs.lab.netns.cluster.kubelet import Kubelet
 from meshobs.lab.netns.cluster.port_forwards import Doors, open_doors
 from meshobs.lab.netns.host import kernel, network
@@ -54,7 +54,7 @@ class Machine:
         self.mesh = mesh
         self.layout = layout
         self.processes = Processes(layout)
-        self.apis: dict[str, Api] = {}
+        self.apis: dict[str, NetnsKubeClient] = {}
         self.kubelets: dict[str, Kubelet] = {}
         self.kubectls: dict[str, Kubectl] = {}
         self.routes_before: Mapping[str, list[str]] = {}
@@ -63,7 +63,7 @@ class Machine:
         self.client = self._authority.issue("user", "meshobs", organization="system:masters")
         self._issued: dict[str, certificates.Issued] = {}
         self.nodes = Nodes(mesh, layout, self.processes, self._issued)
-        self._last: dict[str, Live] = {}
+        self._last: dict[str, LiveObjects] = {}
 
     def up(self, say: Say) -> None:
         """Stand everything up.
@@ -82,37 +82,37 @@ class Machine:
         step(f"{len(self.mesh.nodes)} nodes on a network of their own")
         for cluster in self.mesh.clusters:
             self._start_api(cluster)
-        self._open_doors()
+        self._open_port_forwards()
         self._each(self._fill_api)
         step("etcd, API servers and controllers")
         for cluster in self.mesh.clusters:
             for node in cluster.nodes:
                 self.nodes.start(cluster, node)
         self.processes.wait(
-            lambda: all(agent_api.ready(state(node)) for node in self.mesh.nodes), "agents", self.nodes.agents
+            lambda: all(agent_api.is_ready(state(node)) for node in self.mesh.nodes), "agents", self.nodes.agents
         )
         for cluster in self.mesh.clusters:
             self._start_relay(cluster)
             self.kubelets[cluster.name].start()
         step("agents with their datapath, Relays")
-        self.processes.wait(self.nodes.routed, "routes to the own cluster's nodes", self.nodes.agents)
+        self.processes.wait(self.nodes.has_routes, "routes to the own cluster's nodes", self.nodes.agents)
         self.routes_before = self.nodes.routes()
         self._each(self._deploy)
         step("workloads")
         self.nodes.join()
         step("clusters joined")
 
-    def live(self) -> Live:
+    def live(self) -> LiveObjects:
         """Return the workloads of all clusters now; of one whose API does not answer, as they were last."""
         for cluster in self.mesh.clusters:
             api = self.apis[cluster.name]
-            with suppress(KubeError):
+            with suppress(ApiError):
                 pods = pods_of(cluster.name, api.items("/api/v1/pods")[0])
                 services = services_of(cluster.name, api.items("/api/v1/services")[0])
                 nodes = nodes_of(self.mesh, cluster.name, api.items("/api/v1/nodes")[0])
-                self._last[cluster.name] = Live(pods, services, nodes)
+                self._last[cluster.name] = LiveObjects(pods, services, nodes)
         told = [self._last[cluster.name] for cluster in self.mesh.clusters if cluster.name in self._last]
-        return Live(
+        return LiveObjects(
             [pod for one in told for pod in one.pods],
             [service for one in told for service in one.services],
             [node for one in told for node in one.nodes],
@@ -129,14 +129,14 @@ class Machine:
 
     def start_api_server(self, cluster: str) -> None:
         """Start an API server that was stopped, and wait until it answers."""
-        self.processes.again(f"{cluster}-apiserver")
+        self.processes.start_again(f"{cluster}-apiserver")
         self.processes.wait(
             lambda: self._answers(self.apis[cluster]), f"the API server of {cluster}", [f"{cluster}-apiserver"]
         )
 
     def _prepare(self) -> None:
         """Make the mounts that hold what must not outlive the lab."""
-        clang = machine.clang()
+        clang = machine.find_clang()
         kernel.mount("tmpfs", RUN)
         for path in (NAMESPACES, TOOLS, RUN / "home", RUN / "etcd", *(state(node) for node in self.mesh.nodes)):
             path.mkdir(parents=True)
@@ -161,7 +161,7 @@ class Machine:
         for part, command in commands.items():
             self.processes.start(f"{name}-{part}", self.nodes.place(node), command, self.nodes.environment(cluster))
 
-    def _open_doors(self) -> None:
+    def _open_port_forwards(self) -> None:
         """Let this process, kubectl and the user reach the API servers."""
         self.doors = open_doors(self.mesh, self.layout)
         names = [cluster.name for cluster in self.mesh.clusters]
@@ -173,7 +173,7 @@ class Machine:
         )
         for cluster in self.mesh.clusters:
             name = cluster.name
-            self.apis[name] = Api(name, self.doors.apis[name], self.client)
+            self.apis[name] = NetnsKubeClient(name, self.doors.apis[name], self.client)
             path = self.nodes.environment(cluster)["PATH"]
             self.kubelets[name] = Kubelet(cluster, self.apis[name], self.layout, self.nodes.place, path)
             self.kubectls[name] = self._kubectl(name)
@@ -203,7 +203,7 @@ class Machine:
             api.create("/api/v1/nodes", objects.node(each))
             api.patch(f"/api/v1/nodes/{each.name}/status", objects.node_status(each))
         told = programs.agent(cluster, self.layout, self._issued[name].hubble)
-        for one in objects.config(told, programs.masquerade(programs.spared(cluster))):
+        for one in objects.config(told, programs.masquerade(programs.native_cidrs(cluster))):
             api.create(f"/api/v1/namespaces/{objects.SYSTEM}/configmaps", one)
         secrets = f"/api/v1/namespaces/{objects.SYSTEM}/secrets"
         authority = {"ca.crt": self._authority.ca, "ca.key": self._authority.ca_key}
@@ -215,10 +215,10 @@ class Machine:
         ):
             self.processes.start(f"{name}-{part}", self.nodes.place(node), command, self.nodes.environment(cluster))
 
-    def _answers(self, api: Api) -> bool:
+    def _answers(self, api: NetnsKubeClient) -> bool:
         try:
             return api.get("/api/v1/namespaces/default") is not None
-        except KubeError:
+        except ApiError:
             return False
 
     def _start_relay(self, cluster: Cluster) -> None:

@@ -88,7 +88,7 @@ class Nodes:
         (library / REMOTES.name).mkdir()
         masquerade = library / MASQUERADE.relative_to(LIBRARY)
         masquerade.parent.mkdir()
-        _replace(masquerade, programs.masquerade(programs.spared(cluster)))
+        _replace(masquerade, programs.masquerade(programs.native_cidrs(cluster)))
         self._write_settings(cluster, node)
         # Before others on a busy machine: events that an agent does not read in time are lost.
         command = ["nice", "-n", "-10", "cilium-agent", f"--config-dir={self._layout.settings(node)}"]
@@ -108,14 +108,14 @@ class Nodes:
         self._processes.stop(agent_name(node))
         self._overrides[node.name] = overrides
         self._write_settings(self._mesh.cluster(node.cluster), node)
-        self.again(node)
+        self.start_again(node)
 
-    def again(self, node: Node) -> None:
+    def start_again(self, node: Node) -> None:
         """Start an agent that was stopped, and wait until it works."""
-        self._processes.again(agent_name(node))
+        self._processes.start_again(agent_name(node))
         others = len(self._mesh.clusters) - 1
         self._processes.wait(
-            lambda: agent_api.ready(state(node)) and agent_api.joined(state(node), others),
+            lambda: agent_api.is_ready(state(node)) and agent_api.has_joined(state(node), others),
             f"the agent of {node.name}",
             [agent_name(node)],
         )
@@ -139,14 +139,14 @@ class Nodes:
                     _replace(self._library(node) / REMOTES.name / other.name, text)
         others = len(self._mesh.clusters) - 1
         self._processes.wait(
-            lambda: all(agent_api.joined(state(node), others) for node in self._mesh.nodes), "the mesh", self.agents
+            lambda: all(agent_api.has_joined(state(node), others) for node in self._mesh.nodes), "the mesh", self.agents
         )
 
     def routes(self) -> Mapping[str, list[str]]:
         """Return each node's routes, by its full name."""
         return {node.full: network.routes(namespace(node)) for node in self._mesh.nodes}
 
-    def routed(self) -> bool:
+    def has_routes(self) -> bool:
         """Tell whether each node has routes to all nodes of its cluster."""
         now = self.routes()
         return all(

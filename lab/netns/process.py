@@ -16,7 +16,7 @@ from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.netns.host import cgroup, kernel
 from meshobs.lab.netns.host.layout import Layout
 from meshobs.lab.netns.machine import Machine
-from meshobs.lab.netns.service import Commands
+from meshobs.lab.netns.service import NetnsService
 from meshobs.lab.remote import wire
 from meshobs.lab.state import DESCRIPTION
 
@@ -34,13 +34,13 @@ def main(folder: Path) -> None:
     (own / "cgroup.procs").write_text(str(os.getpid()))
     kernel.own_mounts()
     machine = Machine(mesh, layout)
-    commands = Commands(machine)
+    commands = NetnsService(machine)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: commands.end.set())
     with (folder / PROGRESS).open("w", encoding="utf-8", buffering=1) as progress:
         machine.up(lambda text: print(text, file=progress))
         commands.prove(lambda text: print(text, file=progress))
-    server = wire.Server(commands.actions)
+    server = wire.ControlServer(commands.actions)
     server.start()
     ready: dict[str, object] = {
         "control": server.address,

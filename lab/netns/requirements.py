@@ -16,7 +16,7 @@ def check(mesh: Mesh) -> None:
     Raises:
         InputError: rights, programs or features of the kernel are missing; all that is missing is named with its cure.
     """
-    if problems := [*(f"{one.what}: {one.cure}" for one in machine.missing()), *_unbuilt(mesh)]:
+    if problems := [*(f"{one.what}: {one.cure}" for one in machine.find_lacks()), *_unbuilt(mesh)]:
         raise InputError(f"the driver netns cannot run here: {'; '.join(problems)}")
 
 

@@ -10,13 +10,13 @@ from typing import Any
 from meshobs.errors import MeshobsError
 from meshobs.lab.clusters import manifests
 from meshobs.lab.mesh.model import Service
-from meshobs.lab.netns.clients import Clients, Run
+from meshobs.lab.netns.clients import ClientRun, Clients
 from meshobs.lab.netns.cluster import agent_api
-from meshobs.lab.netns.faults import Switches
+from meshobs.lab.netns.faults import NetnsFaults
 from meshobs.lab.netns.host.layout import state
 from meshobs.lab.netns.machine import Machine
 from meshobs.lab.netns.nodes import agent_name
-from meshobs.lab.remote.lab import described
+from meshobs.lab.remote.lab import parse_added
 from meshobs.lab.traffic import Request, Traffic
 
 Progress = Callable[[Any], bool]
@@ -26,15 +26,15 @@ _SECONDS = 120.0
 _PROOFS = 20
 
 
-class Commands:
+class NetnsService:
     """Commands for one mesh; `end` is set by the last of them."""
 
     def __init__(self, machine: Machine) -> None:
         self.end = threading.Event()
         self._machine = machine
         self._clients = Clients(machine)
-        self._switches = Switches(machine)
-        self._background: list[Run] = []
+        self._switches = NetnsFaults(machine)
+        self._background: list[ClientRun] = []
 
     @property
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any], Progress], Any]]:
@@ -49,7 +49,7 @@ class Commands:
             "scale": lambda given, _progress: self._scale(**given),
             "add": lambda given, _progress: self._add(given),
             "remove": lambda given, _progress: self._remove(given),
-            "fault": lambda given, _progress: self._switches.switch(given["name"], given["scope"], on=given["on"]),
+            "fault": lambda given, _progress: self._switches.set(given["name"], given["scope"], on=given["on"]),
             "down": lambda _given, _progress: self.end.set(),
         }
 
@@ -113,7 +113,7 @@ class Commands:
         return [asdict(one) for one in self._run(wanted, progress)]
 
     def _run(self, traffic: list[Traffic], progress: Progress) -> list[Request]:
-        runs: list[Run] = []
+        runs: list[ClientRun] = []
         try:
             runs += [self._clients.start(one) for one in traffic]
             while not all(run.done for run in runs):
@@ -163,10 +163,10 @@ class Commands:
             raise MeshobsError(f"cluster {cluster} has no deployment {namespace}/{workload}")
         api.patch(path, {"spec": {"replicas": replicas}})
         self._machine.wait_for(
-            lambda: self._settled(cluster, namespace, workload, replicas), f"{workload} in {cluster}"
+            lambda: self._is_settled(cluster, namespace, workload, replicas), f"{workload} in {cluster}"
         )
 
-    def _settled(self, cluster: str, namespace: str, workload: str, replicas: int) -> bool:
+    def _is_settled(self, cluster: str, namespace: str, workload: str, replicas: int) -> bool:
         """Tell whether a Deployment has the pods that it wants, and its EndpointSlices say so."""
         api = self._machine.apis[cluster]
         found = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{workload}")
@@ -186,15 +186,15 @@ class Commands:
         return len(names) == replicas and all(one == names for one in behind)
 
     def _add(self, given: Mapping[str, Any]) -> None:
-        workloads, services = described(given)
+        workloads, services = parse_added(given)
         for cluster in self._machine.mesh.clusters:
             self._machine.kubectls[cluster.name].apply(manifests.of(workloads, services, cluster.name))
         for one in workloads:
             for name in one.clusters if not one.bare else ():
-                done = partial(self._settled, name, one.namespace, one.name, one.replicas)
+                done = partial(self._is_settled, name, one.namespace, one.name, one.replicas)
                 self._machine.wait_for(done, f"{one.name} in {name}")
 
     def _remove(self, given: Mapping[str, Any]) -> None:
-        workloads, services = described(given)
+        workloads, services = parse_added(given)
         for cluster in self._machine.mesh.clusters:
             self._machine.kubectls[cluster.name].delete(manifests.of(workloads, services, cluster.name))

@@ -87,7 +87,7 @@ def _download(module: Module, folder: Path) -> Path:
 
 def _compile(module: Module, names: Sequence[str], source: Path, folder: Path) -> None:
     theirs = (source / "go.mod").read_text()
-    replaced = _replaced(theirs, module.staging)
+    replaced = _replace_options(theirs, module.staging)
     arguments = []
     if module.edits:
         # Go takes no overlay for its own cache of modules, which is immutable. By another way there it does.
@@ -128,7 +128,7 @@ def _overlay(module: Module, folder: Path) -> Path:
     return path
 
 
-def _replaced(go_mod: str, staging: str) -> list[str]:
+def _replace_options(go_mod: str, staging: str) -> list[str]:
     block = re.search(r"^replace \(\n(.*?)^\)", go_mod, re.MULTILINE | re.DOTALL)
     lines = re.findall(r"^replace ([^(].*)$", go_mod, re.MULTILINE) + (block[1].splitlines() if block else [])
     found = []

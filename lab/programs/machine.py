@@ -11,7 +11,7 @@ from meshobs.lab import shell
 
 
 @dataclass(frozen=True)
-class Finding:
+class Lack:
     """Something that this machine lacks, and what mends it."""
 
     what: str
@@ -64,13 +64,13 @@ _BPF_CALL = {"x86_64": 321, "aarch64": 280}
 _NO_COMMAND = 0x7FFFFFFF
 
 
-def tool(name: str) -> Path | None:
+def find_tool(name: str) -> Path | None:
     """Return where a tool is, None where it is not."""
     found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(_SBIN))
     return Path(found) if found else None
 
 
-def clang() -> Path | None:
+def find_clang() -> Path | None:
     """Return the newest clang that compiles the datapath; agents call it by the name `clang`, so link it on their PATH.
 
     It is the only program of LLVM's that they call.
@@ -88,7 +88,7 @@ def clang() -> Path | None:
     return Path(found) if found and version and int(version[1]) >= _CLANG else None
 
 
-def cgroups(mountinfo: str = "") -> Path | None:
+def find_cgroups(mountinfo: str = "") -> Path | None:
     """Return where the whole hierarchy of control groups (version 2) is mounted, None where it is not.
 
     Args:
@@ -107,29 +107,31 @@ def cgroups(mountinfo: str = "") -> Path | None:
     return None
 
 
-def missing() -> list[Finding]:
+def find_lacks() -> list[Lack]:
     """Return all that this machine lacks to run the programs without containers. Nothing is changed by looking."""
     root = os.geteuid() == 0
     findings = [
-        Finding(f"{name} is missing", f"apt-get install {package}") for name, package in TOOLS.items() if not tool(name)
+        Lack(f"{name} is missing", f"apt-get install {package}")
+        for name, package in TOOLS.items()
+        if not find_tool(name)
     ]
-    if not clang():
-        findings.append(Finding(f"clang {_CLANG} or newer is missing", f"apt-get install {_CLANG_PACKAGE}"))
+    if not find_clang():
+        findings.append(Lack(f"clang {_CLANG} or newer is missing", f"apt-get install {_CLANG_PACKAGE}"))
     if not root:
-        findings.append(Finding("this is not root: namespaces and eBPF need it", "sudo meshobs ..."))
+        findings.append(Lack("this is not root: namespaces and eBPF need it", "sudo meshobs ..."))
     if not _has_bpf():
-        findings.append(Finding("the kernel has no eBPF", "a kernel with CONFIG_BPF_SYSCALL"))
+        findings.append(Lack("the kernel has no eBPF", "a kernel with CONFIG_BPF_SYSCALL"))
     if not _BTF.exists():
-        findings.append(Finding(f"the kernel has no BTF ({_BTF})", "a kernel with CONFIG_DEBUG_INFO_BTF"))
-    if not cgroups():
+        findings.append(Lack(f"the kernel has no BTF ({_BTF})", "a kernel with CONFIG_DEBUG_INFO_BTF"))
+    if not find_cgroups():
         mount = "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
-        findings.append(Finding("cgroup v2 is not mounted", mount))
+        findings.append(Lack("cgroup v2 is not mounted", mount))
     if root and not findings:
-        findings.extend(lacking(_FEATURES))
+        findings.extend(find_lacking_features(_FEATURES))
     return findings
 
 
-def lacking(features: Sequence[Feature]) -> list[Finding]:
+def find_lacking_features(features: Sequence[Feature]) -> list[Lack]:
     """Return what the kernel lacks of some features, tried in a network namespace that ends at once."""
     try:
         loadable = Path(f"/lib/modules/{os.uname().release}/modules.dep").read_text()
@@ -141,14 +143,14 @@ def lacking(features: Sequence[Feature]) -> list[Finding]:
     code, told = shell.run(("env", f"PATH={path}", "unshare", "--net", "sh", "-c", script), _TRIAL_SECONDS)
     if code:
         return [
-            Finding(
+            Lack(
                 f"no network namespace can be made ({shell.last_lines(told, 1)})",
                 "a kernel with CONFIG_NET_NS, and root",
             )
         ]
     lacks = set(told.splitlines())
     return [
-        Finding(f"the kernel has no {one.name}", f"a kernel with {one.option}")
+        Lack(f"the kernel has no {one.name}", f"a kernel with {one.option}")
         for one in tried
         if f"lacks {one.name}" in lacks
     ]

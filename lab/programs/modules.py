@@ -104,7 +104,7 @@ def cilium(version: str = versions.CILIUM) -> Module:
         InputError: the text is no version.
     """
     # Agents until 1.18 end where there is no /proc/modules; later ones do not look there.
-    edited = versions.parsed(version) < (1, 19, 0)
+    edited = versions.parse(version) < (1, 19, 0)
     version = version.removeprefix("v")
     mark = f"{version} meshobs-edited 2026-01-01T00:00:00Z"
     return Module(

@@ -11,10 +11,10 @@ from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.mesh.model import Mesh, Service, Workload
 from meshobs.lab.remote import wire
 from meshobs.lab.state import DESCRIPTION
-from meshobs.lab.traffic import Request, Traffic, timed
+from meshobs.lab.traffic import Request, Traffic, run_timed
 
 
-def described(given: Mapping[str, Any]) -> tuple[list[Workload], list[Service]]:
+def parse_added(given: Mapping[str, Any]) -> tuple[list[Workload], list[Service]]:
     """Return what `add` and `remove` sent, on the far side; JSON has no tuples."""
     return [Workload(**_whole(one)) for one in given["workloads"]], [
         Service(**_whole(one)) for one in given["services"]
@@ -49,7 +49,7 @@ class RemoteLab:
         self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
     ) -> list[Request]:
         """Run traffic side by side until all of it is over."""
-        with timed(meanwhile):
+        with run_timed(meanwhile):
             found = self.ask("traffic", {"traffic": [asdict(one) for one in traffic]})
         return [Request(**one) for one in found]
 

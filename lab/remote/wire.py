@@ -20,7 +20,7 @@ from meshobs.errors import InputError, MeshobsError
 Action = Callable[[Mapping[str, Any], Callable[[Any], bool]], Any]
 
 
-class Server:
+class ControlServer:
     """Answers commands, each connection in a thread of its own."""
 
     def __init__(self, actions: Mapping[str, Action]) -> None:

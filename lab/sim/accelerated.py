@@ -9,10 +9,10 @@ from pathlib import Path
 
 from meshobs.lab.experiments.recording import Recording
 from meshobs.lab.mesh.model import Mesh, Service, Workload
-from meshobs.lab.sim.faults import Switches
+from meshobs.lab.sim.faults import SimFaults
 from meshobs.lab.sim.kubeapi.objects import objects
-from meshobs.lab.sim.kubeapi.store import Change, KubeStore
-from meshobs.lab.sim.motion.client import Client
+from meshobs.lab.sim.kubeapi.store import KubeStore, StoredChange
+from meshobs.lab.sim.motion.client import SimulatedClient
 from meshobs.lab.sim.motion.simulation import Simulation
 from meshobs.lab.sim.world import changes as changing
 from meshobs.lab.sim.world.world import World
@@ -46,9 +46,9 @@ class AcceleratedLab:
         self.now = start
         self._recording = Recording(folder)
         self._kube = {one.name: KubeStore(self.clock, self._recorder(one.name)) for one in mesh.clusters}
-        self._connected()
+        self._announce_nodes()
         self.simulation = Simulation(mesh, self, start)
-        self._switches = Switches(self.simulation, self.change)
+        self._switches = SimFaults(self.simulation, self.change)
 
     def clock(self) -> int:
         """Return the time in the lab, nanoseconds."""
@@ -69,10 +69,10 @@ class AcceleratedLab:
     ) -> list[Request]:
         """Run traffic side by side until all of it is over."""
         told: list[Request] = []
-        clients: list[Client] = [self.simulation.start(self.now, one, told.append) for one in traffic]
+        clients: list[SimulatedClient] = [self.simulation.start(self.now, one, told.append) for one in traffic]
         for after, action in meanwhile:
             # An action acts by the lab's clock, which otherwise moves in strides.
-            self.simulation.timeline.at(self.now + int(after * SECOND), self._acting(action))
+            self.simulation.timeline.at(self.now + int(after * SECOND), self._act(action))
         while not all(client.done for client in clients):
             self.now += _STRIDE
             self.simulation.timeline.run(self.now)
@@ -81,24 +81,24 @@ class AcceleratedLab:
 
     def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
         """Set annotations of a Service, or remove those that are None."""
-        self.change(changing.annotated(cluster, namespace, service, changes))
+        self.change(changing.annotate(cluster, namespace, service, changes))
 
     def scale(self, cluster: str, namespace: str, workload: str, replicas: int) -> None:
         """Give a workload so many pods."""
-        self.change(changing.scaled(cluster, namespace, workload, replicas))
+        self.change(changing.scale(cluster, namespace, workload, replicas))
 
     def add(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Add workloads and Services; what is there stays."""
-        self.change(changing.added(workloads, services))
+        self.change(changing.add(workloads, services))
 
     def remove(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Remove what `add` added."""
         names = [{(one.namespace, one.name) for one in group} for group in (workloads, services)]
-        self.change(changing.removed(*names))
+        self.change(changing.remove(*names))
 
     def fault(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off."""
-        self._switches.switch(name, scope, on=on)
+        self._switches.set(name, scope, on=on)
 
     def close(self) -> None:
         """Write the rest of the recording."""
@@ -130,14 +130,14 @@ class AcceleratedLab:
         for cluster, store in self._kube.items():
             store.update(objects.objects(world, cluster))
 
-    def _acting(self, action: Callable[[], None]) -> Callable[[int], None]:
+    def _act(self, action: Callable[[], None]) -> Callable[[int], None]:
         def act(at: int) -> None:
             self.now = max(self.now, at)
             action()
 
         return act
 
-    def _connected(self) -> None:
+    def _announce_nodes(self) -> None:
         """Let the Relay say, as it does first, that it has all nodes."""
         names = [node.full for node in self.mesh.nodes]
         message = GetFlowsResponse(node_status=NodeStatusEvent(state_change=NODE_CONNECTED, node_names=names))
@@ -148,8 +148,8 @@ class AcceleratedLab:
     def _write(self, message: GetFlowsResponse) -> None:
         self._recording.flow(self.mesh.clusters[0].name, message.SerializeToString())
 
-    def _recorder(self, cluster: str) -> Callable[[Change], None]:
-        def record(change: Change) -> None:
+    def _recorder(self, cluster: str) -> Callable[[StoredChange], None]:
+        def record(change: StoredChange) -> None:
             self._recording.event(cluster, change.key.resource, self.now, change.type, change.last)
 
         return record

@@ -99,6 +99,6 @@ def _await(ready: Path, number: int, log: Path) -> None:
     """Wait until the process says that it serves."""
     deadline = time.monotonic() + _START_SECONDS
     while not ready.exists():
-        if shell.ended(number) or time.monotonic() > deadline:
+        if shell.has_ended(number) or time.monotonic() > deadline:
             raise MeshobsError(f"the sim did not come up; {_tail(log)} (log: {log})")
         time.sleep(0.02)

@@ -17,7 +17,7 @@ _LOSS = 0.1
 
 
 @dataclass(frozen=True)
-class Servers:
+class FaultyServers:
     """The servers of a mesh in real time."""
 
     hubble: Hubble
@@ -25,7 +25,7 @@ class Servers:
     binaries: Mapping[str, RelayBinary]
 
 
-class Switches:
+class SimFaults:
     """Faults of one mesh. Its caller holds the mesh still meanwhile.
 
     Args:
@@ -38,7 +38,7 @@ class Switches:
     """
 
     def __init__(
-        self, simulation: Simulation, change: Callable[[changes.Change], None], servers: "Servers | None" = None
+        self, simulation: Simulation, change: Callable[[changes.Change], None], servers: "FaultyServers | None" = None
     ) -> None:
         self.on: dict[str, Callable[[], None]] = {}
         self._simulation = simulation
@@ -57,7 +57,7 @@ class Switches:
             "kube-down": self._kube_down,
         }
 
-    def switch(self, name: str, scope: str, *, on: bool) -> None:
+    def set(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off; twice the same changes nothing.
 
         Args:
@@ -68,7 +68,7 @@ class Switches:
         Raises:
             InputError: there is no such fault or scope.
         """
-        fault = faults.named(name)
+        fault = faults.find_fault(name)
         key = f"{name} {scope}".strip()
         if not on:
             undo = self.on.pop(key, None)
@@ -134,14 +134,14 @@ class Switches:
     def _policy(self, _scope: str) -> Callable[[], None]:
         clusters = self._simulation.world.mesh.clusters
         policy = Policy(clusters[-1].name, "default", f"deny-{clusters[0].name}", faults.REFUSED_APP, clusters[0].name)
-        self._change(changes.policed(policy, on=True))
-        return lambda: self._change(changes.policed(policy, on=False))
+        self._change(changes.set_policy(policy, on=True))
+        return lambda: self._change(changes.set_policy(policy, on=False))
 
     def _kube_down(self, cluster: str) -> Callable[[], None]:
         self._served().kube[cluster].stop()
         return self._served().kube[cluster].start
 
-    def _served(self) -> Servers:
+    def _served(self) -> FaultyServers:
         if not self._servers:
             raise InputError("this fault needs a mesh in real time: leave --accelerated out")
         return self._servers

@@ -14,8 +14,8 @@ from meshobs.errors import MeshobsError
 from meshobs.lab.clusters import kubeconfig
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.remote import wire
-from meshobs.lab.sim.realtime import Live
-from meshobs.lab.sim.service import Commands
+from meshobs.lab.sim.realtime import RealtimeMesh
+from meshobs.lab.sim.service import SimService
 from meshobs.lab.state import DESCRIPTION
 
 MESH = DESCRIPTION
@@ -26,9 +26,9 @@ KUBECONFIG = "kubeconfig"
 def main(folder: Path, relay_binary: str = "") -> None:
     """Run the mesh until told to end."""
     mesh = mesh_of(json.loads((folder / MESH).read_text(encoding="utf-8")))
-    live = Live(mesh, Path(relay_binary) if relay_binary else None, folder)
-    commands = Commands(live)
-    server = wire.Server(commands.actions)
+    live = RealtimeMesh(mesh, Path(relay_binary) if relay_binary else None, folder)
+    commands = SimService(live)
+    server = wire.ControlServer(commands.actions)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: commands.end.set())
     live.start()

@@ -21,7 +21,7 @@ from meshobs.pb.flow.flow_pb2 import Flow
 _TICK = 0.005
 
 
-class Live:
+class RealtimeMesh:
     """A running mesh with its servers.
 
     Args:
@@ -43,8 +43,8 @@ class Live:
             cluster.name: KubeServer(
                 cluster.name,
                 self.token,
-                on_annotate=lambda *given: self.change(changes.annotated(*given)),
-                on_scale=lambda *given: self.change(changes.scaled(*given)),
+                on_annotate=lambda *given: self.change(changes.annotate(*given)),
+                on_scale=lambda *given: self.change(changes.scale(*given)),
                 on_forward=lambda *_, name=cluster.name: self.relays[name],
             )
             for cluster in mesh.clusters

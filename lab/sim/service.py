@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from meshobs.errors import MeshobsError
-from meshobs.lab.remote.lab import described
-from meshobs.lab.sim.faults import Servers, Switches
-from meshobs.lab.sim.motion.client import Client
-from meshobs.lab.sim.realtime import Live
+from meshobs.lab.remote.lab import parse_added
+from meshobs.lab.sim.faults import FaultyServers, SimFaults
+from meshobs.lab.sim.motion.client import SimulatedClient
+from meshobs.lab.sim.realtime import RealtimeMesh
 from meshobs.lab.sim.world import changes
 from meshobs.lab.traffic import Request, Traffic
 
@@ -18,14 +18,14 @@ Progress = Callable[[Any], bool]
 _TELL = 0.1
 
 
-class Commands:
+class SimService:
     """Commands for one live mesh; `end` is set by the last of them."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: RealtimeMesh) -> None:
         self.end = threading.Event()
         self._live = live
-        self._switches = Switches(live.simulation, live.change, Servers(live.hubble, live.kube, live.binaries))
-        self._background: list[Client] = []
+        self._switches = SimFaults(live.simulation, live.change, FaultyServers(live.hubble, live.kube, live.binaries))
+        self._background: list[SimulatedClient] = []
         live.on_end = self.end.set
 
     @property
@@ -36,8 +36,8 @@ class Commands:
             "traffic": self._traffic,
             "endless": lambda given, _progress: self._endless(Traffic(**given["traffic"])),
             "background": lambda given, _progress: self._steady(float(given["rate"])),
-            "annotate": lambda given, _progress: self._live.change(changes.annotated(**given)),
-            "scale": lambda given, _progress: self._live.change(changes.scaled(**given)),
+            "annotate": lambda given, _progress: self._live.change(changes.annotate(**given)),
+            "scale": lambda given, _progress: self._live.change(changes.scale(**given)),
             "add": lambda given, _progress: self._add(given),
             "remove": lambda given, _progress: self._remove(given),
             "fault": lambda given, _progress: self._fault(**given),
@@ -67,7 +67,7 @@ class Commands:
 
     def _traffic(self, given: Mapping[str, Any], progress: Progress) -> list[Mapping[str, Any]]:
         told: list[Request] = []
-        clients: list[Client] = []
+        clients: list[SimulatedClient] = []
         try:
             with self._live.moment() as now:
                 for one in given["traffic"]:
@@ -84,7 +84,7 @@ class Commands:
 
     def _endless(self, traffic: Traffic) -> None:
         with self._live.moment() as now:
-            self._background.append(self._live.simulation.start(now, traffic, _unheard, endless=True))
+            self._background.append(self._live.simulation.start(now, traffic, _ignore, endless=True))
 
     def _steady(self, rate: float) -> None:
         for client in self._background:
@@ -102,17 +102,17 @@ class Commands:
 
     def _fault(self, name: str, scope: str, *, on: bool) -> None:
         with self._live.moment():
-            self._switches.switch(name, scope, on=on)
+            self._switches.set(name, scope, on=on)
 
     def _add(self, given: Mapping[str, Any]) -> None:
-        workloads, services = described(given)
-        self._live.change(changes.added(workloads, services))
+        workloads, services = parse_added(given)
+        self._live.change(changes.add(workloads, services))
 
     def _remove(self, given: Mapping[str, Any]) -> None:
         workloads = [(one["namespace"], one["name"]) for one in given["workloads"]]
         services = [(one["namespace"], one["name"]) for one in given["services"]]
-        self._live.change(changes.removed(workloads, services))
+        self._live.change(changes.remove(workloads, services))
 
 
-def _unheard(_request: Request) -> None:
+def _ignore(_request: Request) -> None:
     """Take a request that nobody asked for."""

@@ -176,7 +176,7 @@ def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
     named += [clusters.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]]
     if named:
         return named
-    if (lab := labs.read()) and labs.running():
+    if (lab := labs.read()) and labs.require_running():
         say(f"meshobs: the lab that is up (driver {lab.driver}): {', '.join(one.name for one in lab.clusters)}")
         given["kubeconfig"] = given["kubeconfig"] or Path(lab.kubeconfig)
         return lab_sources(lab)

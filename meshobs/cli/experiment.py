@@ -79,7 +79,7 @@ def run(session: Session, needs: Mapping[str, str], group: Sequence["Experiment"
 
 def _unserved(group: Sequence["Experiment"]) -> list["Experiment"]:
     """Return experiments whose faults need no servers; the others are said to be left out."""
-    fit = [one for one in group if not any(faults.named(name).served for name in one.faults)]
+    fit = [one for one in group if not any(faults.find_fault(name).served for name in one.faults)]
     if left := [one.name for one in group if one not in fit]:
         say(f"meshobs: left out: {', '.join(left)} (needs real time)")
     return fit

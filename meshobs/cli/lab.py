@@ -81,7 +81,7 @@ def down() -> None:
     if not found:
         from meshobs.lab.netns.host import cgroup  # noqa: PLC0415 - only where an `up` was killed
 
-        cgroup.sweep(state.folder())
+        cgroup.remove(state.folder())
         # What an `up` that failed has left for reading.
         if (state.folder() / state.DESCRIPTION).exists():
             shutil.rmtree(state.folder(), ignore_errors=True)
@@ -95,7 +95,7 @@ def down() -> None:
 @mesh_options
 def plan(name: str | None, path: Path | None, **given: Any) -> None:  # noqa: ANN401 - what click read
     """Print what `up` would do, and do nothing."""
-    chosen, why = driver.chosen(name)
+    chosen, why = driver.choose_driver(name)
     say(f"meshobs: driver {chosen}: {why}")
     Manner(for_kind=lab_kind.named(given)).check(chosen)
     with _driver(chosen) as made:
@@ -119,7 +119,7 @@ def env() -> None:
 @format_option()
 def status(form: str) -> None:
     """Tell what is up: clusters, nodes, services, pods, faults."""
-    found = state.running()
+    found = state.require_running()
     told = attach(found).status()
     if form == "json":
         clusters = [asdict(one) for one in found.clusters]
@@ -155,7 +155,7 @@ def status(form: str) -> None:
 @format_option()
 def routes(form: str) -> None:
     """Show each node's routes to pods before the mesh was joined, and what joining added (S6)."""
-    before, now = attach(state.running()).routes()
+    before, now = attach(state.require_running()).routes()
     if form == "json":
         click.echo(json.dumps({"before": before, "now": now}))
         return
@@ -196,7 +196,7 @@ def traffic(client: str, target: str, form: str, background: bool, **given: Any)
     from meshobs.lab.traffic import Traffic  # noqa: PLC0415 - only here
 
     given["protocol"] = given["protocol"].upper()
-    lab, wanted = attach(state.running()), Traffic(client, target, **given)
+    lab, wanted = attach(state.require_running()), Traffic(client, target, **given)
     if background:
         lab.endless(wanted)
         say(f"meshobs: {client} calls {target}, {wanted.rate:g} a second, until meshobs lab background 0")
@@ -222,7 +222,7 @@ def traffic(client: str, target: str, form: str, background: bool, **given: Any)
 @click.argument("rate", type=click.FloatRange(0, 200))
 def background(rate: float) -> None:
     """Let every cluster's client call its service, RATE requests a second; 0 ends it."""
-    attach(state.running()).background(rate)
+    attach(state.require_running()).background(rate)
 
 
 @command.command("annotate")
@@ -239,7 +239,7 @@ def annotate(service: str, settings: Sequence[str], clusters: Sequence[str]) -> 
                 f"{text!r} is no setting: {', '.join(f'{name}=VALUE' for name in ANNOTATIONS)}, or KEY- to remove it"
             )
         changes[ANNOTATIONS[key.rstrip("-")]] = value if separator else None
-    found = state.running()
+    found = state.require_running()
     lab = attach(found)
     namespace, name = _named(service)
     for cluster in _clusters(found, clusters):
@@ -253,7 +253,7 @@ def annotate(service: str, settings: Sequence[str], clusters: Sequence[str]) -> 
 @click.option("--cluster", "clusters", multiple=True, help="Only there; repeatable.")
 def scale(workload: str, replicas: int, clusters: Sequence[str]) -> None:
     """Give a WORKLOAD ([NAMESPACE/]NAME) so many pods."""
-    found = state.running()
+    found = state.require_running()
     lab = attach(found)
     namespace, name = _named(workload)
     for cluster in _clusters(found, clusters):
@@ -271,10 +271,10 @@ def fault(name: str | None, switch: str | None, scope: str) -> None:
         rows = [[one.name, one.scope or "mesh", one.does] for one in faults.FAULTS.values()]
         print_table(["fault", "scope", "what it does"], rows, set())
         return
-    found = faults.named(name)
+    found = faults.find_fault(name)
     if not switch:
         raise InputError(f"say on or off: meshobs lab fault {name} on")
-    attach(state.running()).fault(found.name, scope, on=switch == "on")
+    attach(state.require_running()).fault(found.name, scope, on=switch == "on")
     say(f"meshobs: {found.name} is {switch}: {found.does}")
 
 
@@ -348,7 +348,7 @@ def start(name: str | None, content: Mapping[str, object], rate: float, manner: 
     """
     before = state.read()
     half = before if before and not before.whole else None
-    chosen, why = driver.chosen(name or (half.driver if half else None))
+    chosen, why = driver.choose_driver(name or (half.driver if half else None))
     manner.check(chosen)
     if before and before != half:
         if attach(before).alive:

@@ -27,7 +27,7 @@ def build(name: str, wanted: Sequence[str], force: bool, form: str) -> None:
     from meshobs.lab.programs import machine, modules  # noqa: PLC0415
 
     wanted_modules = [modules.cilium(version) for version in wanted or [versions.CILIUM]]
-    lacking = machine.missing()
+    lacking = machine.find_lacks()
     for one in lacking:
         say(f"meshobs: {one.what}: {one.cure}")
     if lacking and not force:

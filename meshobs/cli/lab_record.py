@@ -39,7 +39,7 @@ def command(folder: Path, name: str | None) -> None:
     from meshobs.lab.experiments import model as experiments  # noqa: PLC0415
     from meshobs.lab.experiments.recording import Recording  # noqa: PLC0415
 
-    found = state.running()
+    found = state.require_running()
     lab = labs.attach(found)
     wanted = experiments.load(name) if name else _plain(lab.mesh)
     if not wanted.phases[0].traffic:

@@ -13,7 +13,7 @@ from meshobs import sqlfiles
 from meshobs.analyzer import Question, run
 from meshobs.cli.output import say
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab.experiments.findings import Answer, Finding, findings
+from meshobs.lab.experiments.findings import Finding, ReportAnswer, findings
 from meshobs.lab.experiments.model import Experiment
 from meshobs.lab.experiments.runner import SETTLE_SECONDS, PhaseRun, Runner
 from meshobs.times import SECOND, rfc3339
@@ -176,12 +176,12 @@ def _record(store: "Store", runs: Sequence[PhaseRun]) -> None:
                 store.run(sqlfiles.read("lab/add_truth.sql"), {**named, "rows": rows})
 
 
-def _answers(store: "Store", one: PhaseRun) -> dict[str, Answer]:
+def _answers(store: "Store", one: PhaseRun) -> dict[str, ReportAnswer]:
     """Ask the reports that a phase names about its window."""
     question = Question(since=rfc3339(one.started), until=rfc3339(one.ended))
     reports = {name: run(store, name, question) for name in one.phase.expect}
     return {
-        name: Answer(
+        name: ReportAnswer(
             report.verdict.value,
             report.rows.to_dicts(),
             lossy=bool(report.coverage["lost_events"] or report.coverage["gaps"])

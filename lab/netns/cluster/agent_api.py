@@ -12,13 +12,13 @@ from typing import Any
 _SECONDS = 10.0
 
 
-def ready(state: Path) -> bool:
+def is_ready(state: Path) -> bool:
     """Tell whether the agent whose state folder this is does its work."""
     told = status(state)
     return _state(told, "cilium") == "Ok" and _state(told, "hubble") == "Ok"
 
 
-def joined(state: Path, others: int) -> bool:
+def has_joined(state: Path, others: int) -> bool:
     """Tell whether it has all that so many other clusters' stores hold."""
     clusters = (status(state).get("cluster-mesh") or {}).get("clusters") or []
     fit = [one for one in clusters if one.get("ready") and all((one.get("synced") or {"": False}).values())]

@@ -17,7 +17,7 @@ _SECONDS = 20.0
 WATCH_SECONDS = 300
 
 
-class KubeError(MeshobsError):
+class ApiError(MeshobsError):
     """The API refuses or does not answer.
 
     Attributes:
@@ -29,7 +29,7 @@ class KubeError(MeshobsError):
         self.status = status
 
 
-class Api:
+class NetnsKubeClient:
     """One cluster's API.
 
     Args:
@@ -58,7 +58,7 @@ class Api:
         """Make an object; one of its name that is there stays."""
         try:
             self._json("POST", path, item)
-        except KubeError as error:
+        except ApiError as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
 
@@ -83,14 +83,14 @@ class Api:
                 connection.request("GET", f"{path}{joint}{query}", headers={"Accept": "application/json"})
                 answer = connection.getresponse()
                 if answer.status != HTTPStatus.OK:
-                    raise KubeError(f"{self.name}: watch {path}: {answer.reason}", answer.status)
+                    raise ApiError(f"{self.name}: watch {path}: {answer.reason}", answer.status)
                 while line := answer.readline():
                     event = json.loads(line)
                     if event["type"] == "ERROR":
-                        raise KubeError(f"{self.name}: watch {path}: {event['object']}", HTTPStatus.GONE)
+                        raise ApiError(f"{self.name}: watch {path}: {event['object']}", HTTPStatus.GONE)
                     yield event["type"], event["object"]
         except (OSError, HTTPException, ValueError) as error:
-            raise KubeError(f"{self.name}: watch {path}: {error or type(error).__name__}") from error
+            raise ApiError(f"{self.name}: watch {path}: {error or type(error).__name__}") from error
 
     def _json(
         self, method: str, path: str, body: Object | None = None, kind: str = "application/json", *,
@@ -103,11 +103,11 @@ class Api:
                 answer = connection.getresponse()
                 text = answer.read()
         except (OSError, HTTPException) as error:
-            raise KubeError(f"{self.name}: the API does not answer: {error or type(error).__name__}") from error
+            raise ApiError(f"{self.name}: the API does not answer: {error or type(error).__name__}") from error
         if answer.status == HTTPStatus.NOT_FOUND and missing:
             return None
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise KubeError(f"{self.name}: {method} {path}: {text[:300].decode(errors='replace')}", answer.status)
+            raise ApiError(f"{self.name}: {method} {path}: {text[:300].decode(errors='replace')}", answer.status)
         return json.loads(text) if text else None
 
     def _connection(self, seconds: float) -> HTTPConnection:

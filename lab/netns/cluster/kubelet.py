@@ -16,7 +16,7 @@ from meshobs.lab import shell
 from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.netns import inside
 from meshobs.lab.netns.cluster import objects
-from meshobs.lab.netns.cluster.api import Api, KubeError, Object
+from meshobs.lab.netns.cluster.api import ApiError, NetnsKubeClient, Object
 from meshobs.lab.netns.host import network
 from meshobs.lab.netns.host.layout import Layout, namespace, pod_namespace
 from meshobs.lab.netns.host.processes import Place
@@ -31,7 +31,7 @@ SCRIPTS = Path(inside.__file__).parent
 
 
 @dataclass
-class Running:
+class RunningPod:
     """A pod that runs.
 
     Attributes:
@@ -69,14 +69,16 @@ class Kubelet:
         path: what PATH is there.
     """
 
-    def __init__(self, cluster: Cluster, api: Api, layout: Layout, enter: Callable[[Node], Place], path: str) -> None:
+    def __init__(
+        self, cluster: Cluster, api: NetnsKubeClient, layout: Layout, enter: Callable[[Node], Place], path: str
+    ) -> None:
         self._cluster = cluster
         self._api = api
         self._layout = layout
         self._enter = enter
         self._path = path
         self._lock = threading.Lock()
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, RunningPod] = {}
         self._placed: dict[str, tuple[str, str]] = {}
         self._workers = ThreadPoolExecutor(_WORKERS)
 
@@ -84,7 +86,7 @@ class Kubelet:
         """Look after pods from now on."""
         threading.Thread(target=self._watch, name=f"kubelet {self._cluster.name}", daemon=True).start()
 
-    def find(self, space: str, name: str) -> Running | None:
+    def find(self, space: str, name: str) -> RunningPod | None:
         """Return a pod that runs."""
         with self._lock:
             found = list(self._running.values())
@@ -99,21 +101,21 @@ class Kubelet:
                 pods, version = self._api.items(_PODS)
                 known = {pod["metadata"]["uid"] for pod in pods}
                 for pod in pods:
-                    self._seen(pod)
+                    self._on_pod(pod)
                 with self._lock:
                     gone = [one for uid, one in self._running.items() if uid not in known]
                 for one in gone:
-                    self._gone(one.pod)
+                    self._remove_pod(one.pod)
                 for kind, pod in self._api.watch(_PODS, version):
                     if kind == "DELETED":
-                        self._gone(pod)
+                        self._remove_pod(pod)
                     elif kind != "BOOKMARK":
-                        self._seen(pod)
-            except KubeError:
+                        self._on_pod(pod)
+            except ApiError:
                 # The API is away, or a watch has grown too old: begin anew.
                 time.sleep(_AGAIN_SECONDS)
 
-    def _seen(self, pod: Object) -> None:
+    def _on_pod(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
         if not (name := pod["spec"].get("nodeName")):
             if uid not in self._placed:
@@ -124,37 +126,37 @@ class Kubelet:
             fresh = uid not in self._running and "deletionTimestamp" not in pod["metadata"]
             if fresh:
                 node = next(node for node in self._cluster.nodes if node.name == name)
-                self._running[uid] = Running(pod, node)
+                self._running[uid] = RunningPod(pod, node)
         if fresh:
-            self._workers.submit(self._logged, self._run, self._running[uid])
+            self._workers.submit(self._run_logged, self._run, self._running[uid])
         elif "deletionTimestamp" in pod["metadata"]:
-            self._gone(pod, told=True)
+            self._remove_pod(pod, told=True)
 
     def _bind(self, pod: Object) -> None:
         """Do the scheduler's part."""
         meta = pod["metadata"]
-        node = objects.chosen_node(pod, self._cluster.nodes, self._placed.values())
+        node = objects.choose_node(pod, self._cluster.nodes, self._placed.values())
         self._placed[meta["uid"]] = objects.app_of(pod), node.name
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding"
-        self._api.create(path, objects.binding(pod, node.name))
+        self._api.create(path, objects.make_binding(pod, node.name))
 
-    def _gone(self, pod: Object, *, told: bool = False) -> None:
+    def _remove_pod(self, pod: Object, *, told: bool = False) -> None:
         """End a pod; `told`: the API waits for the kubelet's word that it is gone."""
         uid = pod["metadata"]["uid"]
         with self._lock:
             self._placed.pop(uid, None)
             running = self._running.pop(uid, None)
         if running:
-            self._workers.submit(self._logged, self._end, running, told)
+            self._workers.submit(self._run_logged, self._end, running, told)
 
-    def _logged(self, action: Callable[..., None], *given: object) -> None:
+    def _run_logged(self, action: Callable[..., None], *given: object) -> None:
         """Do something in a worker: nobody waits for it, so the log must have what goes wrong."""
         try:
             action(*given)
         except Exception as error:  # noqa: BLE001 - the next pod must not suffer
             print(f"kubelet of {self._cluster.name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
 
-    def _run(self, running: Running) -> None:
+    def _run(self, running: RunningPod) -> None:
         node, meta, spec = running.node, running.pod["metadata"], running.pod["spec"]
         group = self._layout.pod_group(node, running.uid, running.container)
         group.mkdir(parents=True, exist_ok=True)
@@ -172,7 +174,7 @@ class Kubelet:
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/status"
         self._api.patch(path, objects.pod_status(running.pod, node, running.address, running.container))
 
-    def _serve(self, running: Running, place: Place, port: int) -> shell.Child:
+    def _serve(self, running: RunningPod, place: Place, port: int) -> shell.Child:
         about = {
             "pod": running.pod["metadata"]["name"],
             "cluster": self._cluster.name,
@@ -188,7 +190,7 @@ class Kubelet:
             raise MeshobsError(f"the server of {about['pod']} did not start (log: {log})")
         return child
 
-    def _end(self, running: Running, told: bool) -> None:
+    def _end(self, running: RunningPod, told: bool) -> None:
         meta = running.pod["metadata"]
         if running.server:
             running.server.end()
@@ -202,7 +204,7 @@ class Kubelet:
             path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
             self._api.delete(path, {"gracePeriodSeconds": 0, "preconditions": {"uid": running.uid}})
 
-    def _cni(self, running: Running, command: str) -> str:
+    def _cni(self, running: RunningPod, command: str) -> str:
         """Let cilium-cni attach or detach a pod, as a container runtime does; return what it prints."""
         meta = running.pod["metadata"]
         given: Mapping[str, Any] = {

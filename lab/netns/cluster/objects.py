@@ -93,7 +93,7 @@ def tls_secret(name: str, pair: Pair) -> Object:
     return secret(name, {"ca.crt": pair.ca, "tls.crt": pair.cert, "tls.key": pair.key})
 
 
-def chosen_node(pod: Mapping[str, Any], nodes: Iterable[Node], placed: Iterable[tuple[str, str]]) -> Node:
+def choose_node(pod: Mapping[str, Any], nodes: Iterable[Node], placed: Iterable[tuple[str, str]]) -> Node:
     """Return the node for a pod: where the fewest of its app are, then the fewest at all; workers first.
 
     Args:
@@ -111,7 +111,7 @@ def chosen_node(pod: Mapping[str, Any], nodes: Iterable[Node], placed: Iterable[
     return min(nodes, key=order)
 
 
-def binding(pod: Mapping[str, Any], node_name: str) -> Object:
+def make_binding(pod: Mapping[str, Any], node_name: str) -> Object:
     """Return what a scheduler posts."""
     meta = {"name": pod["metadata"]["name"], "namespace": pod["metadata"]["namespace"]}
     target = {"apiVersion": "v1", "kind": "Node", "name": node_name}

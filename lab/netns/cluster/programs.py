@@ -109,7 +109,7 @@ def masquerade(cidrs: Sequence[str]) -> str:
     return "\n".join(("nonMasqueradeCIDRs:", *(f"- {cidr}" for cidr in cidrs), "masqLinkLocal: false", ""))
 
 
-def spared(cluster: Cluster) -> list[str]:
+def native_cidrs(cluster: Cluster) -> list[str]:
     """Return the ranges that a cluster's traffic reaches with its own addresses."""
     return [cluster.pod_cidr, *cluster.non_masquerade_cidrs]
 

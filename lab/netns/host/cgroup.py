@@ -18,7 +18,7 @@ def cgroup_of(folder: Path) -> Path:
     return kernel.cgroups() / f"{PREFIX}{mark}"
 
 
-def there(folder: Path) -> bool:
+def exists(folder: Path) -> bool:
     """Tell whether anything of a lab is left, whatever became of its process."""
     try:
         return cgroup_of(folder).exists()
@@ -26,11 +26,11 @@ def there(folder: Path) -> bool:
         return False
 
 
-def sweep(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """End whatever runs of a lab, and with it all that it holds.
 
     Raises:
         MeshobsError: something does not end.
     """
-    if there(folder):
+    if exists(folder):
         kernel.kill_all(cgroup_of(folder))

@@ -46,7 +46,7 @@ def cgroups(mountinfo: str = "") -> Path:
     Raises:
         MeshobsError: nowhere.
     """
-    if found := machine.cgroups(mountinfo):
+    if found := machine.find_cgroups(mountinfo):
         return found
     raise MeshobsError("control groups version 2 are not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
 

@@ -44,7 +44,7 @@ class Place:
 
 
 @dataclass
-class _Program:
+class _RunningProgram:
     command: Sequence[str]
     environment: Mapping[str, str]
     child: shell.Child
@@ -55,7 +55,7 @@ class Processes:
     """Programs by name. Safe from any thread."""
 
     layout: Layout
-    _programs: dict[str, _Program] = field(default_factory=dict)
+    _programs: dict[str, _RunningProgram] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def start(self, name: str, place: Place, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -72,7 +72,7 @@ class Processes:
                 return
             self._start(name, place.command(command), environment)
 
-    def again(self, name: str) -> None:
+    def start_again(self, name: str) -> None:
         """Start a program again that was stopped, as it was."""
         with self._lock:
             if not self.alive(name):
@@ -127,4 +127,4 @@ class Processes:
         log = self.layout.log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         child = shell.spawn(command, log, {**os.environ, **environment})
-        self._programs[name] = _Program(command, environment, child)
+        self._programs[name] = _RunningProgram(command, environment, child)

@@ -23,7 +23,7 @@ _ICMP_HEADER = 8
 _MOST = 65_536
 
 
-class Client:
+class TrafficClient:
     """Calls and prints."""
 
     def __init__(self, given: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Client:
                 answer = await asyncio.wait_for(_http(made), _ANSWER_SECONDS)
                 _tell(began, own, host, port, answer=answer, reused=reused)
         except (OSError, TimeoutError, ValueError) as error:
-            _tell(began, own, host, port, error=_why(error), reused=reused)
+            _tell(began, own, host, port, error=_reason(error), reused=reused)
         finally:
             made.close()
 
@@ -96,7 +96,7 @@ class Client:
                 answer = await asyncio.wait_for(loop.sock_recv(made, _MOST), _ANSWER_SECONDS)
                 _tell(began, own, host, port, answer=answer.decode(), reused=reused)
         except (OSError, TimeoutError) as error:
-            _tell(began, own, host, port, error=_why(error), reused=reused)
+            _tell(began, own, host, port, error=_reason(error), reused=reused)
         finally:
             made.close()
 
@@ -118,9 +118,9 @@ class Client:
                     await asyncio.wait_for(_pong(made, name, token), _CONNECT_SECONDS)
                     _tell(began, own, host, 0, token=token.hex(), reused=number > 0)
                 except TimeoutError as error:
-                    _tell(began, own, host, 0, error=_why(error), reused=number > 0)
+                    _tell(began, own, host, 0, error=_reason(error), reused=number > 0)
         except OSError as error:
-            _tell(time.time_ns(), own, host, 0, error=_why(error))
+            _tell(time.time_ns(), own, host, 0, error=_reason(error))
         finally:
             made.close()
 
@@ -160,7 +160,7 @@ def _echo(name: int, number: int, payload: bytes) -> bytes:
     return struct.pack("!BBHHH", _ECHO_REQUEST, 0, ~total & 0xFFFF, name, number) + payload
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
     return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
@@ -173,4 +173,4 @@ def _tell(began: int, own: tuple[str, int], host: str, port: int, **more: object
 
 
 if __name__ == "__main__":
-    asyncio.run(Client(json.loads(sys.argv[1])).run())
+    asyncio.run(TrafficClient(json.loads(sys.argv[1])).run())

@@ -20,7 +20,7 @@ _CHUNK = 262_144
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Door:
+class PortForward:
     """One listener and what is behind it."""
 
     def __init__(self, given: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def serve(given: Sequence[dict[str, Any]]) -> None:
     """Serve without end."""
-    doors = [Door(one) for one in given]
+    doors = [PortForward(one) for one in given]
     for door in doors:
         await asyncio.start_server(door.accept, sock=door.listener, limit=_CHUNK)
     print(json.dumps([door.listener.getsockname()[1] for door in doors]), flush=True)  # noqa: T201 - its answer

@@ -19,7 +19,7 @@ _TOKEN = slice(_ICMP + 8, _ICMP + 24)
 _BACKLOG = 512
 
 
-class Server(asyncio.Protocol, asyncio.DatagramProtocol):
+class PodServer(asyncio.Protocol, asyncio.DatagramProtocol):
     """One connection of TCP, or the socket of UDP."""
 
     def __init__(self, about: dict[str, str]) -> None:
@@ -81,8 +81,8 @@ async def serve(about: dict[str, Any]) -> None:
     end = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, end.set)
     address, port = about["address"], int(about["port"])
-    await loop.create_server(lambda: Server(about), address, port, backlog=_BACKLOG)
-    await loop.create_datagram_endpoint(lambda: Server(about), (address, port))
+    await loop.create_server(lambda: PodServer(about), address, port, backlog=_BACKLOG)
+    await loop.create_datagram_endpoint(lambda: PodServer(about), (address, port))
     pings = Pings(Path(about["pings"]))
     print("ready", flush=True)  # noqa: T201 - whoever started it waits for it
     await end.wait()

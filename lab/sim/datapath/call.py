@@ -7,11 +7,11 @@ import random
 
 from meshobs.lab.sim.datapath import conntrack, packets, points
 from meshobs.lab.sim.datapath.attempt import REFUSED, Call, Client, Event, Host, Outcome, Outside
-from meshobs.lab.sim.datapath.flows import filled
-from meshobs.lab.sim.datapath.packets import CURL, Exchange, Manner, Packet
-from meshobs.lab.sim.datapath.points import Hop
+from meshobs.lab.sim.datapath.flows import fill
+from meshobs.lab.sim.datapath.packets import CURL, ClientBehaviour, Exchange, Packet
+from meshobs.lab.sim.datapath.points import ObservationPoint
 from meshobs.lab.sim.datapath.route import Route, decide
-from meshobs.lab.sim.datapath.sockets import Sockets, said
+from meshobs.lab.sim.datapath.sockets import Sockets, socket_events
 from meshobs.lab.sim.world.world import World
 from meshobs.pb.flow import flow_pb2
 
@@ -26,7 +26,7 @@ _BETWEEN_EVENTS = 400
 
 
 def carry_call(
-    world: World, call: Call, at: int, chance: random.Random, sockets: Sockets, manner: Manner = CURL
+    world: World, call: Call, at: int, chance: random.Random, sockets: Sockets, manner: ClientBehaviour = CURL
 ) -> Outcome:
     """Return what one attempt of a client leads to.
 
@@ -52,15 +52,15 @@ def carry_call(
     )
 
 
-def _exchange(route: Route, call: Call, chance: random.Random, manner: Manner) -> Exchange:
+def _exchange(route: Route, call: Call, chance: random.Random, manner: ClientBehaviour) -> Exchange:
     way = _way(route)
     if call.protocol != "TCP":
         return packets.datagrams(call.requests, call.gap, way, chance, answered=not route.error)
     if not route.error:
         return packets.tcp(call.requests, call.gap, way, manner, chance)
     if route.error == REFUSED:
-        return packets.refused(way, chance)
-    return packets.unanswered(manner)
+        return packets.refuse(way, chance)
+    return packets.give_up(manner)
 
 
 def _way(route: Route) -> int:
@@ -80,7 +80,7 @@ def _events(
     back = points.backward(world, route, call.protocol, call.source_port)
     tracker = conntrack.Tracker(medium={one.name: one.aggregation != "none" for one in world.mesh.clusters})
     way, clock = _way(route), _Clock(chance)
-    happened = [(one.time, one.node.full, one.flow) for one in said(
+    happened = [(one.time, one.node.full, one.flow) for one in socket_events(
         world, route, call.protocol, call.source_port, exchange, at, sockets
     )]  # fmt: skip
     for packet in exchange.packets:
@@ -93,8 +93,8 @@ def _events(
     return tuple(sorted(events, key=lambda event: event.offset))
 
 
-def _flow(hop: Hop, packet: Packet, protocol: str) -> flow_pb2.Flow:
-    flow = filled(hop.template, protocol, packet.flags, echo=packet.forward)
+def _flow(hop: ObservationPoint, packet: Packet, protocol: str) -> flow_pb2.Flow:
+    flow = fill(hop.template, protocol, packet.flags, echo=packet.forward)
     if hop.tracked:
         flow.trace_reason = conntrack.reason(packet)
     return flow

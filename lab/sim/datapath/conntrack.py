@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from meshobs.lab.sim.datapath.packets import Packet
-from meshobs.lab.sim.datapath.points import Hop
+from meshobs.lab.sim.datapath.points import ObservationPoint
 from meshobs.pb.flow import flow_pb2
 
 _INTERVAL = 5_000_000_000
@@ -11,7 +11,7 @@ _ENDS = {"FIN", "RST"}
 
 
 @dataclass
-class _Entry:
+class _ReportedState:
     """What a point of one direction has reported so far."""
 
     flags: set[str] = field(default_factory=set)
@@ -28,9 +28,9 @@ class Tracker:
             medium: by cluster, whether its nodes aggregate.
         """
         self._medium = medium
-        self._entries: dict[int, _Entry] = {}
+        self._entries: dict[int, _ReportedState] = {}
 
-    def reports(self, hop: Hop, packet: Packet) -> bool:
+    def reports(self, hop: ObservationPoint, packet: Packet) -> bool:
         """Tell whether a point reports a packet."""
         if hop.once and not packet.opens:
             return False
@@ -38,7 +38,7 @@ class Tracker:
             return True
         if hop.quiet:
             return False
-        entry = self._entries.setdefault(id(hop), _Entry())
+        entry = self._entries.setdefault(id(hop), _ReportedState())
         flags = set(packet.flags)
         # The last ACK of the client is reported after both FINs, the server's is not: so the recordings.
         due = (

@@ -13,7 +13,7 @@ from meshobs.pb.flow import flow_pb2
 _HOST, _WORLD, _REMOTE_NODE, _KUBE_APISERVER = 1, 2, 6, 7
 
 
-def seen(world: World, observer: Node, address: str) -> flow_pb2.Endpoint:
+def describe(world: World, observer: Node, address: str) -> flow_pb2.Endpoint:
     """Return what a node's agent says about an address. The message is shared: copy it, do not change it."""
     pod = world.pod_at.get(address)
     if pod is not None:

@@ -8,7 +8,7 @@ from uuid import NAMESPACE_DNS, uuid5
 
 from meshobs.lab.mesh import versions
 from meshobs.lab.mesh.model import Node
-from meshobs.lab.sim.datapath.endpoints import cgroup_of, hardware, labels_of, seen
+from meshobs.lab.sim.datapath.endpoints import cgroup_of, describe, hardware, labels_of
 from meshobs.lab.sim.world.world import Pod, Policy, Service, World
 from meshobs.pb.flow import flow_pb2
 
@@ -60,7 +60,7 @@ class Ends:
     destination: End
     protocol: str
 
-    def turned(self) -> "Ends":
+    def reverse(self) -> "Ends":
         """Return the answer's ends."""
         return Ends(self.destination, self.source, self.protocol)
 
@@ -107,22 +107,22 @@ def verdict(world: World, node: Node, ends: Ends, policy: Policy, drop: flow_pb2
         flow.verdict = flow_pb2.FORWARDED
         flow.is_reply.value = False
         flow.policy_match_type = _ALL if policy.explicit else _L3_ONLY
-        flow.ingress_allowed_by.append(_named(policy))
+        flow.ingress_allowed_by.append(_policy_message(policy))
         return flow
-    _dropped(flow, drop)
+    _set_drop(flow, drop)
     if drop == flow_pb2.POLICY_DENY:
         flow.policy_match_type = _L3_ONLY
-        flow.ingress_denied_by.append(_named(policy))
+        flow.ingress_denied_by.append(_policy_message(policy))
     return flow
 
 
-def dropped(world: World, node: Node, ends: Ends, reason: flow_pb2.DropReason) -> flow_pb2.Flow:
+def drop(world: World, node: Node, ends: Ends, reason: flow_pb2.DropReason) -> flow_pb2.Flow:
     """Return the template of a drop at a pod's ingress."""
     flow = _blank(world, node, ends, "lxc")
     flow.event_type.type = _DROP
     flow.event_type.sub_type = reason
     flow.traffic_direction = flow_pb2.INGRESS
-    _dropped(flow, reason)
+    _set_drop(flow, reason)
     return flow
 
 
@@ -151,7 +151,7 @@ def socket(
     return flow
 
 
-def filled(template: flow_pb2.Flow, protocol: str, flags: Sequence[str], *, echo: bool) -> flow_pb2.Flow:
+def fill(template: flow_pb2.Flow, protocol: str, flags: Sequence[str], *, echo: bool) -> flow_pb2.Flow:
     """Return a flow of its own for one packet.
 
     Args:
@@ -176,7 +176,7 @@ def filled(template: flow_pb2.Flow, protocol: str, flags: Sequence[str], *, echo
 
 def _blank(world: World, node: Node, ends: Ends, wire: str) -> flow_pb2.Flow:
     flow = flow_pb2.Flow()
-    flow.CopyFrom(_signed(node, world.clusters[node.cluster].cilium))
+    flow.CopyFrom(_node_fields(node, world.clusters[node.cluster].cilium))
     source, destination = ends.source, ends.destination
     flow.IP.source, flow.IP.destination, flow.IP.ipVersion = source.address, destination.address, flow_pb2.IPv4
     if wire:
@@ -188,8 +188,8 @@ def _blank(world: World, node: Node, ends: Ends, wire: str) -> flow_pb2.Flow:
         flow.l4.UDP.source_port, flow.l4.UDP.destination_port = source.port, destination.port
     else:
         flow.l4.ICMPv4.SetInParent()
-    flow.source.CopyFrom(seen(world, node, source.address))
-    flow.destination.CopyFrom(seen(world, node, destination.address))
+    flow.source.CopyFrom(describe(world, node, source.address))
+    flow.destination.CopyFrom(describe(world, node, destination.address))
     if world.clusters[node.cluster].traits.names_services:
         if source.service is not None:
             flow.source_service.name, flow.source_service.namespace = source.service.name, source.service.namespace
@@ -200,7 +200,7 @@ def _blank(world: World, node: Node, ends: Ends, wire: str) -> flow_pb2.Flow:
 
 
 @lru_cache(maxsize=1024)
-def _signed(node: Node, version: str) -> flow_pb2.Flow:
+def _node_fields(node: Node, version: str) -> flow_pb2.Flow:
     """Return what stands in every flow of a node."""
     flow = flow_pb2.Flow(node_name=node.full, node_labels=labels_of(node), Type=flow_pb2.L3_L4)
     if versions.traits(version).names_emitter:
@@ -208,14 +208,14 @@ def _signed(node: Node, version: str) -> flow_pb2.Flow:
     return flow
 
 
-def _dropped(flow: flow_pb2.Flow, reason: flow_pb2.DropReason) -> None:
+def _set_drop(flow: flow_pb2.Flow, reason: flow_pb2.DropReason) -> None:
     flow.verdict = flow_pb2.DROPPED
     flow.drop_reason = reason
     flow.drop_reason_desc = reason
 
 
 @lru_cache(maxsize=1024)
-def _named(policy: Policy) -> flow_pb2.Policy:
+def _policy_message(policy: Policy) -> flow_pb2.Policy:
     label = "k8s:io.cilium.k8s.policy"
     return flow_pb2.Policy(
         name=policy.name,

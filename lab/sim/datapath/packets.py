@@ -14,7 +14,7 @@ _SLOW = 0.02
 
 
 @dataclass(frozen=True)
-class Manner:
+class ClientBehaviour:
     """How the two programs behave that talk to each other; it decides how many packets and socket events there are.
 
     Attributes:
@@ -35,7 +35,7 @@ class Manner:
 
 
 # curl and whoami, the images of the walkthrough, as recorded on real kind clusters.
-CURL = Manner()
+CURL = ClientBehaviour()
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _Script:
         self.packets.append(Packet(forward, flags, self.now, opens=not self.packets, last=last))
 
 
-def tcp(requests: int, gap: int, way: int, manner: Manner, chance: random.Random) -> Exchange:
+def tcp(requests: int, gap: int, way: int, manner: ClientBehaviour, chance: random.Random) -> Exchange:
     """Return an answered connection.
 
     Args:
@@ -149,7 +149,7 @@ def _close(script: _Script, *, client_first: bool) -> None:
     sends[0]("ACK", last=True)
 
 
-def refused(way: int, chance: random.Random) -> Exchange:
+def refuse(way: int, chance: random.Random) -> Exchange:
     """Return a connection to a port that nobody listens on."""
     script = _Script(way, chance)
     script.forward("SYN")
@@ -158,7 +158,7 @@ def refused(way: int, chance: random.Random) -> Exchange:
     return Exchange(tuple(script.packets), ())
 
 
-def unanswered(manner: Manner) -> Exchange:
+def give_up(manner: ClientBehaviour) -> Exchange:
     """Return a connection that nothing answers: a second SYN after a second, then the client gives up."""
     first = Packet(forward=True, flags=("SYN",), time=_STEP, opens=True)
     again = Packet(forward=True, flags=("SYN",), time=_STEP + _RETRANSMIT)

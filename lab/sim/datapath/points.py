@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from meshobs.lab.mesh.model import Node
-from meshobs.lab.sim.datapath.flows import ETH0, End, Ends, Point, dropped, trace, verdict
+from meshobs.lab.sim.datapath.flows import ETH0, End, Ends, Point, drop, trace, verdict
 from meshobs.lab.sim.datapath.route import Route
 from meshobs.lab.sim.world.world import Pod, World
 from meshobs.pb.flow import flow_pb2
 
 
 @dataclass(frozen=True)
-class Hop:
+class ObservationPoint:
     """One point.
 
     Attributes:
@@ -36,12 +36,12 @@ class _Path:
     """Collects the hops of one direction."""
 
     def __init__(self, world: World, protocol: str, *, reply: bool) -> None:
-        self.hops: list[Hop] = []
+        self.hops: list[ObservationPoint] = []
         self._world = world
         self._protocol = protocol
         self._reply = reply
 
-    def seen(
+    def add_trace(
         self, node: Node, point: Point, source: End, destination: End, distance: float, *,
         interface: tuple[int, str] | None = None, xlated: str = "", ingress: bool = False, tracked: bool = True,
     ) -> None:  # fmt: skip
@@ -66,19 +66,19 @@ class _Path:
             flow.traffic_direction = flow_pb2.INGRESS if ingress else flow_pb2.EGRESS
             flow.is_reply.value = self._reply
             flow.reply = self._reply
-        self.hops.append(Hop(node, flow, distance, tracked=tracked, quiet=not tracked))
+        self.hops.append(ObservationPoint(node, flow, distance, tracked=tracked, quiet=not tracked))
 
-    def judged(self, node: Node, ends: Ends, route: Route, distance: float) -> None:
+    def add_verdict(self, node: Node, ends: Ends, route: Route, distance: float) -> None:
         """Add what the server's policy says, if it has one."""
         if route.policy is None:
             return
         flow = verdict(self._world, node, ends, route.policy, route.drop)
-        self.hops.append(Hop(node, flow, distance, once=route.drop is None, always=True))
+        self.hops.append(ObservationPoint(node, flow, distance, once=route.drop is None, always=True))
         if route.drop is not None:
-            self.hops.append(Hop(node, dropped(self._world, node, ends, route.drop), distance, always=True))
+            self.hops.append(ObservationPoint(node, drop(self._world, node, ends, route.drop), distance, always=True))
 
 
-def forward(world: World, route: Route, protocol: str, port: int) -> tuple[Hop, ...]:
+def forward(world: World, route: Route, protocol: str, port: int) -> tuple[ObservationPoint, ...]:
     """Return the points on the way to the server."""
     path = _Path(world, protocol, reply=False)
     _leave(path, route, port)
@@ -88,7 +88,7 @@ def forward(world: World, route: Route, protocol: str, port: int) -> tuple[Hop, 
     return tuple(path.hops)
 
 
-def backward(world: World, route: Route, protocol: str, port: int) -> tuple[Hop, ...]:
+def backward(world: World, route: Route, protocol: str, port: int) -> tuple[ObservationPoint, ...]:
     """Return the points on the way back to the client."""
     path = _Path(world, protocol, reply=True)
     if route.server_node is not None:
@@ -106,15 +106,15 @@ def _leave(path: _Path, route: Route, port: int) -> None:
     if here is None:
         return
     if route.pod is not None:
-        path.seen(here, Point.FROM_ENDPOINT, client, route.aimed if route.by_packet else route.first, 0)
+        path.add_trace(here, Point.FROM_ENDPOINT, client, route.aimed if route.by_packet else route.first, 0)
     elif route.local and route.to_pod:
-        path.seen(here, Point.FROM_HOST, End(route.saw, port), route.final, 0)
+        path.add_trace(here, Point.FROM_HOST, End(route.saw, port), route.final, 0)
     if route.local:
         return
-    path.seen(here, Point.TO_NETWORK, client, route.first, 0, interface=ETH0)
+    path.add_trace(here, Point.TO_NETWORK, client, route.first, 0, interface=ETH0)
     if route.pod is not None:
         # Once more by the node's own program, which is where masquerading shows.
-        path.seen(
+        path.add_trace(
             here, Point.TO_NETWORK, client, route.first, 0,
             interface=ETH0, xlated=route.masquerade, tracked=False,
         )  # fmt: skip
@@ -125,56 +125,56 @@ def _enter(path: _Path, route: Route, there: Node, port: int) -> None:
     saw = End(route.saw, port)
     if route.ingress is not None:
         distance = 1 if route.ingress == there else 0.5
-        path.seen(route.ingress, Point.FROM_NETWORK, End(route.wire, port), route.first, distance, interface=ETH0)
+        path.add_trace(route.ingress, Point.FROM_NETWORK, End(route.wire, port), route.first, distance, interface=ETH0)
         if route.ingress != there:
-            path.seen(route.ingress, Point.TO_NETWORK, saw, route.final, 0.5, interface=ETH0, tracked=False)
+            path.add_trace(route.ingress, Point.TO_NETWORK, saw, route.final, 0.5, interface=ETH0, tracked=False)
     if not route.local and route.ingress != there:
-        path.seen(there, Point.FROM_NETWORK, saw, route.final, 1, interface=ETH0)
+        path.add_trace(there, Point.FROM_NETWORK, saw, route.final, 1, interface=ETH0)
 
 
 def _arrive(path: _Path, route: Route, there: Node, ends: Ends) -> None:
     """Add the server's end: a pod behind its policy, or the node's own stack."""
     if route.to_pod:
-        path.judged(there, ends, route, 1)
+        path.add_verdict(there, ends, route, 1)
         if route.drop is None:
-            path.seen(there, Point.TO_ENDPOINT, ends.source, ends.destination, 1, interface=_veth(route.server))
+            path.add_trace(there, Point.TO_ENDPOINT, ends.source, ends.destination, 1, interface=_veth(route.server))
     elif route.local and route.pod is not None:
-        path.seen(there, Point.TO_STACK, ends.source, ends.destination, 1)
+        path.add_trace(there, Point.TO_STACK, ends.source, ends.destination, 1)
 
 
 def _answer(path: _Path, route: Route, there: Node, port: int) -> None:
     """Add the server's node, on the way back."""
     saw = End(route.saw, port)
     if route.to_pod:
-        path.seen(there, Point.FROM_ENDPOINT, route.final, saw, 0)
+        path.add_trace(there, Point.FROM_ENDPOINT, route.final, saw, 0)
         if not route.local:
-            path.seen(there, Point.TO_NETWORK, route.final, saw, 0, interface=ETH0, ingress=True)
+            path.add_trace(there, Point.TO_NETWORK, route.final, saw, 0, interface=ETH0, ingress=True)
         elif route.pod is None:
-            path.seen(there, Point.TO_STACK, route.final, saw, 0, ingress=True)
+            path.add_trace(there, Point.TO_STACK, route.final, saw, 0, ingress=True)
     elif route.local and route.pod is not None:
-        path.seen(there, Point.FROM_HOST, route.final, saw, 0)
+        path.add_trace(there, Point.FROM_HOST, route.final, saw, 0)
     if not route.local and route.ingress != there:
-        path.seen(there, Point.TO_NETWORK, route.final, saw, 0, interface=ETH0, tracked=False)
+        path.add_trace(there, Point.TO_NETWORK, route.final, saw, 0, interface=ETH0, tracked=False)
 
 
 def _pass_back(path: _Path, route: Route, ingress: Node, port: int) -> None:
     """Add the node whose NodePort was called: the answer takes that address again, with its state if it began there."""
     began = ingress == route.server_node
     if not began:
-        path.seen(ingress, Point.FROM_NETWORK, route.final, End(route.saw, port), 0.5, interface=ETH0)
+        path.add_trace(ingress, Point.FROM_NETWORK, route.final, End(route.saw, port), 0.5, interface=ETH0)
     wire = End(route.wire, port)
     distance = 0 if began else 0.5
-    path.seen(ingress, Point.TO_NETWORK, route.first, wire, distance, interface=ETH0, tracked=began)
+    path.add_trace(ingress, Point.TO_NETWORK, route.first, wire, distance, interface=ETH0, tracked=began)
 
 
 def _return(path: _Path, route: Route, here: Node, port: int) -> None:
     """Add the client's node, on the way back."""
     if not route.local:
-        path.seen(here, Point.FROM_NETWORK, route.first, End(route.wire, port), 1, interface=ETH0)
+        path.add_trace(here, Point.FROM_NETWORK, route.first, End(route.wire, port), 1, interface=ETH0)
     if route.pod is not None:
         xlated = route.aimed.address if route.by_packet else ""
         client, veth = End(route.source, port), _veth(route.pod)
-        path.seen(here, Point.TO_ENDPOINT, route.first, client, 1, interface=veth, xlated=xlated)
+        path.add_trace(here, Point.TO_ENDPOINT, route.first, client, 1, interface=veth, xlated=xlated)
 
 
 def _veth(pod: Pod | None) -> tuple[int, str] | None:

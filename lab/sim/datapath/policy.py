@@ -8,20 +8,22 @@ from meshobs.lab.sim.world.world import Pod, Policy, World
 from meshobs.pb.flow import flow_pb2
 
 
-def masqueraded(world: World, cluster: Cluster, address: str) -> bool:
+def is_masqueraded(world: World, cluster: Cluster, address: str) -> bool:
     """Tell whether a cluster's nodes hide their pods from a destination on another node."""
     if address in world.node_at:
         return False  # never towards a node: native routing
-    return not any(within(address, network) for network in (cluster.native_routing_cidr, *cluster.non_masquerade_cidrs))
+    return not any(
+        is_within(address, network) for network in (cluster.native_routing_cidr, *cluster.non_masquerade_cidrs)
+    )
 
 
 @lru_cache(maxsize=65536)
-def within(address: str, network: str) -> bool:
+def is_within(address: str, network: str) -> bool:
     """Tell whether an address lies in a network; an empty one holds none."""
     return bool(network) and IPv4Address(address) in IPv4Network(network)
 
 
-def judged(
+def policy_verdict(
     world: World, server: Pod | None, node: Node | None, saw: str
 ) -> tuple[Policy | None, flow_pb2.DropReason | None]:
     """Return the policy that selects the server and why it refuses this source, None if it does not."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.datapath.attempt import NO_ROUTE, NOT_PERMITTED, REFUSED, TIMED_OUT, Call, Client, Host, Outside
 from meshobs.lab.sim.datapath.flows import End
-from meshobs.lab.sim.datapath.policy import judged, masqueraded, within
+from meshobs.lab.sim.datapath.policy import is_masqueraded, is_within, policy_verdict
 from meshobs.lab.sim.world.world import Frontend, Pod, Policy, World
 from meshobs.pb.flow import flow_pb2
 
@@ -101,17 +101,17 @@ def decide(world: World, call: Call, chance: random.Random) -> Route | str:
                 return REFUSED
             draft.backend = chance.choice(entered.backends)
             final = End(draft.backend.address, entered.service.target_port)
-    return _completed(draft, pod, node, source, final)
+    return _complete(draft, pod, node, source, final)
 
 
-def _completed(draft: _Draft, pod: Pod | None, node: Node | None, source: str, final: End) -> Route:
+def _complete(draft: _Draft, pod: Pod | None, node: Node | None, source: str, final: End) -> Route:
     world, call = draft.world, draft.call
     server = _server(world, call, draft.backend, final)
     server_node = _node_of(world, server, final.address)
     inside = pod is not None and node is not None and server_node is not None and draft.ingress is None
     local = inside and server_node == node
     masquerade = ""
-    if pod is not None and node is not None and not local and masqueraded(
+    if pod is not None and node is not None and not local and is_masqueraded(
         world, world.clusters[node.cluster], draft.first.address
     ):  # fmt: skip
         masquerade = node.address
@@ -122,8 +122,8 @@ def _completed(draft: _Draft, pod: Pod | None, node: Node | None, source: str, f
         saw = node.router
     per_packet = draft.frontend is not None and pod is not None and not world.clusters[pod.cluster].socket_lb
     service = None if draft.frontend is None else draft.frontend.service
-    named = service if service is not None and _names(world, call, node) else None
-    policy, drop = judged(world, server, server_node, saw)
+    named = service if service is not None and _knows(world, call, node) else None
+    policy, drop = policy_verdict(world, server, server_node, saw)
     error = TIMED_OUT if drop is not None else _error(world, call, server, server_node, final)
     return Route(
         pod, node, source, End(call.address, call.port, named), draft.first, final,
@@ -171,7 +171,7 @@ def _frontend_of(frontends: Iterable[Frontend], call: Call, *, node_port: bool) 
     return None
 
 
-def _names(world: World, call: Call, node: Node | None) -> bool:
+def _knows(world: World, call: Call, node: Node | None) -> bool:
     """Tell whether the agent knows the Service by this address: a ClusterIP or its own node's NodePort."""
     at = world.node_at.get(call.address)
     return at is None or at == node
@@ -194,7 +194,7 @@ def _node_of(world: World, server: Pod | None, address: str) -> Node | None:
         return world.nodes[server.node]
     if address in world.node_at:
         return world.node_at[address]
-    return next((node for node in world.mesh.nodes if within(address, node.pod_cidr)), None)
+    return next((node for node in world.mesh.nodes if is_within(address, node.pod_cidr)), None)
 
 
 def _error(world: World, call: Call, server: Pod | None, node: Node | None, final: End) -> str:
@@ -206,4 +206,4 @@ def _error(world: World, call: Call, server: Pod | None, node: Node | None, fina
     if node is not None and final.address in world.node_at:
         return {"ICMP": "", "TCP": REFUSED}.get(call.protocol, TIMED_OUT)
     # Outside, machines on the nodes' own network answer: the balancer, a client's host.
-    return "" if node is None and within(final.address, world.mesh.network) else TIMED_OUT
+    return "" if node is None and is_within(final.address, world.mesh.network) else TIMED_OUT

@@ -41,7 +41,7 @@ class Sockets:
 
 
 @dataclass(frozen=True)
-class Said:
+class SocketEvent:
     """A socket event and when it happened."""
 
     node: Node
@@ -49,9 +49,9 @@ class Said:
     flow: flow_pb2.Flow
 
 
-def said(
+def socket_events(
     world: World, route: Route, protocol: str, port: int, exchange: Exchange, at: int, sockets: Sockets
-) -> Iterator[Said]:
+) -> Iterator[SocketEvent]:
     """Yield the socket events of a connection; only pods with an address of their own have any.
 
     Args:
@@ -68,32 +68,34 @@ def said(
     if route.pod is not None and route.node is not None:
         yield from _client(world, route, route.pod, route.node, protocol, exchange, at, sockets)
     server, node = route.server, route.server_node
-    if server is None or node is None or server.host_network or exchange.accepted < 0 or _limited(world, node):
+    if server is None or node is None or server.host_network or exchange.accepted < 0 or _is_limited(world, node):
         return
     ends = Ends(End(route.saw, port), End(server.address, 0), protocol)
-    yield Said(node, exchange.accepted + _AFTER, socket(world, node, server, _PRE_REV, ends, sockets.cookie(node)))
+    yield SocketEvent(
+        node, exchange.accepted + _AFTER, socket(world, node, server, _PRE_REV, ends, sockets.cookie(node))
+    )
 
 
 def _client(
     world: World, route: Route, pod: Pod, node: Node, protocol: str, exchange: Exchange, at: int, sockets: Sockets
-) -> Iterator[Said]:
-    cookie, limited = sockets.cookie(node), _limited(world, node)
+) -> Iterator[SocketEvent]:
+    cookie, limited = sockets.cookie(node), _is_limited(world, node)
     own = End(pod.address, 0)
     aimed, first = Ends(own, route.aimed, protocol), Ends(own, route.first, protocol)
     if route.by_socket and (not limited or sockets.permits(node, at)):
-        yield Said(node, 0, socket(world, node, pod, _PRE_FWD, aimed, cookie))
+        yield SocketEvent(node, 0, socket(world, node, pod, _PRE_FWD, aimed, cookie))
         if not limited:
-            yield Said(node, _AFTER, socket(world, node, pod, _POST_FWD, first, cookie))
+            yield SocketEvent(node, _AFTER, socket(world, node, pod, _POST_FWD, first, cookie))
     if limited:
         return
     # A socket that packets are translated for still believes in the ClusterIP.
     peer = aimed if route.by_packet else first
     for when in exchange.peers:
-        yield Said(node, when + _AFTER // 2, socket(world, node, pod, _PRE_REV, peer.turned(), cookie))
+        yield SocketEvent(node, when + _AFTER // 2, socket(world, node, pod, _PRE_REV, peer.reverse(), cookie))
         if route.by_socket:
-            yield Said(node, when + _AFTER // 2, socket(world, node, pod, _POST_REV, aimed.turned(), cookie))
+            yield SocketEvent(node, when + _AFTER // 2, socket(world, node, pod, _POST_REV, aimed.reverse(), cookie))
 
 
-def _limited(world: World, node: Node) -> bool:
+def _is_limited(world: World, node: Node) -> bool:
     cluster = world.clusters[node.cluster]
     return cluster.aggregation != "none" and cluster.traits.limits_sockets

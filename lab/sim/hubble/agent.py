@@ -24,7 +24,7 @@ def build(cilium: str) -> str:
 
 
 @dataclass(frozen=True)
-class Status:
+class AgentStatus:
     """What an agent is like now.
 
     Attributes:
@@ -143,15 +143,15 @@ class Agent:
         oldest = self.clock() - _NAMESPACE_SECONDS * SECOND
         return sorted(name for name, at in list(self._namespaces.items()) if at >= oldest)
 
-    def status(self) -> Status:
+    def status(self) -> AgentStatus:
         """Return what it is like now."""
-        return Status(self.state, self.ring.held, self.ring.capacity, self.seen, self.missed, self.ring.readers)
+        return AgentStatus(self.state, self.ring.held, self.ring.capacity, self.seen, self.missed, self.ring.readers)
 
     def _break(self, how: str) -> None:
         self.breaks += 1
         self.how = how
         # Readers that wait find out at once.
-        self.ring.ring_all()
+        self.ring.wake_all()
 
     def _fresh(self) -> None:
         self.ring = Ring(self.node.full, self._capacity, self.cluster.traits.merges_losses)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from meshobs.lab.sim.hubble.agent import PORT, Agent
-from meshobs.lab.sim.hubble.getflows import Message, Reading, RefusedError
+from meshobs.lab.sim.hubble.getflows import FlowReading, Message, RequestRefusedError
 from meshobs.lab.sim.hubble.sorting import Errors, Sorter, StatusEvent
-from meshobs.lab.sim.hubble.wakeup import Bell, Hook
+from meshobs.lab.sim.hubble.wakeup import Wakeup, WakeupHook
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest
 from meshobs.pb.relay.relay_pb2 import NODE_CONNECTED, NODE_UNAVAILABLE
 
@@ -16,12 +16,12 @@ _REFRESH_SECONDS = 2.0
 
 
 @dataclass
-class _Stream:
+class _PeerStream:
     """A peer's part of a call."""
 
     agent: Agent
-    reading: Reading
-    hook: Hook
+    reading: FlowReading
+    hook: WakeupHook
     breaks: int
 
 
@@ -40,7 +40,7 @@ class Fanout:
         self,
         agents: Sequence[Agent],
         request: GetFlowsRequest,
-        bell: Bell,
+        bell: Wakeup,
         clock: Callable[[], int],
         event: StatusEvent,
     ) -> None:
@@ -49,7 +49,7 @@ class Fanout:
         self._bell = bell
         self._clock = clock
         self._event = event
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, _PeerStream] = {}
         # Peers that have answered to the end count as connected: they are not asked again.
         self._answered: set[str] = set()
         # Peers that broke off: a Relay tries each once more before it sees that there is no connection.
@@ -71,10 +71,10 @@ class Fanout:
         refresh = time.monotonic() + _REFRESH_SECONDS
         # As a Relay's: without any stream left the call is over, followed or not.
         while self._streams and not self._bell.over:
-            for message in self._arrived():
+            for message in self._arrivals():
                 yield from self._sorter.push(message)
             now = time.monotonic()
-            yield from self._sorter.drained(now, self._clock)
+            yield from self._sorter.drain(now, self._clock)
             if self._request.follow and now >= refresh:
                 refresh = now + _REFRESH_SECONDS
                 self._collect()
@@ -86,9 +86,9 @@ class Fanout:
                 yield from self._sorter.push(message)
             yield from self._sorter.rest()
 
-    def _arrived(self) -> Iterator[Message]:
+    def _arrivals(self) -> Iterator[Message]:
         """Yield what has come: a step of each peer that has something, and errors whose time it is."""
-        for hook in self._bell.rung():
+        for hook in self._bell.take_sources():
             yield from self._read(hook)
         yield from self._errors.due(time.monotonic())
 
@@ -104,7 +104,7 @@ class Fanout:
                 self._open(agent)
             elif name in self._suspects:
                 self._suspects.discard(name)
-                self._errors.add(name, _refused(agent))
+                self._errors.add(name, _refusal(agent))
             else:
                 unavailable.append(name)
         return connected, unavailable
@@ -114,18 +114,18 @@ class Fanout:
         self._suspects.discard(name)
         breaks = agent.breaks
         try:
-            reading = Reading(agent.ring, self._request, self._clock)
-        except RefusedError as refusal:
+            reading = FlowReading(agent.ring, self._request, self._clock)
+        except RequestRefusedError as refusal:
             known = refusal.code == "UNKNOWN"
             code = "".join(word.capitalize() for word in refusal.code.split("_"))
             self._errors.add(name, refusal.text if known else f"rpc error: code = {code} desc = {refusal.text}")
             return
-        hook = Hook(self._bell, name)
-        self._streams[name] = _Stream(agent, reading, hook, breaks)
+        hook = WakeupHook(self._bell, name)
+        self._streams[name] = _PeerStream(agent, reading, hook, breaks)
         agent.ring.hook(hook)
         hook()
 
-    def _read(self, hook: Hook) -> list[Message]:
+    def _read(self, hook: WakeupHook) -> list[Message]:
         """Return a step of one peer's answer; peers take turns."""
         stream = self._streams.get(hook.name)
         if stream is None or stream.hook is not hook:
@@ -143,11 +143,11 @@ class Fanout:
             hook()
         return messages
 
-    def _drop(self, stream: _Stream) -> None:
+    def _drop(self, stream: _PeerStream) -> None:
         stream.agent.ring.unhook(stream.hook)
         del self._streams[stream.hook.name]
 
 
-def _refused(agent: Agent) -> str:
+def _refusal(agent: Agent) -> str:
     reason = f"dial tcp {agent.node.address}:{PORT}: connect: connection refused"
     return f'rpc error: code = Unavailable desc = connection error: desc = "transport: Error while dialing: {reason}"'

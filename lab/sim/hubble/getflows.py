@@ -6,8 +6,8 @@ from typing import NamedTuple
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from meshobs.lab.sim.hubble.filters import fieldmask, filters
-from meshobs.lab.sim.hubble.ring import Entry, Ring, lost_message
-from meshobs.lab.sim.hubble.wakeup import Bell, Hook
+from meshobs.lab.sim.hubble.ring import Ring, RingEntry, make_lost_message
+from meshobs.lab.sim.hubble.wakeup import Wakeup, WakeupHook
 from meshobs.pb.flow.flow_pb2 import HUBBLE_RING_BUFFER, LostEvent
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse
 
@@ -25,7 +25,7 @@ class Message(NamedTuple):
     raw: bytes
 
 
-class RefusedError(Exception):
+class RequestRefusedError(Exception):
     """A request that is refused.
 
     Attributes:
@@ -39,7 +39,7 @@ class RefusedError(Exception):
         self.text = text
 
 
-class Reading:
+class FlowReading:
     """A request under way.
 
     Attributes:
@@ -51,15 +51,15 @@ class Reading:
 
     def __init__(self, ring: Ring, request: GetFlowsRequest, clock: Callable[[], int]) -> None:
         if request.first and request.follow:
-            raise RefusedError("INVALID_ARGUMENT", "first cannot be specified with follow")
+            raise RequestRefusedError("INVALID_ARGUMENT", "first cannot be specified with follow")
         try:
-            self._wanted = filters.compiled(request.whitelist, request.blacklist, ring.node)
+            self._wanted = filters.compile_filters(request.whitelist, request.blacklist, ring.node)
             self._since = _moment(request.since) if request.HasField("since") else None
             self._until = _moment(request.until) if request.HasField("until") else None
             self._position = self._start(ring, request)
-            self._mask = fieldmask.compiled(request.field_mask.paths, modern=ring.merges_losses)
+            self._mask = fieldmask.compile_mask(request.field_mask.paths, modern=ring.merges_losses)
         except ValueError as error:
-            raise RefusedError("UNKNOWN", str(error)) from error
+            raise RequestRefusedError("UNKNOWN", str(error)) from error
         self.done = False
         self._ring = ring
         self._clock = clock
@@ -73,12 +73,12 @@ class Reading:
             return [], False
         piece = self._ring.read(self._position, STEP)
         if piece.missed:
-            return self._overtaken(piece.missed), True
+            return self._overtake(piece.missed), True
         self._position += len(piece.entries)
         made: list[Message] = []
         for entry in piece.entries:
             if self._losses.count and (lost := self._losses.due(now := self._clock())) is not None:
-                made.append(self._lost(now, lost))
+                made.append(self._lost_message(now, lost))
             if not self._passes(entry):
                 if self.done:
                     return made, False
@@ -93,7 +93,7 @@ class Reading:
             self.done = True
         return made, piece.more
 
-    def _passes(self, entry: Entry) -> bool:
+    def _passes(self, entry: RingEntry) -> bool:
         """Tell whether an entry is sent; losses always are. The first flow after `until` ends it."""
         if entry.lost:
             return True
@@ -104,11 +104,11 @@ class Reading:
             return False
         return self._fits(entry)
 
-    def _fits(self, entry: Entry) -> bool:
+    def _fits(self, entry: RingEntry) -> bool:
         wanted = self._wanted
-        return wanted is None or (wanted is not filters.nothing and wanted(entry.flow()))
+        return wanted is None or (wanted is not filters.match_nothing and wanted(entry.flow()))
 
-    def _message(self, entry: Entry) -> Message:
+    def _message(self, entry: RingEntry) -> Message:
         if self._mask is None or entry.lost:
             return Message(entry.at, entry.raw)
         flow = self._mask(entry.flow())
@@ -116,7 +116,7 @@ class Reading:
         made = GetFlowsResponse(flow=flow, node_name=flow.node_name, time=flow.time if flow.HasField("time") else None)
         return Message(_moment(flow.time), made.SerializeToString())
 
-    def _overtaken(self, missed: int) -> list[Message]:
+    def _overtake(self, missed: int) -> list[Message]:
         """Return what is said of lost positions: before 1.19 one event for each, later none yet."""
         now = self._clock()
         if self._ring.merges_losses:
@@ -125,11 +125,11 @@ class Reading:
             return []
         count = min(missed, STEP)
         self._position += count
-        return [self._lost(now, LostEvent(num_events_lost=1))] * count
+        return [self._lost_message(now, LostEvent(num_events_lost=1))] * count
 
-    def _lost(self, at: int, lost: LostEvent) -> Message:
+    def _lost_message(self, at: int, lost: LostEvent) -> Message:
         lost.source = HUBBLE_RING_BUFFER
-        return Message(at, lost_message(self._ring.node, at, lost))
+        return Message(at, make_lost_message(self._ring.node, at, lost))
 
     def _start(self, ring: Ring, request: GetFlowsRequest) -> int:
         """Return the position that an answer begins at."""
@@ -177,14 +177,14 @@ class _Losses:
         return made
 
 
-def flows(ring: Ring, request: GetFlowsRequest, clock: Callable[[], int], bell: Bell) -> Iterator[bytes]:
+def flows(ring: Ring, request: GetFlowsRequest, clock: Callable[[], int], bell: Wakeup) -> Iterator[bytes]:
     """Yield an agent's answer; the bell ends it.
 
     Raises:
         RefusedError: the request is none.
     """
-    reading = Reading(ring, request, clock)
-    hook = Hook(bell, ring.node)
+    reading = FlowReading(ring, request, clock)
+    hook = WakeupHook(bell, ring.node)
     ring.hook(hook)
     try:
         while not bell.over and not reading.done:
@@ -193,7 +193,7 @@ def flows(ring: Ring, request: GetFlowsRequest, clock: Callable[[], int], bell: 
                 yield message.raw
             if not more and not reading.done:
                 bell.wait(None)
-                bell.rung()
+                bell.take_sources()
     finally:
         ring.unhook(hook)
 

@@ -7,15 +7,15 @@ from typing import Any
 from meshobs.lab.mesh.model import Cluster
 from meshobs.lab.sim.hubble import getflows
 from meshobs.lab.sim.hubble.agent import Agent, build
-from meshobs.lab.sim.hubble.getflows import RefusedError
-from meshobs.lab.sim.hubble.relay import Relay
-from meshobs.lab.sim.hubble.wakeup import Bell
+from meshobs.lab.sim.hubble.getflows import RequestRefusedError
+from meshobs.lab.sim.hubble.relay import SimulatedRelay
+from meshobs.lab.sim.hubble.wakeup import Wakeup
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetNamespacesResponse, Namespace
 from meshobs.pb.peer.peer_pb2 import PEER_ADDED, ChangeNotification
 
 Headers = tuple[tuple[str, str], ...]
 # Request, and what ends the call -> answers. Raises RefusedError.
-Answer = Callable[[bytes, Bell], Iterator[bytes]]
+Answer = Callable[[bytes, Wakeup], Iterator[bytes]]
 
 _OBSERVER = "getflows.Observer"
 # grpc.health.v1's answers {status: SERVING} and {status: NOT_SERVING}; its package is no dependency.
@@ -41,7 +41,7 @@ class Method:
 def of_agent(agent: Agent) -> list[Method]:
     """Return an agent's methods."""
 
-    def flows(request: bytes, bell: Bell) -> Iterator[bytes]:
+    def flows(request: bytes, bell: Wakeup) -> Iterator[bytes]:
         return getflows.flows(agent.ring, GetFlowsRequest.FromString(request), agent.clock, bell)
 
     def namespaces() -> GetNamespacesResponse:
@@ -54,21 +54,21 @@ def of_agent(agent: Agent) -> list[Method]:
     return [
         Method(_OBSERVER, "GetFlows", flows, streams=True, headers=headers),
         Method(_OBSERVER, "ServerStatus", _once(agent.server_status), headers=headers),
-        Method(_OBSERVER, "GetNodes", _unimplemented("GetNodes not implemented"), headers=headers),
+        Method(_OBSERVER, "GetNodes", _refuse_method("GetNodes not implemented"), headers=headers),
         Method(_OBSERVER, "GetNamespaces", _once(namespaces), headers=headers),
         _health(lambda: True),
     ]
 
 
-def of_relay(relay: Relay) -> list[Method]:
+def of_relay(relay: SimulatedRelay) -> list[Method]:
     """Return a Relay's methods."""
 
-    def flows(request: bytes, bell: Bell) -> Iterator[bytes]:
+    def flows(request: bytes, bell: Wakeup) -> Iterator[bytes]:
         return relay.flows(GetFlowsRequest.FromString(request), bell)
 
     headers = _headers("hubble-relay-version", relay.cluster)
     refused = [
-        Method(_OBSERVER, name, _unimplemented(f"{name} not yet implemented"), streams=True, headers=headers)
+        Method(_OBSERVER, name, _refuse_method(f"{name} not yet implemented"), streams=True, headers=headers)
         for name in ("GetAgentEvents", "GetDebugEvents")
     ]
     return [
@@ -88,7 +88,7 @@ def of_peers(agents: Callable[[], Mapping[str, str]]) -> list[Method]:
         agents: full name of each node of the mesh -> address of its agent.
     """
 
-    def notify(_request: bytes, bell: Bell) -> Iterator[bytes]:
+    def notify(_request: bytes, bell: Wakeup) -> Iterator[bytes]:
         for name, address in agents().items():
             yield ChangeNotification(name=name, address=address, type=PEER_ADDED).SerializeToString()
         while not bell.over:
@@ -106,15 +106,15 @@ def _once(answer: Callable[[], Any]) -> Answer:
     return lambda _request, _bell: iter([answer().SerializeToString()])
 
 
-def _unimplemented(text: str) -> Answer:
-    def answer(_request: bytes, _bell: Bell) -> Iterator[bytes]:
-        raise RefusedError("UNIMPLEMENTED", text)
+def _refuse_method(text: str) -> Answer:
+    def answer(_request: bytes, _bell: Wakeup) -> Iterator[bytes]:
+        raise RequestRefusedError("UNIMPLEMENTED", text)
 
     return answer
 
 
 def _health(serves: Callable[[], bool]) -> Method:
-    def answer(_request: bytes, _bell: Bell) -> Iterator[bytes]:
+    def answer(_request: bytes, _bell: Wakeup) -> Iterator[bytes]:
         yield _SERVING if serves() else _NOT_SERVING
 
     return Method("grpc.health.v1.Health", "Check", answer)

@@ -11,7 +11,7 @@ from meshobs.lab.mesh.model import Cluster
 from meshobs.lab.sim.hubble.agent import PORT, Agent, build
 from meshobs.lab.sim.hubble.fanout import Fanout
 from meshobs.lab.sim.hubble.getflows import Message
-from meshobs.lab.sim.hubble.wakeup import Bell
+from meshobs.lab.sim.hubble.wakeup import Wakeup
 from meshobs.pb.observer.observer_pb2 import (
     TLS,
     GetFlowsRequest,
@@ -33,7 +33,7 @@ from meshobs.pb.relay.relay_pb2 import (
 _NAMED_UNAVAILABLE = 10
 
 
-class Relay:
+class SimulatedRelay:
     """One cluster's Relay; its peers are the agents of all clusters."""
 
     def __init__(self, cluster: Cluster, agents: Sequence[Agent], clock: Callable[[], int]) -> None:
@@ -43,7 +43,7 @@ class Relay:
         # A Relay names itself after the machine that it runs on, without the cluster.
         self.name = cluster.nodes[0].name
 
-    def flows(self, request: GetFlowsRequest, bell: Bell) -> Iterator[bytes]:
+    def flows(self, request: GetFlowsRequest, bell: Wakeup) -> Iterator[bytes]:
         """Yield the answer to GetFlows; the bell ends it."""
         call = Fanout(self.agents, request, bell, self.clock, self.status_event)
         try:

@@ -48,7 +48,7 @@ class RelayBinary:
             raise MeshobsError(f"{self._program} cannot be run: {error.strerror}") from error
         deadline = time.monotonic() + _START_SECONDS
         while not _listens(self.address):
-            if shell.ended(self.number) or time.monotonic() > deadline:
+            if shell.has_ended(self.number) or time.monotonic() > deadline:
                 raise MeshobsError(f"{self._program} does not listen; its log is {self._log}")
             time.sleep(0.05)
 

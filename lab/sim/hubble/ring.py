@@ -11,7 +11,7 @@ from meshobs.pb.flow.flow_pb2 import Flow, LostEvent, LostEventSource
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 
 
-class Entry(NamedTuple):
+class RingEntry(NamedTuple):
     """What stands at one position: a GetFlowsResponse as it is sent, of a flow or of a loss before the ring."""
 
     at: int
@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Piece:
+class RingPart:
     """What a reader finds at its position.
 
     Attributes:
@@ -33,7 +33,7 @@ class Piece:
         more: there is more behind the last entry already.
     """
 
-    entries: list[Entry]
+    entries: list[RingEntry]
     missed: int
     more: bool
 
@@ -54,8 +54,8 @@ class Ring:
     def __init__(self, node: str, capacity: int, merges_losses: bool) -> None:
         self.node = node
         self.merges_losses = merges_losses
-        self._capacity = _checked(capacity)
-        self._entries: list[Entry] = []
+        self._capacity = _check(capacity)
+        self._entries: list[RingEntry] = []
         self._written = 0
         self._base = 0  # the position of slot 0, counted in whole turns
         self._lock = threading.Lock()
@@ -83,7 +83,7 @@ class Ring:
             ValueError: the capacity is not 2^n - 1.
         """
         with self._lock:
-            self._entries = self._all()[-_checked(capacity) :]
+            self._entries = self._all()[-_check(capacity) :]
             self._capacity = capacity
             self._base = self._written - len(self._entries)
 
@@ -94,23 +94,23 @@ class Ring:
             at: its time.
             raw: a GetFlowsResponse.
         """
-        self._append(Entry(at, raw, lost=False))
+        self._append(RingEntry(at, raw, lost=False))
 
     def lose(self, at: int, count: int, source: LostEventSource, cpu: int) -> None:
         """Write that events were lost before they came here: every reader finds the same, whatever it filters."""
         lost = LostEvent(source=source, num_events_lost=count, cpu=Int32Value(value=cpu))
-        self._append(Entry(at, lost_message(self.node, at, lost), lost=True))
+        self._append(RingEntry(at, make_lost_message(self.node, at, lost), lost=True))
 
-    def read(self, position: int, limit: int) -> Piece:
+    def read(self, position: int, limit: int) -> RingPart:
         """Return up to `limit` entries from a position on."""
         with self._lock:
             oldest = self._written - len(self._entries)
             if position < oldest:
-                return Piece([], oldest - position, more=True)
+                return RingPart([], oldest - position, more=True)
             end = min(self._written, position + limit)
-            return Piece([self._at(index) for index in range(position, end)], 0, end < self._written)
+            return RingPart([self._at(index) for index in range(position, end)], 0, end < self._written)
 
-    def snapshot(self) -> tuple[int, list[Entry]]:
+    def snapshot(self) -> tuple[int, list[RingEntry]]:
         """Return the oldest position and everything from there on."""
         with self._lock:
             return self._written - len(self._entries), self._all()
@@ -129,28 +129,28 @@ class Ring:
         with self._lock:
             self._hooks = tuple(one for one in self._hooks if one is not hook)
 
-    def ring_all(self) -> None:
+    def wake_all(self) -> None:
         """Wake every reader."""
         for hook in self._hooks:
             hook()
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, entry: RingEntry) -> None:
         with self._lock:
             if len(self._entries) < self._capacity:
                 self._entries.append(entry)
             else:
                 self._entries[(self._written - self._base) % self._capacity] = entry
             self._written += 1
-        self.ring_all()
+        self.wake_all()
 
-    def _at(self, position: int) -> Entry:
+    def _at(self, position: int) -> RingEntry:
         return self._entries[(position - self._base) % self._capacity]
 
-    def _all(self) -> list[Entry]:
+    def _all(self) -> list[RingEntry]:
         return [self._at(index) for index in range(self._written - len(self._entries), self._written)]
 
 
-def lost_message(node: str, at: int, lost: LostEvent) -> bytes:
+def make_lost_message(node: str, at: int, lost: LostEvent) -> bytes:
     """Return how a node tells of a loss."""
     message = GetFlowsResponse(lost_events=lost, node_name=node)
     message.time.FromNanoseconds(at)
@@ -158,7 +158,7 @@ def lost_message(node: str, at: int, lost: LostEvent) -> bytes:
     return raw
 
 
-def _checked(capacity: int) -> int:
+def _check(capacity: int) -> int:
     if capacity < 1 or capacity & (capacity + 1):
         raise ValueError(f"a ring holds 2^n - 1 flows, as 4095, not {capacity}")
     return capacity

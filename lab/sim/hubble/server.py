@@ -11,11 +11,11 @@ import grpc
 
 from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.sim.hubble import methods
-from meshobs.lab.sim.hubble.agent import Agent, Status
-from meshobs.lab.sim.hubble.getflows import RefusedError
+from meshobs.lab.sim.hubble.agent import Agent, AgentStatus
+from meshobs.lab.sim.hubble.getflows import RequestRefusedError
 from meshobs.lab.sim.hubble.methods import Method
-from meshobs.lab.sim.hubble.relay import Relay
-from meshobs.lab.sim.hubble.wakeup import Bell
+from meshobs.lab.sim.hubble.relay import SimulatedRelay
+from meshobs.lab.sim.hubble.wakeup import Wakeup
 from meshobs.pb.flow.flow_pb2 import Flow, LostEventSource
 
 # Threads are made as calls need them: a real Relay before 200 nodes holds a call open to each, twice with two readers.
@@ -37,9 +37,11 @@ class Hubble:
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="hubble")
         self._agents = {node.full: Agent(node, mesh.cluster(node.cluster), clock) for node in mesh.nodes}
         agents = list(self._agents.values())
-        self._agent_doors = {name: self._door(methods.of_agent(agent)) for name, agent in self._agents.items()}
-        self._relay_doors = {one.name: self._door(methods.of_relay(Relay(one, agents, clock))) for one in mesh.clusters}
-        self._peer_doors = {one.name: self._door(methods.of_peers(lambda: self.agents)) for one in mesh.clusters}
+        self._agent_doors = {name: self._port(methods.of_agent(agent)) for name, agent in self._agents.items()}
+        self._relay_doors = {
+            one.name: self._port(methods.of_relay(SimulatedRelay(one, agents, clock))) for one in mesh.clusters
+        }
+        self._peer_doors = {one.name: self._port(methods.of_peers(lambda: self.agents)) for one in mesh.clusters}
 
     @property
     def relays(self) -> Mapping[str, str]:
@@ -119,7 +121,7 @@ class Hubble:
         self._agents[node].hide(hidden)
         self._settle(node)
 
-    def status(self) -> dict[str, Status]:
+    def status(self) -> dict[str, AgentStatus]:
         """Return what each node's agent is like now."""
         return {name: agent.status() for name, agent in self._agents.items()}
 
@@ -131,11 +133,11 @@ class Hubble:
         else:
             door.close().wait(_CLOSE_SECONDS)
 
-    def _door(self, found: Sequence[Method]) -> "_Door":
-        return _Door(self._host, self._executor, found)
+    def _port(self, found: Sequence[Method]) -> "_GrpcPort":
+        return _GrpcPort(self._host, self._executor, found)
 
 
-class _Door:
+class _GrpcPort:
     """A port where methods are called, open or closed. It keeps its number.
 
     Attributes:
@@ -180,7 +182,7 @@ class _Door:
         return done
 
 
-def _addresses(doors: Mapping[str, _Door]) -> Mapping[str, str]:
+def _addresses(doors: Mapping[str, _GrpcPort]) -> Mapping[str, str]:
     return MappingProxyType({name: door.address for name, door in doors.items()})
 
 
@@ -188,13 +190,13 @@ def _handler(method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
     """Return how grpc calls a method; messages stay bytes."""
 
     def answers(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        bell = Bell()
+        bell = Wakeup()
         if not context.add_callback(bell.end):
             return
         context.send_initial_metadata(method.headers)
         try:
             yield from method.answer(request, bell)
-        except RefusedError as refusal:
+        except RequestRefusedError as refusal:
             context.abort(grpc.StatusCode[refusal.code], refusal.text)
 
     if method.streams:

@@ -47,7 +47,7 @@ class Sorter:
         oldest = heapq.heapreplace(self._heap, item)
         yield oldest[2]
 
-    def drained(self, now: float, clock: Callable[[], int]) -> Iterator[bytes]:
+    def drain(self, now: float, clock: Callable[[], int]) -> Iterator[bytes]:
         """Yield what waited long enough, if it is time."""
         if now < self.next_drain:
             return

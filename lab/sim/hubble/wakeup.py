@@ -4,12 +4,12 @@ import threading
 from collections import deque
 
 
-class Hook:
+class WakeupHook:
     """Says that one source has something new. Rung often, it queues once: a reader that is late costs nothing."""
 
     __slots__ = ("_bell", "name", "rung")
 
-    def __init__(self, bell: "Bell", name: str) -> None:
+    def __init__(self, bell: "Wakeup", name: str) -> None:
         self.name = name
         self.rung = False
         self._bell = bell
@@ -22,7 +22,7 @@ class Hook:
             self._bell.wake()
 
 
-class Bell:
+class Wakeup:
     """One reader's.
 
     Attributes:
@@ -31,7 +31,7 @@ class Bell:
 
     def __init__(self) -> None:
         self.over = False
-        self.queue: deque[Hook] = deque()
+        self.queue: deque[WakeupHook] = deque()
         self._event = threading.Event()
 
     def end(self) -> None:
@@ -49,7 +49,7 @@ class Bell:
             self._event.wait(seconds)
         self._event.clear()
 
-    def rung(self) -> list[Hook]:
+    def take_sources(self) -> list[WakeupHook]:
         """Return what is new since the last call, each once; what comes while it is read rings again."""
         found = []
         while self.queue:

@@ -9,10 +9,10 @@ from http import HTTPStatus
 from meshobs.errors import MeshobsError
 from meshobs.lab.sim.kubeapi import kinds, printing, request
 from meshobs.lab.sim.kubeapi.objects.maker import Json
-from meshobs.lab.sim.kubeapi.portforward import Forward
-from meshobs.lab.sim.kubeapi.request import Asked, RefusedError, bad
+from meshobs.lab.sim.kubeapi.portforward import ForwardRequest
+from meshobs.lab.sim.kubeapi.request import ApiPath, ApiRefusedError, bad
 from meshobs.lab.sim.kubeapi.store import GoneError, KubeStore
-from meshobs.lab.sim.kubeapi.watch import Watch, expired
+from meshobs.lab.sim.kubeapi.watch import ServedWatch, expired_status
 
 _PATCHES = ("application/merge-patch+json", "application/strategic-merge-patch+json")
 # A real server ends a watch that names no limit after half an hour to an hour.
@@ -33,7 +33,7 @@ class Hooks:
 
 
 @dataclass(frozen=True)
-class Faults:
+class ApiFaults:
     """What the server refuses on purpose."""
 
     forbidden: set[str] = field(default_factory=set)
@@ -42,14 +42,14 @@ class Faults:
 class Answers:
     """Answers of one server. Safe from any thread."""
 
-    def __init__(self, store: KubeStore, hooks: Hooks, faults: Faults) -> None:
+    def __init__(self, store: KubeStore, hooks: Hooks, faults: ApiFaults) -> None:
         self._store = store
         self._hooks = hooks
         self._faults = faults
 
     def to(
         self, method: str, path: str, query: Mapping[str, str], body: bytes, content: str, accept: str
-    ) -> Json | Watch | Forward:
+    ) -> Json | ServedWatch | ForwardRequest:
         """Return the answer to a request.
 
         Args:
@@ -63,11 +63,11 @@ class Answers:
         Raises:
             RefusedError: it is refused.
         """
-        asked = request.asked(path)
+        asked = request.parse_path(path)
         one, watched = bool(asked.name), query.get("watch", "") in ("1", "true")
         verb = method.lower() if method != "GET" else "get" if one else "watch" if watched else "list"
         if asked.resource in self._faults.forbidden:
-            raise asked.forbidden(verb, _USER)
+            raise asked.refuse_access(verb, _USER)
         if method == "GET" and not one:
             tables = printing.is_asked(accept)
             return self._watch(asked, query, tables=tables) if watched else self._list(asked, query, tables=tables)
@@ -79,7 +79,7 @@ class Answers:
             return printing.table(asked.api, [item], {}, self._store.clock()) if tables else item
         if method == "PATCH" and one:
             return self._patch(asked, query, body, content)
-        raise RefusedError(
+        raise ApiRefusedError(
             kinds.status(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",
@@ -87,31 +87,31 @@ class Answers:
             )
         )
 
-    def _forward(self, asked: Asked, query: Mapping[str, str]) -> Forward:
+    def _forward(self, asked: ApiPath, query: Mapping[str, str]) -> ForwardRequest:
         self._one(replace(asked, below=""))
         port = request.number(query, "ports")
-        return Forward(asked.name, port, self._hooks.forward(asked.namespace, asked.name, port))
+        return ForwardRequest(asked.name, port, self._hooks.forward(asked.namespace, asked.name, port))
 
-    def _one(self, asked: Asked) -> Json:
+    def _one(self, asked: ApiPath) -> Json:
         item = self._store.get(asked.key)
         if item is None or asked.below not in ("", "scale") or (asked.below and asked.api.plural != "deployments"):
-            raise asked.absent()
+            raise asked.refuse_absent()
         return kinds.scale_of(item) if asked.below else item
 
-    def _list(self, asked: Asked, query: Mapping[str, str], *, tables: bool) -> Json:
+    def _list(self, asked: ApiPath, query: Mapping[str, str], *, tables: bool) -> Json:
         chosen, limit = request.selection(asked.namespace, query), request.number(query, "limit")
         wanted, start = request.after(query["continue"]) if query.get("continue") else (None, None)
         if wanted is None and query.get("resourceVersionMatch") == "Exact":
             wanted = request.number(query, "resourceVersion")
         try:
-            version, held = self._store.listed(asked.api.plural, wanted)
+            version, held = self._store.list_objects(asked.api.plural, wanted)
         except GoneError as error:
             message = (
                 "The provided continue parameter is too old to display a consistent list result."
                 if start
                 else f"The resourceVersion for the provided list is too old: {wanted} ({error.version})"
             )
-            raise RefusedError(expired(message)) from error
+            raise ApiRefusedError(expired_status(message)) from error
         found = [(key, item) for key, item in held if chosen(item) and (start is None or key > start)]
         page = found[:limit] if limit else found
         metadata: Json = {"resourceVersion": str(version)}
@@ -129,9 +129,9 @@ class Answers:
             "items": [item if asked.api.own else _bare(item) for _, item in page],
         }
 
-    def _watch(self, asked: Asked, query: Mapping[str, str], *, tables: bool) -> Watch:
+    def _watch(self, asked: ApiPath, query: Mapping[str, str], *, tables: bool) -> ServedWatch:
         version = request.number(query, "resourceVersion")
-        return Watch(
+        return ServedWatch(
             self._store,
             asked.api,
             request.selection(asked.namespace, query),
@@ -141,11 +141,11 @@ class Answers:
             tables,
         )
 
-    def _patch(self, asked: Asked, query: Mapping[str, str], body: bytes, content: str) -> Json:
+    def _patch(self, asked: ApiPath, query: Mapping[str, str], body: bytes, content: str) -> Json:
         item = self._one(asked)
         if content not in _PATCHES:
             message = f"the body of the request was in an unknown format - accepted media types: {', '.join(_PATCHES)}"
-            raise RefusedError(kinds.status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message))
+            raise ApiRefusedError(kinds.status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message))
         try:
             change = json.loads(body)
         except ValueError as error:
@@ -162,25 +162,25 @@ class Answers:
         annotations = {name: value for name, value in merged.items() if value is not None}
         if dry:
             return {**item, "metadata": {**item["metadata"], "annotations": annotations}}
-        with _translated():
+        with _translate_errors():
             self._hooks.annotate(asked.namespace, asked.name, changes)
         self._store.annotate(asked.key, annotations)
         return self._one(asked)
 
-    def _scale(self, asked: Asked, change: object, *, dry: bool) -> Json:
+    def _scale(self, asked: ApiPath, change: object, *, dry: bool) -> Json:
         spec = change.get("spec") if isinstance(change, dict) else None
         replicas = spec.get("replicas") if isinstance(spec, dict) else None
         if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
             raise bad("spec.replicas must be a number that is not negative")
         if not dry:
-            with _translated():
+            with _translate_errors():
                 self._hooks.scale(asked.namespace, asked.name, replicas)
         # The pods follow later; what is wanted holds at once.
         return {**self._one(asked), "spec": {"replicas": replicas}}
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Refuse what the world refuses."""
     try:
         yield
@@ -205,7 +205,7 @@ def _annotations(item: Json, change: object) -> dict[str, str | None]:
             f'Operation cannot be fulfilled on services "{item["metadata"]["name"]}": the object has been modified;'
             " please apply your changes to the latest version and try again"
         )
-        raise RefusedError(kinds.status(HTTPStatus.CONFLICT, "Conflict", message))
+        raise ApiRefusedError(kinds.status(HTTPStatus.CONFLICT, "Conflict", message))
     changes = metadata.get("annotations") or {}
     if not isinstance(changes, dict) or not all(value is None or isinstance(value, str) for value in changes.values()):
         raise bad("metadata.annotations must be texts")

@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from meshobs.lab.sim.kubeapi import kinds, portforward
 from meshobs.lab.sim.kubeapi.answers import Answers
 from meshobs.lab.sim.kubeapi.objects.maker import Json
-from meshobs.lab.sim.kubeapi.portforward import Forward
-from meshobs.lab.sim.kubeapi.request import RefusedError, bad
-from meshobs.lab.sim.kubeapi.watch import Watch
+from meshobs.lab.sim.kubeapi.portforward import ForwardRequest
+from meshobs.lab.sim.kubeapi.request import ApiRefusedError, bad
+from meshobs.lab.sim.kubeapi.watch import ServedWatch
 
 _MAX_BODY = 3 * 2**20  # as a real server's
 
@@ -50,7 +50,7 @@ class Listener(socketserver.ThreadingTCPServer):
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
 
-    def opened(self, connection: socket.socket, *, now: bool) -> None:
+    def track(self, connection: socket.socket, *, now: bool) -> None:
         """Note that a connection is open, or not any more."""
         with self._lock:
             if now:
@@ -75,10 +75,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self._listener.opened(self.connection, now=True)
+        self._listener.track(self.connection, now=True)
 
     def finish(self) -> None:
-        self._listener.opened(self.connection, now=False)
+        self._listener.track(self.connection, now=False)
         super().finish()
 
     def do_GET(self) -> None:
@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = self._body()
             url = urlsplit(self.path)
-            path = self._allowed(unquote(url.path))
+            path = self._authorize(unquote(url.path))
             query = dict(parse_qsl(url.query, keep_blank_values=True))
             document = kinds.discovery(path.rstrip("/"), self.headers.get("host", ""))
             if document and method == "GET":
@@ -112,13 +112,13 @@ class _Handler(BaseHTTPRequestHandler):
             found = self._listener.answers.to(
                 method, path, query, body, self.headers.get_content_type(), self.headers.get("accept", "")
             )
-            if isinstance(found, Watch):
+            if isinstance(found, ServedWatch):
                 self._stream(found)
-            elif isinstance(found, Forward):
+            elif isinstance(found, ForwardRequest):
                 self._forward(found)
             else:
                 self._send(HTTPStatus.OK, found)
-        except RefusedError as refused:
+        except ApiRefusedError as refused:
             self._send(HTTPStatus(refused.status["code"]), refused.status)
 
     def _body(self) -> bytes:
@@ -126,10 +126,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not length.isdecimal() or int(length) > _MAX_BODY:
             self.close_connection = True
             code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            raise RefusedError(kinds.status(code, "RequestEntityTooLarge", "Request entity too large"))
+            raise ApiRefusedError(kinds.status(code, "RequestEntityTooLarge", "Request entity too large"))
         return self.rfile.read(int(length))
 
-    def _allowed(self, path: str) -> str:
+    def _authorize(self, path: str) -> str:
         """Return the path without the token, once the client has shown it there or as its bearer token.
 
         kubectl sends no bearer token without TLS, but keeps the path of the server's URL.
@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
             return f"/{rest}"
         if secrets.compare_digest(shown.encode(), self._listener.token):
             return path
-        raise RefusedError(kinds.status(HTTPStatus.UNAUTHORIZED, "Unauthorized", "Unauthorized"))
+        raise ApiRefusedError(kinds.status(HTTPStatus.UNAUTHORIZED, "Unauthorized", "Unauthorized"))
 
     def _send(self, code: HTTPStatus, document: Json) -> None:
         content = json.dumps(document, separators=(",", ":")).encode() + b"\n"
@@ -150,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _forward(self, forward: Forward) -> None:
+    def _forward(self, forward: ForwardRequest) -> None:
         agreed = portforward.accepts({name.lower(): value for name, value in self.headers.items()})
         if not agreed:
             raise bad(f"unable to upgrade: port-forwarding needs a WebSocket of protocol {portforward.PROTOCOL}")
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         portforward.carry(forward, self.connection, cast("BinaryIO", self.rfile))
 
-    def _stream(self, watch: Watch) -> None:
+    def _stream(self, watch: ServedWatch) -> None:
         self.send_response(HTTPStatus.OK)
         self.send_header("content-type", "application/json")
         self.send_header("transfer-encoding", "chunked")

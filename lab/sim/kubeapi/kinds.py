@@ -9,7 +9,7 @@ from meshobs.lab.sim.kubeapi.objects.maker import Json
 
 
 @dataclass(frozen=True)
-class Api:
+class ApiKind:
     """A kind of object.
 
     Attributes:
@@ -37,19 +37,19 @@ class Api:
 
 
 APIS = (
-    Api("", "v1", "services", "Service", short=("svc",)),
-    Api("", "v1", "pods", "Pod", short=("po",)),
-    Api("", "v1", "nodes", "Node", namespaced=False, short=("no",)),
-    Api("", "v1", "configmaps", "ConfigMap", short=("cm",)),
-    Api("", "v1", "secrets", "Secret"),
-    Api("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
-    Api("apps", "v1", "deployments", "Deployment", short=("deploy",)),
-    Api("cilium.io", "v2", "ciliumnodes", "CiliumNode", namespaced=False, short=("cn", "ciliumn"), own=True),
+    ApiKind("", "v1", "services", "Service", short=("svc",)),
+    ApiKind("", "v1", "pods", "Pod", short=("po",)),
+    ApiKind("", "v1", "nodes", "Node", namespaced=False, short=("no",)),
+    ApiKind("", "v1", "configmaps", "ConfigMap", short=("cm",)),
+    ApiKind("", "v1", "secrets", "Secret"),
+    ApiKind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
+    ApiKind("apps", "v1", "deployments", "Deployment", short=("deploy",)),
+    ApiKind("cilium.io", "v2", "ciliumnodes", "CiliumNode", namespaced=False, short=("cn", "ciliumn"), own=True),
 )
 _CHANGED = {"services", "deployments"}
 
 
-def found(group: str, version: str, plural: str) -> Api | None:
+def find_kind(group: str, version: str, plural: str) -> ApiKind | None:
     """Return a kind, None if there is none."""
     return next((api for api in APIS if (api.group, api.version, api.plural) == (group, version, plural)), None)
 

@@ -22,7 +22,7 @@ _SHORT, _LONG = 126, 2**16
 
 
 @dataclass(frozen=True)
-class Forward:
+class ForwardRequest:
     """What a client asks for: a port of a Pod, and where it is really served, empty if nothing listens there."""
 
     pod: str
@@ -49,7 +49,7 @@ def accepts(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def carry(forward: Forward, near: socket.socket, reader: BinaryIO) -> None:
+def carry(forward: ForwardRequest, near: socket.socket, reader: BinaryIO) -> None:
     """Carry bytes both ways until one side ends.
 
     Args:

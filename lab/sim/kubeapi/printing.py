@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from meshobs.lab.sim.kubeapi.kinds import Api
+from meshobs.lab.sim.kubeapi.kinds import ApiKind
 from meshobs.lab.sim.kubeapi.objects.maker import Json
 from meshobs.times import SECOND, nanoseconds
 
@@ -14,7 +14,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 @dataclass(frozen=True)
-class _Form:
+class _Columns:
     """Columns between name and age, those after it, those of -o wide, and what is in them."""
 
     before: Sequence[str]
@@ -28,7 +28,7 @@ def is_asked(accept: str) -> bool:
     return "as=Table" in accept.partition(",")[0] and "v=v1;" in f"{accept.partition(',')[0]};"
 
 
-def table(api: Api, items: Iterable[Json], metadata: Json, now: int) -> Json:
+def table(api: ApiKind, items: Iterable[Json], metadata: Json, now: int) -> Json:
     """Return objects as a table.
 
     Args:
@@ -37,7 +37,7 @@ def table(api: Api, items: Iterable[Json], metadata: Json, now: int) -> Json:
         metadata: of the list.
         now: for their age, in nanoseconds.
     """
-    form = _FORMS.get(api.plural, _Form((), lambda _item: ()))
+    form = _FORMS.get(api.plural, _Columns((), lambda _item: ()))
     names = [("Name", 0), *((name, 0) for name in form.before), ("Age", 0)]
     names += [*((name, 0) for name in form.after), *((name, 1) for name in form.wide)]
     rows: list[Json] = []
@@ -147,16 +147,18 @@ def _few(texts: Sequence[str]) -> str:
 
 
 _FORMS = {
-    "services": _Form(("Type", "Cluster-IP", "External-IP", "Port(s)"), _service, wide=("Selector",)),
-    "endpointslices": _Form(("AddressType", "Ports", "Endpoints"), _slice),
-    "pods": _Form(("Ready", "Status", "Restarts"), _pod, wide=("IP", "Node", "Nominated Node", "Readiness Gates")),
-    "nodes": _Form(
+    "services": _Columns(("Type", "Cluster-IP", "External-IP", "Port(s)"), _service, wide=("Selector",)),
+    "endpointslices": _Columns(("AddressType", "Ports", "Endpoints"), _slice),
+    "pods": _Columns(("Ready", "Status", "Restarts"), _pod, wide=("IP", "Node", "Nominated Node", "Readiness Gates")),
+    "nodes": _Columns(
         ("Status", "Roles"),
         _node,
         after=("Version",),
         wide=("Internal-IP", "External-IP", "OS-Image", "Kernel-Version", "Container-Runtime"),
     ),
-    "deployments": _Form(("Ready", "Up-to-date", "Available"), _deployment, wide=("Containers", "Images", "Selector")),
-    "configmaps": _Form(("Data",), lambda item: (len(item["data"]),)),
-    "ciliumnodes": _Form(("CiliumInternalIP", "InternalIP"), _cilium_node),
+    "deployments": _Columns(
+        ("Ready", "Up-to-date", "Available"), _deployment, wide=("Containers", "Images", "Selector")
+    ),
+    "configmaps": _Columns(("Data",), lambda item: (len(item["data"]),)),
+    "ciliumnodes": _Columns(("CiliumInternalIP", "InternalIP"), _cilium_node),
 }

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TypeAlias
 
 from meshobs.lab.sim.kubeapi import kinds
-from meshobs.lab.sim.kubeapi.kinds import Api
+from meshobs.lab.sim.kubeapi.kinds import ApiKind
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key
 
 Selection: TypeAlias = Callable[[Json], bool]
@@ -18,7 +18,7 @@ _CORE = 2  # segments before the resource: api, v1
 _NAMED = 3  # and: apis, group, version
 
 
-class RefusedError(Exception):
+class ApiRefusedError(Exception):
     """The request is refused.
 
     Attributes:
@@ -31,14 +31,14 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ApiPath:
     """A path of objects: all, those of a namespace, or one; and below it `scale` or whatever else.
 
     Attributes:
         api: of what kind.
     """
 
-    api: Api
+    api: ApiKind
     namespace: str = ""
     name: str = ""
     below: str = ""
@@ -53,7 +53,7 @@ class Asked:
         """Return what access rules call it: `pods`, or `pods/portforward`."""
         return f"{self.api.plural}/{self.below}" if self.below else self.api.plural
 
-    def forbidden(self, verb: str, user: str) -> RefusedError:
+    def refuse_access(self, verb: str, user: str) -> ApiRefusedError:
         """Return the refusal of somebody without the right."""
         where = f'in the namespace "{self.namespace}"' if self.namespace else "at the cluster scope"
         named = f'{self.api.full} "{self.name}"' if self.name else self.api.full
@@ -61,12 +61,12 @@ class Asked:
             f'{named} is forbidden: User "{user}" cannot {verb} resource "{self.resource}"'
             f' in API group "{self.api.group}" {where}'
         )
-        return RefusedError(kinds.status(HTTPStatus.FORBIDDEN, "Forbidden", message, self._details))
+        return ApiRefusedError(kinds.status(HTTPStatus.FORBIDDEN, "Forbidden", message, self._details))
 
-    def absent(self) -> RefusedError:
+    def refuse_absent(self) -> ApiRefusedError:
         """Return the refusal for an object that is not there."""
         message = f'{self.api.full} "{self.name}" not found'
-        return RefusedError(kinds.status(HTTPStatus.NOT_FOUND, "NotFound", message, self._details))
+        return ApiRefusedError(kinds.status(HTTPStatus.NOT_FOUND, "NotFound", message, self._details))
 
     @property
     def _details(self) -> Json:
@@ -74,7 +74,7 @@ class Asked:
         return {**named, **({"group": self.api.group} if self.api.group else {}), "kind": self.api.plural}
 
 
-def asked(path: str) -> Asked:
+def parse_path(path: str) -> ApiPath:
     """Return what a path leads to.
 
     Raises:
@@ -89,12 +89,12 @@ def asked(path: str) -> Asked:
     if rest[:1] == ["namespaces"] and len(rest) > 2:  # noqa: PLR2004 - namespaces, its name, a resource
         namespace, rest = rest[1], rest[2:]
     plural, name, below = (*rest, "", "", "")[:3]
-    api = kinds.found(group, version, plural)
+    api = kinds.find_kind(group, version, plural)
     if not api or parts[0] not in ("api", "apis") or (namespace and not api.namespaced):
-        raise RefusedError(
+        raise ApiRefusedError(
             kinds.status(HTTPStatus.NOT_FOUND, "NotFound", "the server could not find the requested resource")
         )
-    return Asked(api, namespace, name, below)
+    return ApiPath(api, namespace, name, below)
 
 
 def selection(namespace: str, query: Mapping[str, str]) -> Selection:
@@ -114,9 +114,9 @@ def selection(namespace: str, query: Mapping[str, str]) -> Selection:
     return lambda item: all(test(item) for test in tests)
 
 
-def bad(message: str) -> RefusedError:
+def bad(message: str) -> ApiRefusedError:
     """Return the refusal of a request that makes no sense."""
-    return RefusedError(kinds.status(HTTPStatus.BAD_REQUEST, "BadRequest", message))
+    return ApiRefusedError(kinds.status(HTTPStatus.BAD_REQUEST, "BadRequest", message))
 
 
 def number(query: Mapping[str, str], name: str) -> int:

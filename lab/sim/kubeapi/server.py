@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from meshobs.lab.sim.kubeapi.answers import Answers, Faults, Hooks
+from meshobs.lab.sim.kubeapi.answers import Answers, ApiFaults, Hooks
 from meshobs.lab.sim.kubeapi.http import Listener
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key
-from meshobs.lab.sim.kubeapi.store import Change, KubeStore
+from meshobs.lab.sim.kubeapi.store import KubeStore, StoredChange
 
 
 class KubeServer:
@@ -43,7 +43,7 @@ class KubeServer:
         on_annotate: Callable[[str, str, str, dict[str, str | None]], None] = lambda *_: None,
         on_scale: Callable[[str, str, str, int], None] = lambda *_: None,
         on_forward: Callable[[str, str, int], str] = lambda *_: "",
-        on_change: Callable[[Change], None] = lambda _change: None,
+        on_change: Callable[[StoredChange], None] = lambda _change: None,
         port: int = 0,
     ) -> None:
         self.cluster = cluster
@@ -67,7 +67,7 @@ class KubeServer:
 
     def start(self) -> None:
         """Begin to serve."""
-        answers = Answers(self._store, self._hooks, Faults(self.forbidden))
+        answers = Answers(self._store, self._hooks, ApiFaults(self.forbidden))
         self._listener = Listener(self._wanted_port, answers, self._token)
         self._wanted_port = self._listener.port  # after a stop it comes back where clients look for it
         threading.Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True).start()

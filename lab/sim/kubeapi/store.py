@@ -28,7 +28,7 @@ class GoneError(Exception):
 
 
 @dataclass(frozen=True)
-class Change:
+class StoredChange:
     """One change.
 
     Attributes:
@@ -59,13 +59,13 @@ class KubeStore:
         told: called for each change, under the lock and in order.
     """
 
-    def __init__(self, clock: Callable[[], int], told: Callable[[Change], None] = lambda _change: None) -> None:
+    def __init__(self, clock: Callable[[], int], told: Callable[[StoredChange], None] = lambda _change: None) -> None:
         self.clock = clock
         self._told = told
         self._changed = threading.Condition(threading.RLock())
         self._given: dict[Key, Json] = {}
         self._held: dict[Key, Json] = {}
-        self._log: deque[Change] = deque()
+        self._log: deque[StoredChange] = deque()
         self._version = 1
         self._oldest = 1
         self._cuts = 0
@@ -105,7 +105,7 @@ class KubeStore:
         with self._changed:
             return dict(self._held)
 
-    def listed(self, resource: str, version: int | None = None) -> tuple[int, list[tuple[Key, Json]]]:
+    def list_objects(self, resource: str, version: int | None = None) -> tuple[int, list[tuple[Key, Json]]]:
         """Return a version and what objects of a resource there were then, in the order of their keys.
 
         Args:
@@ -129,7 +129,7 @@ class KubeStore:
                         found[change.key] = change.old
             return version, sorted(found.items(), key=lambda pair: pair[0])
 
-    def after(self, resource: str, version: int, seconds: float) -> tuple[int, list[Change]]:
+    def after(self, resource: str, version: int, seconds: float) -> tuple[int, list[StoredChange]]:
         """Wait for changes of a resource; return up to which version they reach, and none if time is up.
 
         Raises:
@@ -165,20 +165,20 @@ class KubeStore:
         old = self._held.get(key)
         self._version += 1
         if given is None:
-            last = _stamped(old or {}, {"resourceVersion": str(self._version)})
+            last = _stamp(old or {}, {"resourceVersion": str(self._version)})
             self._given.pop(key)
             self._held.pop(key)
-            change = Change(self._version, key, old, None, last)
+            change = StoredChange(self._version, key, old, None, last)
         else:
-            new = self._made(old, given)
+            new = self._complete(old, given)
             self._given[key], self._held[key] = given, new
-            change = Change(self._version, key, old, new, new)
+            change = StoredChange(self._version, key, old, new, new)
         self._log.append(change)
         while len(self._log) > _KEPT:
             self._oldest = self._log.popleft().version
         self._told(change)
 
-    def _made(self, old: Json | None, given: Json) -> Json:
+    def _complete(self, old: Json | None, given: Json) -> Json:
         """Return an object with what a server adds: version, times, generation."""
         before: Json = old["metadata"] if old else {}
         now = rfc3339(self.clock())[:19] + "Z"
@@ -188,13 +188,13 @@ class KubeStore:
         if "deletionGracePeriodSeconds" in given["metadata"]:
             stamps["deletionTimestamp"] = before.get("deletionTimestamp", now)
         if old and "generation" in given["metadata"]:
-            stamps["generation"] = before["generation"] + (_wanted(old) != _wanted(given))
-        return _stamped(given, stamps)
+            stamps["generation"] = before["generation"] + (_desired(old) != _desired(given))
+        return _stamp(given, stamps)
 
 
-def _stamped(item: Json, stamps: Json) -> Json:
+def _stamp(item: Json, stamps: Json) -> Json:
     return {**item, "metadata": {**item["metadata"], **stamps}}
 
 
-def _wanted(item: Json) -> Json:
+def _desired(item: Json) -> Json:
     return {name: value for name, value in item.items() if name not in _NO_GENERATION}

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from meshobs.lab.sim.kubeapi import kinds, printing
-from meshobs.lab.sim.kubeapi.kinds import Api
+from meshobs.lab.sim.kubeapi.kinds import ApiKind
 from meshobs.lab.sim.kubeapi.objects.maker import Json
 from meshobs.lab.sim.kubeapi.request import Selection
-from meshobs.lab.sim.kubeapi.store import Change, GoneError, KubeStore
+from meshobs.lab.sim.kubeapi.store import GoneError, KubeStore, StoredChange
 
 # A real server sends a bookmark each minute.
 _BOOKMARK_SECONDS = 60.0
@@ -18,7 +18,7 @@ _LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Watch:
+class ServedWatch:
     """A watch.
 
     Attributes:
@@ -31,7 +31,7 @@ class Watch:
     """
 
     store: KubeStore
-    api: Api
+    api: ApiKind
     chosen: Selection
     version: int | None
     seconds: float
@@ -48,13 +48,16 @@ class Watch:
         due = time.monotonic() + _BOOKMARK_SECONDS
         version = self.version
         if version is None:
-            version, held = self.store.listed(self.api.plural)
-            yield from ({"type": "ADDED", "object": self._shown(item)} for _, item in held if self.chosen(item))
+            version, held = self.store.list_objects(self.api.plural)
+            yield from ({"type": "ADDED", "object": self._show(item)} for _, item in held if self.chosen(item))
         while (left := end - time.monotonic()) > 0:
             try:
                 version, changes = self.store.after(self.api.plural, version, min(left, _LOOK_SECONDS))
             except GoneError as error:
-                yield {"type": "ERROR", "object": expired(f"too old resource version: {version} ({error.version})")}
+                yield {
+                    "type": "ERROR",
+                    "object": expired_status(f"too old resource version: {version} ({error.version})"),
+                }
                 return
             yield from (event for change in changes if (event := self._event(change)))
             if gone():
@@ -65,16 +68,16 @@ class Watch:
         if self.bookmarks:
             yield self._bookmark(version)
 
-    def _event(self, change: Change) -> Json | None:
+    def _event(self, change: StoredChange) -> Json | None:
         """Return what a change is for this watch: an object may come into or leave what it asks for."""
         before = change.old is not None and self.chosen(change.old)
         now = change.new is not None and self.chosen(change.new)
         if not before and not now:
             return None
         kind = "MODIFIED" if before and now else "ADDED" if now else "DELETED"
-        return {"type": kind, "object": self._shown(change.last)}
+        return {"type": kind, "object": self._show(change.last)}
 
-    def _shown(self, item: Json) -> Json:
+    def _show(self, item: Json) -> Json:
         if not self.tables:
             return item
         metadata = {"resourceVersion": item["metadata"]["resourceVersion"]}
@@ -86,6 +89,6 @@ class Watch:
         return {"type": "BOOKMARK", "object": shown}
 
 
-def expired(message: str) -> Json:
+def expired_status(message: str) -> Json:
     """Return the object that says that history is lost."""
     return kinds.status(HTTPStatus.GONE, "Expired", message)

@@ -15,7 +15,7 @@ from meshobs.times import SECOND
 _PORTS = (32_768, 60_999)
 
 
-class Mesh(Protocol):
+class CallTarget(Protocol):
     """The mesh that a client calls in."""
 
     timeline: Timeline
@@ -26,11 +26,11 @@ class Mesh(Protocol):
         ...
 
 
-class Client:
+class SimulatedClient:
     """One client with its traffic."""
 
     def __init__(
-        self, mesh: Mesh, traffic: Traffic, told: Callable[[Request], None], seed: str, *, endless: bool = False
+        self, mesh: CallTarget, traffic: Traffic, told: Callable[[Request], None], seed: str, *, endless: bool = False
     ) -> None:
         self._mesh = mesh
         self._traffic = traffic
@@ -79,7 +79,7 @@ class Client:
         outcome = self._mesh.call(call, at, self._chance)
         if address == world.mesh.balancer:
             outcome = self._through_balancer(world, call, at, number)
-        over = at + (outcome.answers[-1] if outcome.answers else _given_up(outcome))
+        over = at + (outcome.answers[-1] if outcome.answers else _timeout(outcome))
         self._mesh.timeline.at(over, lambda _moment: self._tell(call, outcome, at))
 
     def _through_balancer(self, world: World, call: Call, at: int, number: int) -> Outcome:
@@ -95,7 +95,7 @@ class Client:
     def _tell(self, call: Call, outcome: Outcome, at: int) -> None:
         self._open -= 1
         before = at
-        answers = outcome.answers or (_given_up(outcome),)
+        answers = outcome.answers or (_timeout(outcome),)
         for number, offset in enumerate(answers):
             self._told(_request(call, outcome, before, at + offset, reused=number > 0))
             before = at + offset + call.gap
@@ -105,7 +105,7 @@ class Client:
         return self._port
 
 
-def _given_up(outcome: Outcome) -> int:
+def _timeout(outcome: Outcome) -> int:
     """Return after how long a client gave up: a timeout after 1.5 s, a refusal at once."""
     return 3 * SECOND // 2 if "time" in outcome.error else 1_000_000
 

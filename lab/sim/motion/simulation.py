@@ -12,7 +12,7 @@ from typing import Protocol
 
 from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.sim.datapath.call import Call, Event, Outcome, Sockets, carry_call
-from meshobs.lab.sim.motion.client import Client
+from meshobs.lab.sim.motion.client import SimulatedClient
 from meshobs.lab.sim.motion.timeline import Timeline
 from meshobs.lab.sim.world import programmed
 from meshobs.lab.sim.world import world as worlds
@@ -88,7 +88,9 @@ class Simulation:
         )
         self.world = replace(self.world, mesh=replace(self.world.mesh, clusters=clusters))
 
-    def start(self, at: int, traffic: Traffic, told: Callable[[Request], None], *, endless: bool = False) -> "Client":
+    def start(
+        self, at: int, traffic: Traffic, told: Callable[[Request], None], *, endless: bool = False
+    ) -> "SimulatedClient":
         """Let a client begin.
 
         Args:
@@ -101,7 +103,7 @@ class Simulation:
             InputError: there is no such client or target.
         """
         self._clients += 1
-        client = Client(self, traffic, told, f"{self.world.mesh.seed}/{self._clients}", endless=endless)
+        client = SimulatedClient(self, traffic, told, f"{self.world.mesh.seed}/{self._clients}", endless=endless)
         client.begin(at)
         return client
 

@@ -7,13 +7,13 @@ from types import MappingProxyType
 
 from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Service, Workload
-from meshobs.lab.sim.world.world import Pod, Policy, World, made, service_of
+from meshobs.lab.sim.world.world import Pod, Policy, World, place_pod, service_of
 
 Change = Callable[[World], World]
 _MOST_REPLICAS = 200
 
 
-def annotated(cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> Change:
+def annotate(cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> Change:
     """Set annotations of a Service, and remove those that are None.
 
     Raises:
@@ -32,7 +32,7 @@ def annotated(cluster: str, namespace: str, service: str, changes: Mapping[str, 
     return change
 
 
-def scaled(cluster: str, namespace: str, workload: str, replicas: int) -> Change:
+def scale(cluster: str, namespace: str, workload: str, replicas: int) -> Change:
     """Give a workload so many pods in a cluster; the last ones go first.
 
     Raises:
@@ -47,13 +47,13 @@ def scaled(cluster: str, namespace: str, workload: str, replicas: int) -> Change
             raise InputError(f"cluster {cluster} has no workload {namespace}/{workload}")
         kept = [pod for pod in world.pods if (pod.cluster, pod.namespace, pod.app) == (cluster, namespace, found.app)]
         others = tuple(pod for pod in world.pods if pod not in kept)
-        made_new = _made(world, found, cluster, range(len(kept), replicas))
+        made_new = _place_pods(world, found, cluster, range(len(kept), replicas))
         return replace(world, pods=(*others, *kept[:replicas], *made_new))
 
     return change
 
 
-def added(workloads: Sequence[Workload], services: Sequence[Service]) -> Change:
+def add(workloads: Sequence[Workload], services: Sequence[Service]) -> Change:
     """Add workloads and Services; what is there stays."""
 
     def change(world: World) -> World:
@@ -63,7 +63,9 @@ def added(workloads: Sequence[Workload], services: Sequence[Service]) -> Change:
         world = replace(world, mesh=mesh)
         for workload in new:
             for cluster in workload.clusters:
-                world = replace(world, pods=(*world.pods, *_made(world, workload, cluster, range(workload.replicas))))
+                world = replace(
+                    world, pods=(*world.pods, *_place_pods(world, workload, cluster, range(workload.replicas)))
+                )
         there = {(one.cluster, one.namespace, one.name) for one in world.services}
         made_new = [service_of(mesh, one, cluster) for one in services for cluster in one.clusters]
         fresh = [one for one in made_new if (one.cluster, one.namespace, one.name) not in there]
@@ -72,7 +74,7 @@ def added(workloads: Sequence[Workload], services: Sequence[Service]) -> Change:
     return change
 
 
-def removed(workloads: Collection[tuple[str, str]], services: Collection[tuple[str, str]]) -> Change:
+def remove(workloads: Collection[tuple[str, str]], services: Collection[tuple[str, str]]) -> Change:
     """Remove workloads and Services by namespace and name, in all clusters."""
 
     def change(world: World) -> World:
@@ -89,7 +91,7 @@ def removed(workloads: Collection[tuple[str, str]], services: Collection[tuple[s
     return change
 
 
-def policed(policy: Policy, *, on: bool) -> Change:
+def set_policy(policy: Policy, *, on: bool) -> Change:
     """Put a policy in force, or take it away."""
 
     def change(world: World) -> World:
@@ -99,7 +101,7 @@ def policed(policy: Policy, *, on: bool) -> Change:
     return change
 
 
-def _made(world: World, workload: Workload, cluster: str, numbers: range) -> tuple[Pod, ...]:
+def _place_pods(world: World, workload: Workload, cluster: str, numbers: range) -> tuple[Pod, ...]:
     identities = {(pod.cluster, pod.namespace, pod.app): pod.identity for pod in world.pods}
     placed = {}
     for node in world.mesh.nodes:
@@ -112,4 +114,4 @@ def _made(world: World, workload: Workload, cluster: str, numbers: range) -> tup
             ),
             default=0,
         )
-    return tuple(made(world.mesh, workload, cluster, number, placed, identities) for number in numbers)
+    return tuple(place_pod(world.mesh, workload, cluster, number, placed, identities) for number in numbers)

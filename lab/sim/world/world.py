@@ -146,7 +146,7 @@ def build(mesh: Mesh) -> World:
     identities: dict[tuple[str, str, str], int] = {}
     placed: dict[str, int] = {}
     pods = tuple(
-        made(mesh, workload, name, number, placed, identities)
+        place_pod(mesh, workload, name, number, placed, identities)
         for workload in mesh.workloads
         for name in workload.clusters
         for number in range(workload.replicas)
@@ -173,7 +173,7 @@ def service_of(mesh: Mesh, one: Described, cluster: str) -> Service:
     )
 
 
-def made(
+def place_pod(
     mesh: Mesh,
     workload: Workload,
     cluster_name: str,

@@ -15,7 +15,7 @@ Test = Callable[[Flow], bool]
 Compiler = Callable[[Any], Test]
 
 
-def wrapped(context: str, compiler: Compiler) -> Compiler:
+def with_context(context: str, compiler: Compiler) -> Compiler:
     """Return a compiler whose errors say which field they are of, as an agent's do for some."""
 
     def compile_values(values: Any) -> Test:  # noqa: ANN401 - a repeated field of any type
@@ -36,12 +36,12 @@ def services(side: str) -> Compiler:
     """Compile names of one side's services."""
     field = f"{side}_service"
     names = _names(lambda flow: (getattr(flow, field).namespace, getattr(flow, field).name))
-    return wrapped(f"{side} service", names)
+    return with_context(f"{side} service", names)
 
 
 def _names(read: Callable[[Flow], tuple[str, str]]) -> Compiler:
     def compile_values(values: Sequence[str]) -> Test:
-        wanted = [_named(value) for value in values]
+        wanted = [_split_name(value) for value in values]
 
         def test(flow: Flow) -> bool:
             namespace, name = read(flow)
@@ -54,7 +54,7 @@ def _names(read: Callable[[Flow], tuple[str, str]]) -> Compiler:
     return compile_values
 
 
-def _named(value: str) -> tuple[str, str]:
+def _split_name(value: str) -> tuple[str, str]:
     """Return namespace and prefix of a pod's or service's name: `x` means default/x, `/x` any namespace."""
     if not value:
         raise ValueError("invalid filter, name must not be empty")
@@ -112,7 +112,7 @@ def labels(context: str, read: Callable[[Flow], Sequence[str]]) -> Compiler:
     """Compile label selectors; the context stands in their errors."""
 
     def compile_values(values: Sequence[str]) -> Test:
-        wanted = [selectors.compiled(value) for value in values]
+        wanted = [selectors.compile_selector(value) for value in values]
 
         def test(flow: Flow) -> bool:
             labels = selectors.labels(read(flow))
@@ -120,7 +120,7 @@ def labels(context: str, read: Callable[[Flow], Sequence[str]]) -> Compiler:
 
         return test
 
-    return wrapped(f"{context} label", compile_values)
+    return with_context(f"{context} label", compile_values)
 
 
 def fqdns(read: Callable[[Flow], Sequence[str]]) -> Compiler:

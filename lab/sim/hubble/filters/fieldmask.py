@@ -11,7 +11,7 @@ Tree = dict[str, "Tree"]
 _MODERN = {"aggregate", "emitter", "ip_trace_id"}
 
 
-def compiled(paths: Sequence[str], *, modern: bool) -> Callable[[Flow], Flow] | None:
+def compile_mask(paths: Sequence[str], *, modern: bool) -> Callable[[Flow], Flow] | None:
     """Return what a mask makes of a flow, None for an empty one.
 
     Args:

@@ -48,12 +48,12 @@ _FIELDS: dict[str, Compiler] = {
 _KNOWN = {*_FIELDS, "node_name"}
 
 
-def nothing(_flow: Flow) -> bool:
+def match_nothing(_flow: Flow) -> bool:
     """Tell that no flow is wanted; a reader that sees this test need not look at any."""
     return False
 
 
-def compiled(whitelist: Iterable[FlowFilter], blacklist: Iterable[FlowFilter], node: str) -> Test | None:
+def compile_filters(whitelist: Iterable[FlowFilter], blacklist: Iterable[FlowFilter], node: str) -> Test | None:
     """Return whether a flow of a node is wanted, None where every flow is.
 
     Args:
@@ -65,10 +65,10 @@ def compiled(whitelist: Iterable[FlowFilter], blacklist: Iterable[FlowFilter], n
         ValueError: a filter is none; the text is an agent's.
     """
     given = [_filter(one, node) for one in whitelist]
-    allowed = [one for one in given if one is not nothing]
-    denied = [one for one in (_filter(one, node) for one in blacklist) if one is not nothing]
+    allowed = [one for one in given if one is not match_nothing]
+    denied = [one for one in (_filter(one, node) for one in blacklist) if one is not match_nothing]
     if (given and not allowed) or None in denied:
-        return nothing
+        return match_nothing
     passes = None if None in allowed else _any([one for one in allowed if one])
     excluded = _any([one for one in denied if one])
     if passes is None or excluded is None:
@@ -82,7 +82,7 @@ def _filter(one: FlowFilter, node: str) -> Test | None:
         raise ValueError(f"invalid filter, this lab does not know {', '.join(unknown)}")
     tests = [compiler(getattr(one, name)) for name, compiler in _FIELDS.items() if getattr(one, name)]
     if one.node_name and not patterns.nodes(one.node_name).fullmatch(node):
-        return nothing
+        return match_nothing
     if len(tests) <= 1:
         return tests[0] if tests else None
     return lambda flow: all(test(flow) for test in tests)

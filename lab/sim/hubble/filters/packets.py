@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from meshobs.lab.sim.hubble.filters.endpoints import Compiler, Test, wrapped
+from meshobs.lab.sim.hubble.filters.endpoints import Compiler, Test, with_context
 from meshobs.pb.flow.flow_pb2 import DROPPED, EventTypeFilter, Flow, TCPFlags
 
 _PROTOCOLS = {
@@ -74,7 +74,7 @@ def ports(side: str) -> Compiler:
 
         return test
 
-    return wrapped(f"{side} port", compile_values)
+    return with_context(f"{side} port", compile_values)
 
 
 def _port(value: str) -> int:
@@ -87,7 +87,7 @@ def _port(value: str) -> int:
 
 def protocols(values: Sequence[str]) -> Test:
     """Compile protocols of layer 4 and 7."""
-    return wrapped("protocol", _protocol_names)(values)
+    return with_context("protocol", _protocol_names)(values)
 
 
 def _protocol_names(values: Sequence[str]) -> Test:

@@ -26,7 +26,7 @@ def labels(texts: Iterable[str]) -> Labels:
     return found
 
 
-def compiled(selector: str) -> Test:
+def compile_selector(selector: str) -> Test:
     """Return whether labels fit a selector; an empty one fits all.
 
     Raises:
