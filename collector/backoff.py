@@ -7,7 +7,7 @@ import tenacity
 _WAIT = tenacity.wait_random_exponential(multiplier=0.5, max=30)
 
 
-def waits() -> Iterator[float]:
+def backoff_seconds() -> Iterator[float]:
     """Yield seconds, without end."""
     state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
     while True:

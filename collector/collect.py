@@ -17,26 +17,35 @@ from queue import Empty, Queue
 from types import MappingProxyType
 
 from meshobs.collector.follow.fetcher import Fetcher
-from meshobs.collector.follow.nodes import News, RefusedError
-from meshobs.collector.follow.reader import QUEUE_LENGTH, Asking, Call, Ended, Item, Purpose, Reader, Told
+from meshobs.collector.follow.nodes import NodeTracker, SelectionRefusedError
+from meshobs.collector.follow.reader import (
+    QUEUE_LENGTH,
+    Ended,
+    FlowRequest,
+    FlowSelection,
+    Item,
+    Purpose,
+    RelayAnswer,
+    RelayReader,
+)
 from meshobs.collector.follow.recovery import CONNECTED, Recovery
-from meshobs.collector.follow.watches import Seen, Watches
+from meshobs.collector.follow.watches import SightingBatch, Watchers
 from meshobs.collector.hubble import filters, scope
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.kube.cluster import Cluster, ClusterInfo
 from meshobs.collector.node_name import full_name
-from meshobs.collector.options import Options
+from meshobs.collector.options import CollectOptions
 from meshobs.collector.progress import Progress
 from meshobs.collector.recordings.framing import BATCH_ITEMS, Batch
 from meshobs.collector.write import facts, positions
 from meshobs.collector.write.gap import Gap
-from meshobs.collector.write.ledger import Ledger, State
+from meshobs.collector.write.ledger import Ledger, RunState
 from meshobs.collector.write.writer import Writer
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 from meshobs.store import Store
 from meshobs.times import SECOND
 
-__all__ = ["COMMIT_SECONDS", "CONNECTED", "Collection", "Options", "RefusedError"]
+__all__ = ["COMMIT_SECONDS", "CONNECTED", "CollectOptions", "Collection", "SelectionRefusedError"]
 
 # A transaction lasts at most so long: what others see is never older.
 COMMIT_SECONDS = 2.0
@@ -61,7 +70,7 @@ class Collection:
         self,
         store: Store,
         relays: Mapping[str, Relay],
-        options: Options,
+        options: CollectOptions,
         say: Callable[[str], None] = lambda _text: None,
         show: Callable[[Progress], None] = lambda _progress: None,
         clusters: Mapping[str, tuple[Cluster, ClusterInfo]] = MappingProxyType({}),
@@ -82,15 +91,15 @@ class Collection:
             self._ledger.window_from = self._started
         self._writer = Writer(store, self._ledger, options.cluster, self._before_commit)
         self._queue: Queue[Item] = Queue(QUEUE_LENGTH)
-        self._watches = Watches(store, clusters, self._queue, say, clock)
+        self._watches = Watchers(store, clusters, self._queue, say, clock)
         self._readers = [
-            Reader(relay, self._ledger.open(relay.target.address, name, "relay"), self._queue, self.stop, clock)
+            RelayReader(relay, self._ledger.open(relay.target.address, name, "relay"), self._queue, self.stop, clock)
             for name, relay in relays.items()
         ]
-        self._pending: dict[Call, list[bytes]] = {}
+        self._pending: dict[FlowRequest, list[bytes]] = {}
         stored_until = partial(positions.stored_until, store)
         self._recovery = Recovery(relays, positions.positions_of(store, self._asked), self._started, stored_until)
-        self._news = News(store, self._ledger.number, self._recovery, options.cluster, say, clock)
+        self._news = NodeTracker(store, self._ledger.number, self._recovery, options.cluster, say, clock)
         self._fetcher = Fetcher(options, self._recovery, self._note_gaps, say)
 
     def run(self) -> Ledger:
@@ -99,16 +108,16 @@ class Collection:
         Raises:
             MeshobsError: nothing could be collected, or nothing more can be stored.
         """
-        state = State.FAILED
+        state = RunState.FAILED
         try:
             self._watches.start()
             self._begin()
             self._loop(self._done)
             self.stop.set()
             self._finish()
-            state = State.COMPLETE
+            state = RunState.COMPLETE
         except KeyboardInterrupt:
-            state = State.INTERRUPTED
+            state = RunState.INTERRUPTED
             raise
         finally:
             self.stop.set()
@@ -122,14 +131,14 @@ class Collection:
         names = {reader.name: [peer.node_name for peer in one.peers or []] for reader, one in told.items()}
         wanted = scope.assign(names, redundant=self._options.redundant)
         for reader in list(self._readers):
-            allow = scope.narrowed(self._options.allow, wanted[reader.name]) if wanted[reader.name] != [] else None
+            allow = scope.narrow(self._options.allow, wanted[reader.name]) if wanted[reader.name] != [] else None
             if allow is None:
                 self._say(f"{reader.name}: nothing to ask, its nodes are those of other Relays")
                 self._readers.remove(reader)
                 continue
             reader.stock = self._options.stock
-            reader.asking = Asking(tuple(allow), (*self._options.deny, *self._options.excluded))
-            self._news.told(told[reader])
+            reader.asking = FlowSelection(tuple(allow), (*self._options.deny, *self._options.excluded))
+            self._news.on_answer(told[reader])
             if told[reader].peers == []:
                 self._say(f"{reader.name}: the Relay knows no node yet")
             if self._options.follow:
@@ -157,9 +166,9 @@ class Collection:
                 self._show(self._state())
 
     def _take(self, item: Item) -> None:
-        if isinstance(item, Told):
-            self._news.told(item)
-        elif isinstance(item, Seen):
+        if isinstance(item, RelayAnswer):
+            self._news.on_answer(item)
+        elif isinstance(item, SightingBatch):
             self._watches.take(item)
         elif isinstance(item, Ended):
             self._ended(item)
@@ -186,7 +195,7 @@ class Collection:
         for call in list(self._pending):
             self._write(call, self._pending.pop(call))
 
-    def _write(self, call: Call, messages: list[bytes]) -> None:
+    def _write(self, call: FlowRequest, messages: list[bytes]) -> None:
         if not messages:
             return
         reader, entry = call.reader, call.reader.entry
@@ -196,23 +205,23 @@ class Collection:
         for name, (earliest, latest) in digest.spans.items() if digest.flows else ():
             node = self._stored_name(name)
             call.first[node] = min(earliest, call.first.get(node, earliest))
-            self._recovery.stored(reader.name, node, latest)
+            self._recovery.on_stored(reader.name, node, latest)
             if call.purpose is Purpose.FOLLOW:
-                self._recovery.lagged(node, now - latest)
+                self._recovery.on_lag(node, now - latest)
         self.progress.lost += digest.lost
         if call.purpose is Purpose.FOLLOW:
             for status in digest.statuses:
-                self._news.status(reader, status)
+                self._news.on_status(reader, status)
 
     def _ended(self, item: Ended) -> None:
         call, reader = item.call, item.call.reader
         self._write(call, self._pending.pop(call, []))
         if call.purpose is not Purpose.FOLLOW:
-            self._fetcher.ended(item)
+            self._fetcher.on_ended(item)
         elif not self.stop.is_set():
             words = item.status.message
             self._say(f"{reader.name}: the stream broke off ({words or 'the Relay ended it'}), trying again")
-            self._recovery.broke_off(reader.name, words or "the Relay ended the stream", self._clock())
+            self._recovery.on_stream_end(reader.name, words or "the Relay ended the stream", self._clock())
 
     def _finish(self) -> None:
         """Fetch the tails, write what waits, and tell what stayed away."""

@@ -5,23 +5,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from meshobs.collector.kube.document import Json, parsed
+from meshobs.collector.kube.document import Json, parse
 from meshobs.collector.kube.sighting import Sighting
 from meshobs.collector.recordings import framing, objects
-from meshobs.collector.recordings.files import Kind, Source, document, find
+from meshobs.collector.recordings.files import FileKind, RecordingFile, document, find
 from meshobs.collector.span import Span
 from meshobs.collector.write import facts
-from meshobs.collector.write.ledger import Entry, Ledger, State
+from meshobs.collector.write.ledger import Ledger, LedgerEntry, RunState
 from meshobs.collector.write.writer import Writer
 from meshobs.errors import InputError
 from meshobs.store import Store
 
 # Told of each source: its name, the bytes read since the last call, all its bytes.
-Progress = Callable[[Source, int], None]
+Progress = Callable[[RecordingFile, int], None]
 
 
 @dataclass(frozen=True)
-class Options:
+class ImportOptions:
     """How to import.
 
     Attributes:
@@ -48,14 +48,14 @@ class Result:
     objects: int
 
 
-def plan(paths: Sequence[Path]) -> list[list[Source]]:
+def plan(paths: Sequence[Path]) -> list[list[RecordingFile]]:
     """Return the recordings at the paths: the files that are named are one, each folder is one.
 
     Raises:
         InputError: a path holds no recording.
     """
-    files: list[Source] = []
-    folders: list[list[Source]] = []
+    files: list[RecordingFile] = []
+    folders: list[list[RecordingFile]] = []
     for path in paths:
         if path.is_dir():
             folders.extend(find(path))
@@ -64,7 +64,9 @@ def plan(paths: Sequence[Path]) -> list[list[Source]]:
     return [files, *folders] if files else folders
 
 
-def run(store: Store, recordings: Sequence[Sequence[Source]], options: Options, progress: Progress) -> Result:
+def run(
+    store: Store, recordings: Sequence[Sequence[RecordingFile]], options: ImportOptions, progress: Progress
+) -> Result:
     """Import recordings.
 
     Args:
@@ -77,7 +79,7 @@ def run(store: Store, recordings: Sequence[Sequence[Source]], options: Options, 
         InputError: with `strict`, a message cannot be read; without, a Kubernetes file is damaged.
     """
     ledger = Ledger(store, "import", options.arguments)
-    state, found = State.FAILED, 0
+    state, found = RunState.FAILED, 0
     writer = Writer(store, ledger, options.cluster)
     try:
         for recording in recordings:
@@ -85,9 +87,9 @@ def run(store: Store, recordings: Sequence[Sequence[Source]], options: Options, 
             found += _store_objects(store, recording, options, span, progress)
         with store.transaction():
             facts.remake_history(store)
-        state = State.COMPLETE
+        state = RunState.COMPLETE
     except KeyboardInterrupt:
-        state = State.INTERRUPTED
+        state = RunState.INTERRUPTED
         raise
     finally:
         writer.rollback()  # what an error or a Ctrl-C left half-done
@@ -96,24 +98,24 @@ def run(store: Store, recordings: Sequence[Sequence[Source]], options: Options, 
 
 
 def _flows(
-    writer: Writer, ledger: Ledger, recording: Sequence[Source], options: Options, progress: Progress
+    writer: Writer, ledger: Ledger, recording: Sequence[RecordingFile], options: ImportOptions, progress: Progress
 ) -> Span | None:
     entries = []
     for source in recording:
-        if source.kind in (Kind.CAPTURE, Kind.LINES, Kind.UNREADABLE):
+        if source.kind in (FileKind.CAPTURE, FileKind.LINES, FileKind.UNREADABLE):
             entry = ledger.open(source.name, source.stem, source.kind.value)
             entries.append(entry)
             _read(writer, entry, source, progress, strict=options.strict)
     return Span.around(entry.span for entry in entries)
 
 
-def _read(writer: Writer, entry: Entry, source: Source, progress: Progress, *, strict: bool) -> None:
-    if source.kind is Kind.UNREADABLE:
-        entry.counts.broken(source.name, source.problem)
+def _read(writer: Writer, entry: LedgerEntry, source: RecordingFile, progress: Progress, *, strict: bool) -> None:
+    if source.kind is FileKind.UNREADABLE:
+        entry.counts.add_broken(source.name, source.problem)
         return
-    writer.begin()
+    writer.start_source()
     with source.open(partial(progress, source)) as stream:
-        raw = source.kind is Kind.CAPTURE
+        raw = source.kind is FileKind.CAPTURE
         for batch in framing.messages(stream) if raw else framing.lines(stream):
             if raw:
                 writer.write_messages(batch, entry)
@@ -126,18 +128,18 @@ def _read(writer: Writer, entry: Entry, source: Source, progress: Progress, *, s
 
 
 def _store_objects(
-    store: Store, recording: Sequence[Source], options: Options, span: Span | None, progress: Progress
+    store: Store, recording: Sequence[RecordingFile], options: ImportOptions, span: Span | None, progress: Progress
 ) -> int:
     watched: list[Sighting] = []
     snapped: list[Sighting] = []
     for source in recording:
         told = partial(progress, source)
-        if source.kind is Kind.WATCH_LOG:
-            watched.extend(objects.watched(_events(source, told), _cluster(source, options)))
-        elif source.kind is Kind.OBJECTS:
-            snapped.extend(objects.snapshot(document(source, told), _cluster(source, options), span))
-        elif source.kind is Kind.RELAY_STATUS:
-            nodes = objects.relay_nodes(document(source, told), span)
+        if source.kind is FileKind.WATCH_LOG:
+            watched.extend(objects.read_watch_log(_events(source, told), _cluster(source, options)))
+        elif source.kind is FileKind.OBJECTS:
+            snapped.extend(objects.read_objects(document(source, told), _cluster(source, options), span))
+        elif source.kind is FileKind.RELAY_STATUS:
+            nodes = objects.read_relay_nodes(document(source, told), span)
             facts.add_relay_nodes(store, source.stem, nodes, options.cluster)
     # What was watched needs no snapshot, which knows the end only.
     seen = {sighting.object for sighting in watched}
@@ -146,13 +148,13 @@ def _store_objects(
     return len(sightings)
 
 
-def _events(source: Source, told: Callable[[int], None]) -> Iterator[Json]:
+def _events(source: RecordingFile, told: Callable[[int], None]) -> Iterator[Json]:
     with source.open(told) as stream:
         for batch in framing.lines(stream):
-            yield from (parsed(item) for item in batch.items)
+            yield from (parse(item) for item in batch.items)
 
 
-def _cluster(source: Source, options: Options) -> str:
+def _cluster(source: RecordingFile, options: ImportOptions) -> str:
     cluster = objects.cluster_of(source.stem) or options.cluster
     if not cluster:
         raise InputError(

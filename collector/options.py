@@ -11,7 +11,7 @@ _MOST = 2**64 - 1
 
 
 @dataclass(frozen=True)
-class Options:
+class CollectOptions:
     """What to collect.
 
     Attributes:

@@ -15,7 +15,7 @@ from tools import PROGRAMS
 
 from meshobs.cli import main as cli_main
 from meshobs.collector import importer
-from meshobs.collector.importer import Options, Result
+from meshobs.collector.importer import ImportOptions, Result
 from meshobs.errors import MeshobsError
 from meshobs.store import Store
 from meshobs.text import printable
@@ -30,10 +30,10 @@ RECORDINGS = TESTS / "recordings"
 NAMES = sorted(folder.name for folder in RECORDINGS.iterdir())
 
 
-def import_into(db: Path, *paths: Path, options: Options | None = None) -> Result:
+def import_into(db: Path, *paths: Path, options: ImportOptions | None = None) -> Result:
     """Import paths into a database without telling of progress."""
     with Store(db, write=True) as store:
-        return importer.run(store, importer.plan(paths), options or Options(), lambda _source, _size: None)
+        return importer.run(store, importer.plan(paths), options or ImportOptions(), lambda _source, _size: None)
 
 
 @cache

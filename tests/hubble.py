@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from meshobs.collector.collect import Collection, Options
+from meshobs.collector.collect import Collection, CollectOptions
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.hubble.target import parse
 from meshobs.collector.kube.cluster import Cluster, ClusterInfo
@@ -344,7 +344,7 @@ class Run:
         self,
         db: Path,
         relays: dict[str, Relay],
-        options: Options | None = None,
+        options: CollectOptions | None = None,
         clusters: Mapping[str, tuple[Cluster, ClusterInfo]] | None = None,
     ) -> None:
         self._clusters = clusters or {}
@@ -354,11 +354,11 @@ class Run:
         self.ledger: Ledger | None = None
         self.error: BaseException | None = None
         self._begun = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(db, relays, options or Options()))
+        self._thread = threading.Thread(target=self._run, args=(db, relays, options or CollectOptions()))
         self._thread.start()
         assert self._begun.wait(30)
 
-    def _run(self, db: Path, relays: dict[str, Relay], options: Options) -> None:
+    def _run(self, db: Path, relays: dict[str, Relay], options: CollectOptions) -> None:
         try:
             with Store(db, write=True) as store:
                 self.store = store

@@ -71,7 +71,9 @@ def test_a_fault_turns_its_reports_and_no_other(name: str, tmp_path: Path) -> No
     ended = lab.clock()
     lab.close()
     with Store(tmp_path / "meshobs.duckdb", write=True) as store:
-        importer.run(store, importer.plan([tmp_path / "recording"]), importer.Options(), lambda _source, _size: None)
+        importer.run(
+            store, importer.plan([tmp_path / "recording"]), importer.ImportOptions(), lambda _source, _size: None
+        )
 
         found = verdicts(store, started, ended)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from meshobs.cli.collect import FILTERS
 from meshobs.collector.hubble import filters
-from meshobs.collector.hubble.filters import Given
+from meshobs.collector.hubble.filters import FilterFlag
 from meshobs.errors import InputError
 from meshobs.pb.flow.flow_pb2 import FlowFilter, Verdict
 
@@ -100,7 +100,7 @@ HUBBLES_ALONE = {
 
 def parsed(arguments: Sequence[str]) -> Lists:
     """Return allow- and denylist that our flags make, in canonical JSON."""
-    found: list[Given] = []
+    found: list[FilterFlag] = []
     raw: dict[str, list[str]] = {"allowlist": [], "denylist": []}
     negated = False
     rest = iter([part for one in arguments for part in (one.split("=", 1) if one.startswith("--") else [one])])
@@ -111,7 +111,7 @@ def parsed(arguments: Sequence[str]) -> Lists:
         elif flag in raw:
             raw[flag].append(next(rest))
         else:
-            found.append(Given(flag, next(rest), negated))
+            found.append(FilterFlag(flag, next(rest), negated))
             negated = False
     allow, deny = filters.build(found, raw["allowlist"], raw["denylist"])
     return canonical(allow), canonical(deny)
@@ -190,12 +190,12 @@ VALUES = {
     "port": st.integers(1, 2**16 - 1).map(str),
 }
 GIVEN = st.sampled_from(filters.FLAGS).flatmap(
-    lambda flag: st.builds(Given, st.just(flag), VALUES.get(flag, TEXTS), st.booleans())
+    lambda flag: st.builds(FilterFlag, st.just(flag), VALUES.get(flag, TEXTS), st.booleans())
 )
 
 
 @given(st.lists(GIVEN, max_size=8))
-def test_filters_go_round(flags: list[Given]) -> None:
+def test_filters_go_round(flags: list[FilterFlag]) -> None:
     """What is accepted is the same again when it is read from the record, and as --allowlist."""
     try:
         allow, deny = filters.build(flags, [], [])

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from meshobs.collector.hubble import dial
 from meshobs.collector.hubble.dial import DialError
 from meshobs.collector.hubble.relay import Relay, RelayError, Stream
-from meshobs.collector.hubble.stream import OK, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN, WINDOW, Call, Status
+from meshobs.collector.hubble.stream import OK, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN, WINDOW, FlowStream, Status
 from meshobs.collector.hubble.target import Target, Tls
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest
 
@@ -99,7 +99,7 @@ class Chunks:
 def heard(*pieces: bytes | OSError | None) -> tuple[list[bytes], Status | None]:
     """Return what a call makes of bytes: messages and status."""
     connection = Chunks(*pieces)
-    call = Call(cast("socket.socket", connection), TARGET, "/observer.Observer/GetFlows", b"")
+    call = FlowStream(cast("socket.socket", connection), TARGET, "/observer.Observer/GetFlows", b"")
     found = [one for messages in call.messages() for one in messages]
     assert connection.closed
     return found, call.status
@@ -203,7 +203,7 @@ def test_a_graceful_end_lets_the_stream_run() -> None:
 def test_an_idle_stream_yields_nothing_now_and_then() -> None:
     """So that its reader can look around; nothing is lost by it."""
     raw = answered(frame(DATA, message(b"flow")), trailers("0"))
-    call = Call(cast("socket.socket", Chunks(raw[:40], None, None, raw[40:])), TARGET, "/x", b"")
+    call = FlowStream(cast("socket.socket", Chunks(raw[:40], None, None, raw[40:])), TARGET, "/x", b"")
 
     assert [one for one in call.messages() if one or call.status is None].count([]) >= 2
     assert call.status == Status(OK, "")
@@ -239,7 +239,7 @@ def test_through_a_real_socket() -> None:
 
     thread = threading.Thread(target=send)
     thread.start()
-    call = Call(ours, TARGET, "/x", b"")
+    call = FlowStream(ours, TARGET, "/x", b"")
     found = [one for messages in call.messages() for one in messages]
     thread.join()
 
@@ -250,7 +250,7 @@ def test_windows_are_given_back() -> None:
     """All that was received in DATA frames, padding included, for connection and stream alike."""
     raw = [padded(message(bytes(16_000)), 100), *[frame(DATA, message(bytes(16_000)))] * 999]
     connection = Chunks(answered(), *raw, trailers("0"))
-    call = Call(cast("socket.socket", connection), TARGET, "/x", b"")
+    call = FlowStream(cast("socket.socket", connection), TARGET, "/x", b"")
     start = len(connection.sent)
 
     assert sum(map(len, call.messages())) == 1000
@@ -381,10 +381,10 @@ def dialled(port: int, tls: Tls | None = None) -> Iterator[Relay]:
         relay.close()
 
 
-def called(target: Target, method: str, request: GetFlowsRequest) -> tuple[Any, Call]:
+def called(target: Target, method: str, request: GetFlowsRequest) -> tuple[Any, FlowStream]:
     """Return a lean call and its connection."""
     connection = dial.connect(target).socket
-    return connection, Call(connection, target, f"/observer.Observer/{method}", request.SerializeToString())
+    return connection, FlowStream(connection, target, f"/observer.Observer/{method}", request.SerializeToString())
 
 
 def whole(stream: Stream) -> tuple[list[bytes], Status | None]:

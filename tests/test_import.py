@@ -13,8 +13,8 @@ from conftest import RECORDINGS, TESTS, Outcome, import_into
 from mesh import Mesh, frames
 
 from meshobs.cli.main import cli
-from meshobs.collector.importer import Options
-from meshobs.collector.write.ledger import Entry
+from meshobs.collector.importer import ImportOptions
+from meshobs.collector.write.ledger import LedgerEntry
 from meshobs.errors import InputError
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 from meshobs.store import Store
@@ -35,7 +35,7 @@ def rows(db: Path, sql: str) -> list[tuple[Any, ...]]:
         return store.rows(sql)
 
 
-def adds_up(entry: Entry) -> bool:
+def adds_up(entry: LedgerEntry) -> bool:
     """Tell whether each message of a source is in exactly one counter."""
     counts = entry.counts
     return counts.received == counts.stored + counts.duplicate + counts.filtered + counts.undecodable
@@ -122,7 +122,7 @@ def test_exporter_lines_masked_and_aggregated(db: Path, tmp_path: Path) -> None:
     path.write_text("\n".join(EXPORT) + "\n")
 
     for expected in ((2, 0), (0, 2)):
-        total = import_into(db, path, options=Options(cluster="c9")).ledger.total
+        total = import_into(db, path, options=ImportOptions(cluster="c9")).ledger.total
         assert (total.received, total.filtered, total.undecodable) == (3, 1, 0)
         assert (total.stored, total.duplicate) == expected
 
@@ -282,7 +282,7 @@ def test_problems_are_named_up_to_ten(db: Path, tmp_path: Path) -> None:
 def test_strict_makes_the_first_bad_message_fatal(db: Path, tmp_path: Path) -> None:
     """--strict stops there; what was stored before stays, and the run says that it failed."""
     with pytest.raises(InputError, match=r"message 3: .*--strict"):
-        import_into(db, broken_capture(tmp_path), options=Options(strict=True))
+        import_into(db, broken_capture(tmp_path), options=ImportOptions(strict=True))
 
     assert rows(db, "select state, undecodable from collections") == [("failed", 2)]
 
@@ -371,7 +371,7 @@ def test_a_node_without_a_cluster(db: Path, tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(frames(mesh.messages))
 
     import_into(db, tmp_path / "x.bin")
-    import_into(tmp_path / "y.duckdb", tmp_path / "x.bin", options=Options(cluster="paris"))
+    import_into(tmp_path / "y.duckdb", tmp_path / "x.bin", options=ImportOptions(cluster="paris"))
 
     assert rows(db, "select cluster, node from flows") == [("default", "lonely")]
     assert rows(tmp_path / "y.duckdb", "select cluster, node from flows") == [("paris", "lonely")]
@@ -409,7 +409,7 @@ def test_progress_is_told_of_every_byte(db: Path) -> None:
 
     recordings = importer.plan([RECORDINGS / "icmp"])
     with Store(db, write=True) as store:
-        importer.run(store, recordings, Options(), progress)
+        importer.run(store, recordings, ImportOptions(), progress)
 
     assert told == {source.name: source.size for recording in recordings for source in recording}
 

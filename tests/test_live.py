@@ -33,7 +33,7 @@ from hubble import (
 from mesh import Mesh
 
 from meshobs import live
-from meshobs.collector.collect import Collection, Options
+from meshobs.collector.collect import Collection, CollectOptions
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.hubble.target import parse
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
@@ -81,7 +81,7 @@ def test_what_is_followed_equals_the_recording(
     """Every flow that happens while a Relay is followed is stored once, the tail that it holds back included."""
     nodes = [Node(name) for name in flows]
     with relay(program(version), nodes, tmp_path) as process:
-        run = Run(db, {"west": dial(process)}, Options(stock=stock))
+        run = Run(db, {"west": dial(process)}, CollectOptions(stock=stock))
         wait_until(lambda: all(node.asked for node in nodes))
         playing(nodes, flows).join()
         run.end()
@@ -97,7 +97,7 @@ def test_what_nodes_hold_equals_the_recording(
     """--since without following takes what the rings have and ends by itself."""
     with relay(program(version), [Node(name, events) for name, events in flows.items()], tmp_path) as process:
         with Store(db, write=True) as store:
-            ledger = Collection(store, {"west": dial(process)}, Options(since=1, follow=False)).run()
+            ledger = Collection(store, {"west": dial(process)}, CollectOptions(since=1, follow=False)).run()
 
     assert stored(db) == expected(flows)
     assert ledger.total.duplicate == 0
@@ -145,7 +145,7 @@ def test_redundant_relays_recover_flows_from_each_other(
     """--redundant asks both for all; the same uuid is stored once and counted as a duplicate the second time."""
     with ExitStack() as stack:
         nodes, relays = two_relays(stack, program, flows, tmp_path)
-        run = Run(db, relays, Options(redundant=True))
+        run = Run(db, relays, CollectOptions(redundant=True))
         wait_until(lambda: all(len(node.asked) >= 2 for node in nodes))
         playing(nodes, flows).join()
         ledger = run.end()

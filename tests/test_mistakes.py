@@ -7,7 +7,7 @@ import pytest
 from conftest import Outcome
 from hubble import free_port
 
-from meshobs.collector.options import Options
+from meshobs.collector.options import CollectOptions
 from meshobs.errors import InputError
 
 
@@ -68,12 +68,17 @@ def test_a_kubeconfig_that_is_a_folder(collect: Callable[..., str], tmp_path: Pa
 def test_what_no_relay_can_be_asked(since: int, until: int, last: int, words: str) -> None:
     """It is refused before anything is written."""
     with pytest.raises(InputError, match=words):
-        Options(since=since, until=until, last=last)
+        CollectOptions(since=since, until=until, last=last)
 
 
 def test_what_relays_can_be_asked() -> None:
     """A start without an end, an end without a start, and both; the most flows that a request can name."""
-    for options in (Options(since=5), Options(until=5), Options(since=4, until=5), Options(last=2**64 - 1)):
+    for options in (
+        CollectOptions(since=5),
+        CollectOptions(until=5),
+        CollectOptions(since=4, until=5),
+        CollectOptions(last=2**64 - 1),
+    ):
         assert options
 
 

@@ -41,7 +41,7 @@ def asked(recovery: Recovery, now: float, reader: str = "west") -> dict[str, int
 def following(recovery: Recovery, *nodes: str, reader: str = "west") -> None:
     """Let flows of nodes come."""
     for node in nodes:
-        recovery.stored(reader, node, START + SECOND)
+        recovery.on_stored(reader, node, START + SECOND)
 
 
 def test_the_next_run_goes_on_where_the_last_one_ended() -> None:
@@ -58,9 +58,9 @@ def test_what_a_ring_ended_with_at_the_start_is_a_position() -> None:
     """The first run fetches from there what happens before its stream has a node; an earlier position comes first."""
     recovery = made(positions={A: EARLIER})
     for node in (A, B):
-        recovery.listed("west", node, CONNECTED, now=0)
+        recovery.on_listed("west", node, CONNECTED, now=0)
     recovery.go_on("west", [A], now=0)
-    recovery.marked("west", {A: START - 2, B: START - 1}, now=0)
+    recovery.mark("west", {A: START - 2, B: START - 1}, now=0)
 
     assert asked(recovery, ATTACH_SECONDS) == {A: EARLIER, B: START - 1}
 
@@ -89,12 +89,12 @@ def test_the_position_stands_still_while_something_is_missing() -> None:
     assert recovery.fresh() == {"west": {A: START + SECOND, B: START + SECOND}}
     assert recovery.fresh() == {}
 
-    recovery.lost("west", A, "away", START + 2 * SECOND)
+    recovery.on_lost("west", A, "away", START + 2 * SECOND)
     for node in (A, B):
-        recovery.stored("west", node, START + 9 * SECOND)
+        recovery.on_stored("west", node, START + 9 * SECOND)
     assert recovery.fresh() == {"west": {B: START + 9 * SECOND}}
 
-    assert recovery.fetched("west", {A: START}, {A: START}) == {}
+    assert recovery.on_fetched("west", {A: START}, {A: START}) == {}
     assert recovery.fresh() == {"west": {A: START + 9 * SECOND}}
 
 
@@ -102,7 +102,7 @@ def test_flows_that_come_late_do_not_set_a_position_back() -> None:
     """What is fetched lies before what is followed."""
     recovery = made()
     following(recovery, A)
-    recovery.stored("west", A, EARLIER)
+    recovery.on_stored("west", A, EARLIER)
 
     assert recovery.positions == {A: START + SECOND}
 
@@ -112,12 +112,12 @@ def test_a_node_that_is_away_is_not_asked_until_it_is_back() -> None:
     recovery = made(until=START)
     following(recovery, A, B)
     for node in (A, B):
-        recovery.lost("west", node, "away", START + 2 * SECOND)
+        recovery.on_lost("west", node, "away", START + 2 * SECOND)
     assert recovery.states == {"west": {A: "NODE_UNAVAILABLE", B: "NODE_UNAVAILABLE"}}
     assert asked(recovery, 1e9) == {}
 
-    recovery.attached("west", A, now=50)
-    recovery.listed("west", B, CONNECTED, now=50)
+    recovery.on_attached("west", A, now=50)
+    recovery.on_listed("west", B, CONNECTED, now=50)
     assert recovery.states == {"west": {A: CONNECTED, B: CONNECTED}}
     assert asked(recovery, 50 + NAMED_SECONDS) == {A: START}
     assert asked(recovery, 50 + ATTACH_SECONDS) == {A: START, B: START}
@@ -127,11 +127,11 @@ def test_a_node_that_the_list_shows_away_waits_again() -> None:
     """A trouble that was due is not any more; one that is seen connected twice does not wait longer."""
     recovery = made(until=START)
     following(recovery, A)
-    recovery.lost("west", A, "away", START)
-    recovery.listed("west", A, CONNECTED, now=50)
-    recovery.listed("west", A, CONNECTED, now=54)
+    recovery.on_lost("west", A, "away", START)
+    recovery.on_listed("west", A, CONNECTED, now=50)
+    recovery.on_listed("west", A, CONNECTED, now=54)
     assert asked(recovery, 50 + ATTACH_SECONDS) == {A: START}
-    recovery.listed("west", A, "NODE_UNAVAILABLE", now=56)
+    recovery.on_listed("west", A, "NODE_UNAVAILABLE", now=56)
 
     assert asked(recovery, 1e9) == {}
 
@@ -142,9 +142,9 @@ def test_the_position_is_taken_from_before_the_failure() -> None:
     recovery = Recovery(["west"], {}, START, stored)
     following(recovery, A)
     for lag in (5 * SECOND, 3 * SECOND, 4 * SECOND):
-        recovery.lagged(A, lag)
-    recovery.lost("west", A, "away", START + 10 * SECOND)
-    recovery.lost("west", A, "still away", START + 20 * SECOND)
+        recovery.on_lag(A, lag)
+    recovery.on_lost("west", A, "away", START + 10 * SECOND)
+    recovery.on_lost("west", A, "still away", START + 20 * SECOND)
 
     assert stored.asked == [(A, START + 7 * SECOND)]
     assert recovery.troubles["west", A].position == EARLIER
@@ -155,8 +155,8 @@ def test_a_clock_ahead_of_ours_does_not_move_the_failure() -> None:
     """Flows from the future say nothing of when the node failed."""
     stored = Stored()
     recovery = Recovery(["west"], {}, START, stored)
-    recovery.lagged(A, -60 * SECOND)
-    recovery.lost("west", A, "away", START + SECOND)
+    recovery.on_lag(A, -60 * SECOND)
+    recovery.on_lost("west", A, "away", START + SECOND)
 
     assert stored.asked == [(A, START + SECOND)]
 
@@ -164,7 +164,7 @@ def test_a_clock_ahead_of_ours_does_not_move_the_failure() -> None:
 def test_a_node_of_which_nothing_is_stored_is_missing_since_the_start() -> None:
     """There is nothing else to go on from."""
     recovery = made(until=None)
-    recovery.lost("west", A, "away", START + SECOND)
+    recovery.on_lost("west", A, "away", START + SECOND)
 
     assert recovery.troubles["west", A].position == START
 
@@ -174,7 +174,7 @@ def test_a_stream_that_breaks_off_loses_all_nodes_of_its_reader() -> None:
     recovery = made("west", "east", until=START)
     following(recovery, A, B)
     following(recovery, "east/a", reader="east")
-    recovery.broke_off("west", "the Relay ended the stream", START + SECOND)
+    recovery.on_stream_end("west", "the Relay ended the stream", START + SECOND)
 
     assert set(recovery.troubles) == {("west", A), ("west", B)}
 
@@ -193,7 +193,7 @@ def test_a_stream_that_breaks_off_loses_all_nodes_of_its_reader() -> None:
 def test_an_agent_that_started_anew_is_noticed_once(begun: list[int], anew: list[bool]) -> None:
     """Its uptime says so; rounding does not, nor does a Relay that tells no uptime."""
     recovery = made()
-    assert [recovery.agent(A, began) for began in begun] == anew
+    assert [recovery.on_agent(A, began) for began in begun] == anew
 
 
 def test_a_flow_at_the_position_proves_that_nothing_is_missing() -> None:
@@ -201,7 +201,7 @@ def test_a_flow_at_the_position_proves_that_nothing_is_missing() -> None:
     recovery = made(positions={A: EARLIER, B: EARLIER})
     recovery.go_on("west", [A, B], now=0)
 
-    assert recovery.fetched("west", {A: EARLIER, B: EARLIER}, {A: EARLIER, B: EARLIER + 1}) == {B: EARLIER}
+    assert recovery.on_fetched("west", {A: EARLIER, B: EARLIER}, {A: EARLIER, B: EARLIER + 1}) == {B: EARLIER}
     assert set(recovery.troubles) == {("west", B)}
 
 
@@ -223,11 +223,11 @@ def test_a_ring_that_begins_later_is_a_gap(
 ) -> None:
     """From what is stored to the ring's oldest flow, or to the start of the agent where it holds none."""
     recovery = made()
-    recovery.agent(A, agent)
-    recovery.listed("west", A, CONNECTED, now=0)
-    recovery.marked("west", {A: position}, now=0)
+    recovery.on_agent(A, agent)
+    recovery.on_listed("west", A, CONNECTED, now=0)
+    recovery.mark("west", {A: position}, now=0)
 
-    found = recovery.probed("west", {A: position}, {} if oldest is None else {A: oldest})
+    found = recovery.on_probed("west", {A: position}, {} if oldest is None else {A: oldest})
 
     assert found == ([Gap("west", A, *gap, "nothing collected it")] if gap else [])
     assert recovery.troubles == {}
@@ -239,21 +239,21 @@ def test_a_ring_that_begins_later_is_a_gap(
 def test_what_another_reader_had_all_the_time_is_no_gap(state: str, lost: bool, gaps: int) -> None:
     """It is one where the other did not have the node, or missed something of it as well."""
     recovery = made("west", "east", until=EARLIER)
-    recovery.listed("east", A, state, now=0)
+    recovery.on_listed("east", A, state, now=0)
     if lost:
-        recovery.lost("east", A, "away", START)
-        recovery.listed("east", A, CONNECTED, now=0)
-    recovery.lost("west", A, "away", START)
+        recovery.on_lost("east", A, "away", START)
+        recovery.on_listed("east", A, CONNECTED, now=0)
+    recovery.on_lost("west", A, "away", START)
 
-    assert len(recovery.probed("west", {A: EARLIER}, {A: START})) == gaps
+    assert len(recovery.on_probed("west", {A: EARLIER}, {A: START})) == gaps
 
 
 def test_what_stays_away_is_a_gap_until_the_end() -> None:
     """From what is stored, or from the start of the run; not where the node's clock is ahead of the end."""
     recovery = made(positions={A: EARLIER, "west/ahead": START + 100 * SECOND})
     recovery.go_on("west", [A, "west/ahead"], now=0)
-    recovery.listed("west", B, CONNECTED, now=0)
-    recovery.marked("west", {}, now=0)
+    recovery.on_listed("west", B, CONNECTED, now=0)
+    recovery.mark("west", {}, now=0)
 
     assert recovery.rest(START + SECOND) == [
         Gap("west", A, EARLIER, START + SECOND, "nothing collected it"),
@@ -265,7 +265,7 @@ def test_the_end_does_not_wait() -> None:
     """What only waits for its time is fetched at once; a node that is away is not asked."""
     recovery = made(positions={A: EARLIER}, until=EARLIER)
     recovery.go_on("west", [A], now=1000)
-    recovery.lost("west", B, "away", START)
+    recovery.on_lost("west", B, "away", START)
     recovery.hurry()
 
     assert asked(recovery, 0) == {A: EARLIER}
@@ -275,13 +275,13 @@ def test_tails_are_those_of_nodes_without_trouble() -> None:
     """Each is fetched from its newest stored flow, or from what its ring ended with at the start; others are unknown."""
     recovery = made(until=EARLIER)
     for node in (A, B, "west/c", "west/new"):
-        recovery.listed("west", node, CONNECTED, now=0)
-    recovery.marked("west", {A: EARLIER, B: EARLIER, "west/c": EARLIER}, now=0)
-    recovery.listed("west", "west/newer", CONNECTED, now=0)
+        recovery.on_listed("west", node, CONNECTED, now=0)
+    recovery.mark("west", {A: EARLIER, B: EARLIER, "west/c": EARLIER}, now=0)
+    recovery.on_listed("west", "west/newer", CONNECTED, now=0)
     for node in (A, B, "west/c", "west/new"):
-        recovery.fetched("west", {node: EARLIER}, {node: EARLIER})
-    recovery.stored("west", A, START)
-    recovery.lost("west", "west/c", "away", START)
+        recovery.on_fetched("west", {node: EARLIER}, {node: EARLIER})
+    recovery.on_stored("west", A, START)
+    recovery.on_lost("west", "west/c", "away", START)
 
     tails = {node: at for one in recovery.tails("west") for node, at in one.positions.items()}
     assert tails == {A: START, B: EARLIER, "west/new": 0}
@@ -307,19 +307,19 @@ def test_whatever_happens_no_position_passes_what_is_missing(events: list[tuple[
         open_before = {name for _, name in recovery.troubles}
         before = dict(recovery.positions)
         if kind == "stored":
-            recovery.stored("west", node, at)
+            recovery.on_stored("west", node, at)
         elif kind == "lost":
-            recovery.lost("west", node, "away", at)
+            recovery.on_lost("west", node, "away", at)
         elif kind == "attached":
-            recovery.attached("west", node, number)
+            recovery.on_attached("west", node, number)
         elif kind in ("listed", "away"):
-            recovery.listed("west", node, CONNECTED if kind == "listed" else "NODE_UNAVAILABLE", number)
+            recovery.on_listed("west", node, CONNECTED if kind == "listed" else "NODE_UNAVAILABLE", number)
         elif kind == "broke_off":
-            recovery.broke_off("west", "broken", at)
+            recovery.on_stream_end("west", "broken", at)
         elif kind == "fetched":
-            recovery.fetched("west", {node: EARLIER}, {node: EARLIER})
+            recovery.on_fetched("west", {node: EARLIER}, {node: EARLIER})
         else:
-            recovery.probed("west", {node: EARLIER}, {node: at})
+            recovery.on_probed("west", {node: EARLIER}, {node: at})
         for name, position in recovery.fresh().get("west", {}).items():
             assert name not in open_before or ("west", name) not in recovery.troubles
             assert position >= saved.get(name, 0)
@@ -333,10 +333,10 @@ def test_whatever_happens_no_position_passes_what_is_missing(events: list[tuple[
 def test_tails_end_together() -> None:
     """All nodes are read to the same moment; one whose clock goes ahead to what its clock says then; unknown: no end."""
     recovery = made()
-    recovery.lagged(A, 3_000_000)
+    recovery.on_lag(A, 3_000_000)
     grace = recovery.ends([A], START) - START
 
-    recovery.lagged(B, -60 * SECOND)
+    recovery.on_lag(B, -60 * SECOND)
 
     assert 0 < grace < SECOND
     assert recovery.ends([A, B], START) >= START + 60 * SECOND
@@ -347,11 +347,11 @@ def test_tails_end_together() -> None:
 def test_a_late_flow_is_no_slow_clock() -> None:
     """Seconds of delay say nothing of a clock until they came again and again; the future and minutes do at once."""
     recovery = made()
-    recovery.lagged(A, 4 * SECOND)
-    recovery.lagged(B, -SECOND)
-    recovery.lagged("west/c", 240 * SECOND)
+    recovery.on_lag(A, 4 * SECOND)
+    recovery.on_lag(B, -SECOND)
+    recovery.on_lag("west/c", 240 * SECOND)
     for _ in range(10):
-        recovery.lagged("west/d", 4 * SECOND)
+        recovery.on_lag("west/d", 4 * SECOND)
 
     assert recovery.clocks == {B: -SECOND, "west/c": 240 * SECOND, "west/d": 4 * SECOND}
 
@@ -360,12 +360,12 @@ def test_a_loss_right_after_an_empty_ring_is_a_gap() -> None:
     """An agent that starts anew before the run's first look back is over was seen until then, and not between."""
     recovery = made(until=START + SECOND)
     following(recovery, A)
-    recovery.marked("west", {}, 0)
+    recovery.mark("west", {}, 0)
 
-    recovery.lost("west", A, "EOF", START + 2 * SECOND)
-    recovery.listed("west", A, CONNECTED, 3)
+    recovery.on_lost("west", A, "EOF", START + 2 * SECOND)
+    recovery.on_listed("west", A, CONNECTED, 3)
     positions = asked(recovery, 3 + ATTACH_SECONDS)
-    gaps = recovery.probed("west", positions, {A: START + 9 * SECOND})
+    gaps = recovery.on_probed("west", positions, {A: START + 9 * SECOND})
 
     assert positions == {A: START + SECOND}
     assert gaps == [Gap("west", A, START + SECOND, START + 9 * SECOND, "EOF")]

@@ -97,7 +97,7 @@ def test_filters_are_narrowed_to_clusters(
     """Only nodes of these clusters that the user's own patterns mean, too; None where there are none."""
     before = [FlowFilter.FromString(one.SerializeToString()) for one in given_]
 
-    assert scope.narrowed(given_, clusters) == expected
+    assert scope.narrow(given_, clusters) == expected
     assert given_ == before
 
 

@@ -20,7 +20,7 @@ FIRST_OF_NODE = 2**24
 
 
 @dataclass(frozen=True)
-class Seen:
+class IdentityKey:
     """An identity as one side of a flow names it.
 
     Attributes:
@@ -95,9 +95,9 @@ class Digest:
         return sum(row["lost_events"]["num_events_lost"] for row in self._others() if row["lost_events"])
 
     @cached_property
-    def identities(self) -> frozenset[Seen]:
+    def identities(self) -> frozenset[IdentityKey]:
         """Return the identities that the flows name."""
-        found: set[Seen] = set()
+        found: set[IdentityKey] = set()
         for side in ("source", "destination"):
             end = pc.struct_field(self._flow, side)
             workload = pc.greater(pc.list_value_length(pc.struct_field(end, "workloads")), 0)
@@ -107,7 +107,7 @@ class Digest:
                 if number:
                     # Numbers of the mesh mean the same on every node.
                     node = "" if FIRST_OF_MESH <= number < FIRST_OF_NODE else row["node"]
-                    found.add(Seen(number, bool(row["workload"]), node))
+                    found.add(IdentityKey(number, bool(row["workload"]), node))
         return frozenset(found)
 
     @cached_property

@@ -10,17 +10,17 @@ from meshobs.collector.decode import fields
 _CALL = re.compile(r"enum_text\('(\w+)', ([\w.]+)\)")
 
 
-def of_numbers(sql: str) -> str:
+def fill_numbers(sql: str) -> str:
     """Fill in for values that are numbers, as protobuf has them."""
-    return _filled(sql, "{value}::bigint", "{value}::varchar")
+    return _fill(sql, "{value}::bigint", "{value}::varchar")
 
 
-def of_texts(sql: str) -> str:
+def fill_texts(sql: str) -> str:
     """Fill in for values that are names or numbers in text, as JSON has them."""
-    return _filled(sql, "try_cast({value} as bigint)", "{value}")
+    return _fill(sql, "try_cast({value} as bigint)", "{value}")
 
 
-def _filled(sql: str, number: str, text: str) -> str:
+def _fill(sql: str, number: str, text: str) -> str:
     def expression(call: re.Match[str]) -> str:
         enum, value = call.groups()
         names = fields.enum_names(next(name for name in fields.ENUMS if name.endswith(f".{enum}")))

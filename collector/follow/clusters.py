@@ -21,7 +21,7 @@ _RELAY_NAME = "ui.hubble-relay.cilium.io"
 
 
 @dataclass(frozen=True)
-class Source:
+class ClusterSpec:
     """What the user says of one cluster. Either `relay` or `context` is there, or both.
 
     Attributes:
@@ -39,7 +39,7 @@ class Source:
 
 
 @dataclass
-class Members:
+class OpenClusters:
     """All clusters of a collection; a context manager that closes what it opened.
 
     Attributes:
@@ -62,7 +62,7 @@ class Members:
             relay.close()
         self._stack.close()
 
-    def add(self, source: Source, *, kubeconfig: Path | None, watch: bool, say: Callable[[str], None]) -> None:
+    def add(self, source: ClusterSpec, *, kubeconfig: Path | None, watch: bool, say: Callable[[str], None]) -> None:
         """Open one cluster; what fails becomes a problem. A context of a cluster whose Relay is open adds its objects.
 
         Args:
@@ -81,7 +81,7 @@ class Members:
         except MeshobsError as error:
             self.problems.append(str(error))
 
-    def _open(self, source: Source, kubeconfig: Path | None, say: Callable[[str], None], *, watch: bool) -> None:
+    def _open(self, source: ClusterSpec, kubeconfig: Path | None, say: Callable[[str], None], *, watch: bool) -> None:
         cluster = Cluster(source.context, source.namespace, kubeconfig) if source.context is not None else None
         info = cluster.info() if cluster else None
         name = source.name or (info.name if info else "") or (cluster.context if cluster else "")
@@ -100,7 +100,7 @@ class Members:
             self._named.add(target.name)
         self.relays[target.name] = Relay(target)
 
-    def _target(self, source: Source, name: str, cluster: Cluster | None, say: Callable[[str], None]) -> Target:
+    def _target(self, source: ClusterSpec, name: str, cluster: Cluster | None, say: Callable[[str], None]) -> Target:
         if source.relay:
             found = parse(source.relay, source.tls)
             return Target(name, found.host, found.port, found.tls) if name else found
@@ -140,10 +140,10 @@ def found_contexts(kubeconfig: Path | None, namespace: str) -> list[str]:
     return found
 
 
-def sources(configured: Mapping[str, Mapping[str, object]]) -> list[Source]:
+def sources(configured: Mapping[str, Mapping[str, object]]) -> list[ClusterSpec]:
     """Return the clusters of a configuration file, as `settings` checked them."""
     return [
-        Source(
+        ClusterSpec(
             name=name,
             relay=str(values.get("relay", "")),
             context=str(values["context"]) if "context" in values else None,

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from meshobs.collector.follow.backfill import Backfill
-from meshobs.collector.follow.reader import Call, Ended, Purpose, Reader
+from meshobs.collector.follow.reader import Ended, FlowRequest, Purpose, RelayReader
 from meshobs.collector.follow.recovery import ATTACH_SECONDS, Recovery
 from meshobs.collector.hubble.stream import OK
-from meshobs.collector.options import Options
+from meshobs.collector.options import CollectOptions
 from meshobs.collector.write.gap import Gap
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest
 
@@ -24,7 +24,7 @@ class Fetcher:
 
     def __init__(
         self,
-        options: Options,
+        options: CollectOptions,
         recovery: Recovery,
         told: Callable[[Iterable[Gap]], None],
         say: Callable[[str], None],
@@ -33,9 +33,9 @@ class Fetcher:
         self._recovery = recovery
         self._told = told
         self._say = say
-        self._calls: set[Call] = set()
+        self._calls: set[FlowRequest] = set()
         # Calls that wait until a stream has its nodes.
-        self._later: list[tuple[float, Call, GetFlowsRequest]] = []
+        self._later: list[tuple[float, FlowRequest, GetFlowsRequest]] = []
         # Where the run ends, nanoseconds; 0 while it goes on.
         self._end = 0
 
@@ -49,7 +49,7 @@ class Fetcher:
         """Tell whether nothing is asked and nothing will be."""
         return not self._calls and not self._later
 
-    def begin(self, reader: Reader, nodes: Sequence[str]) -> None:
+    def begin(self, reader: RelayReader, nodes: Sequence[str]) -> None:
         """Fetch what the rings hold, as far as it was asked for or is missing.
 
         Args:
@@ -66,7 +66,7 @@ class Fetcher:
         self._ask(reader.call(Purpose.MARK), reader.asking.request(follow=False, last=1))
         self._recovery.go_on(reader.name, nodes, time.monotonic())
 
-    def run(self, readers: Iterable[Reader], now: float) -> None:
+    def run(self, readers: Iterable[RelayReader], now: float) -> None:
         """Ask for what is due by the monotonic clock."""
         due = [(call, request) for at, call, request in self._later if at <= now]
         self._later = [one for one in self._later if one[0] > now]
@@ -77,7 +77,7 @@ class Fetcher:
             for missing in self._recovery.due(reader.name, busy, now):
                 self._fetch(reader, Purpose.BACKFILL, missing)
 
-    def finish(self, readers: Sequence[Reader], followed: Iterable[Reader], end: int) -> None:
+    def finish(self, readers: Sequence[RelayReader], followed: Iterable[RelayReader], end: int) -> None:
         """Ask for everything at once that still waits, and for the tails of streams that ended.
 
         Args:
@@ -94,26 +94,26 @@ class Fetcher:
             for missing in self._recovery.tails(reader.name):
                 self._fetch(reader, Purpose.TAIL, missing)
 
-    def ended(self, item: Ended) -> None:
+    def on_ended(self, item: Ended) -> None:
         """Take note that a call is over, after what came of it was stored."""
         call, reader = item.call, item.call.reader
         self._calls.discard(call)
         if item.status.code != OK:
             self._say(f"{reader.name}: fetching what was missing failed: {item.status.message}")
         elif call.purpose is Purpose.BACKFILL:
-            unproved = self._recovery.fetched(reader.name, call.positions, call.first)
+            unproved = self._recovery.on_fetched(reader.name, call.positions, call.first)
             if unproved:  # ask since when the rings go
                 self._ask(reader.call(Purpose.PROBE, unproved), reader.asking.oldest(unproved))
         elif call.purpose is Purpose.PROBE:
-            self._told(self._recovery.probed(reader.name, call.positions, call.first))
+            self._told(self._recovery.on_probed(reader.name, call.positions, call.first))
         elif call.purpose is Purpose.MARK:
-            self._recovery.marked(reader.name, call.first, time.monotonic())
+            self._recovery.mark(reader.name, call.first, time.monotonic())
 
-    def _fetch(self, reader: Reader, purpose: Purpose, missing: Backfill) -> None:
+    def _fetch(self, reader: RelayReader, purpose: Purpose, missing: Backfill) -> None:
         until = self._recovery.ends(missing.positions, self._end) if self._end else 0
         request = reader.asking.of(missing.positions).request(follow=False, since=missing.since, until=until)
         self._ask(reader.call(purpose, missing.positions), request)
 
-    def _ask(self, call: Call, request: GetFlowsRequest) -> None:
+    def _ask(self, call: FlowRequest, request: GetFlowsRequest) -> None:
         self._calls.add(call)
         call.reader.backfill(call, request)

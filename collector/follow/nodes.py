@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from meshobs.collector.decode.digest import NodeStatus
-from meshobs.collector.follow.reader import Reader, Told
+from meshobs.collector.follow.reader import RelayAnswer, RelayReader
 from meshobs.collector.follow.recovery import AWAY, CONNECTED, Recovery
 from meshobs.collector.node_name import full_name
 from meshobs.collector.write import facts
@@ -14,11 +14,11 @@ from meshobs.store import Store
 _REFUSED = ("invalid", "InvalidArgument", "Unimplemented")
 
 
-class RefusedError(MeshobsError):
+class SelectionRefusedError(MeshobsError):
     """The nodes do not accept what is asked."""
 
 
-class News:
+class NodeTracker:
     """What is heard in one run. Only the thread that writes may call anything here.
 
     Args:
@@ -46,7 +46,7 @@ class News:
         self._say = say
         self._clock = clock
 
-    def told(self, told: Told) -> None:
+    def on_answer(self, told: RelayAnswer) -> None:
         """Take what a Relay answered to GetNodes and ServerStatus."""
         reader = told.reader
         now = self._clock()
@@ -59,14 +59,14 @@ class News:
         for peer in peers:
             node = full_name(peer.node_name, self._cluster)
             began = now - peer.uptime_ns if peer.uptime_ns else 0
-            anew = self._recovery.agent(node, began)
+            anew = self._recovery.on_agent(node, began)
             if not reader.asking.covers(peer.node_name):
                 continue
             if anew and peer.state == CONNECTED:
-                self._recovery.lost(reader.name, node, "its agent started anew", began)
-            self._recovery.listed(reader.name, node, peer.state, time.monotonic())
+                self._recovery.on_lost(reader.name, node, "its agent started anew", began)
+            self._recovery.on_listed(reader.name, node, peer.state, time.monotonic())
 
-    def status(self, reader: Reader, status: NodeStatus) -> None:
+    def on_status(self, reader: RelayReader, status: NodeStatus) -> None:
         """Take what the stream says of nodes.
 
         Raises:
@@ -76,12 +76,12 @@ class News:
         names = [full_name(name, self._cluster) for name in status.node_names if reader.asking.covers(name)]
         for node in names:
             if status.state == CONNECTED:
-                self._recovery.attached(reader.name, node, time.monotonic())
+                self._recovery.on_attached(reader.name, node, time.monotonic())
             elif status.state in AWAY:
-                self._recovery.lost(reader.name, node, status.message or status.state, status.time)
+                self._recovery.on_lost(reader.name, node, status.message or status.state, status.time)
         if status.state in AWAY and names:
             self._say(f"{reader.name}: {', '.join(names)}: {status.message or 'not reachable'}")
             refused = any(word in status.message for word in _REFUSED)
             if refused and set(names) >= set(self._recovery.states[reader.name]):
-                raise RefusedError(f"{reader.name}: the nodes refuse what is asked: {status.message}")
+                raise SelectionRefusedError(f"{reader.name}: the nodes refuse what is asked: {status.message}")
         reader.look_now()

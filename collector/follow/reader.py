@@ -7,13 +7,13 @@ from enum import Enum
 from queue import Full, Queue
 from typing import TypeAlias
 
-from meshobs.collector.backoff import waits
-from meshobs.collector.follow.watches import Seen
+from meshobs.collector.backoff import backoff_seconds
+from meshobs.collector.follow.watches import SightingBatch
 from meshobs.collector.hubble import scope
 from meshobs.collector.hubble.answers import RelayNode, RelayStatus
 from meshobs.collector.hubble.relay import Relay, Stream
 from meshobs.collector.hubble.stream import OK, UNAVAILABLE, Status
-from meshobs.collector.write.ledger import Entry
+from meshobs.collector.write.ledger import LedgerEntry
 from meshobs.errors import MeshobsError
 from meshobs.pb.flow.flow_pb2 import FlowFilter
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest
@@ -40,7 +40,7 @@ class Purpose(Enum):
 
 
 @dataclass(eq=False)
-class Call:
+class FlowRequest:
     """One GetFlows call, as the writer sees it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Call:
         first: node -> first flow that came.
     """
 
-    reader: "Reader"
+    reader: "RelayReader"
     purpose: Purpose
     started: int
     positions: Mapping[str, int] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Call:
 class Flows:
     """Messages of a call, in order."""
 
-    call: Call
+    call: FlowRequest
     messages: list[bytes]
 
 
@@ -68,25 +68,25 @@ class Flows:
 class Ended:
     """A call is over."""
 
-    call: Call
+    call: FlowRequest
     status: Status
 
 
 @dataclass(frozen=True)
-class Told:
+class RelayAnswer:
     """What a Relay said of itself and its nodes; `problem` instead if it did not answer."""
 
-    reader: "Reader"
+    reader: "RelayReader"
     status: RelayStatus | None
     peers: list[RelayNode] | None
     problem: str = ""
 
 
-Item: TypeAlias = "Flows | Ended | Told | Seen"
+Item: TypeAlias = "Flows | Ended | RelayAnswer | SightingBatch"
 
 
 @dataclass(frozen=True)
-class Asking:
+class FlowSelection:
     """What a reader asks for.
 
     Attributes:
@@ -97,7 +97,7 @@ class Asking:
     allow: tuple[FlowFilter, ...]
     deny: tuple[FlowFilter, ...]
 
-    def of(self, nodes: Iterable[str]) -> "Asking":
+    def of(self, nodes: Iterable[str]) -> "FlowSelection":
         """Return the same for some nodes only, by their full names."""
         made = []
         for one in self.allow or (FlowFilter(),):
@@ -106,7 +106,7 @@ class Asking:
             del copy.node_name[:]
             copy.node_name.extend(sorted(nodes))
             made.append(copy)
-        return Asking(tuple(made), self.deny)
+        return FlowSelection(tuple(made), self.deny)
 
     def oldest(self, nodes: Iterable[str]) -> GetFlowsRequest:
         """Return a request for the oldest flow that each of some nodes has, whatever it is."""
@@ -125,7 +125,7 @@ class Asking:
         return made
 
 
-class Reader:
+class RelayReader:
     """All traffic with one Relay.
 
     Args:
@@ -137,12 +137,12 @@ class Reader:
     """
 
     def __init__(
-        self, relay: Relay, entry: Entry, queue: "Queue[Item]", stop: threading.Event, clock: Callable[[], int]
+        self, relay: Relay, entry: LedgerEntry, queue: "Queue[Item]", stop: threading.Event, clock: Callable[[], int]
     ) -> None:
         self.relay = relay
         self.entry = entry
         self.name = entry.reader
-        self.asking = Asking((), ())
+        self.asking = FlowSelection((), ())
         self.stock = False
         self._queue = queue
         self._stop = stop
@@ -151,27 +151,27 @@ class Reader:
         self._look = threading.Event()
         self._stream: Stream | None = None
 
-    def follow(self, asking: Asking, last: int = 0) -> None:
+    def follow(self, asking: FlowSelection, last: int = 0) -> None:
         """Start to follow, again and again until the end, and to ask for the state of the nodes."""
         self.asking = asking
         self._start(self._follow, last)
         self._start(self._poll)
 
-    def backfill(self, call: Call, request: GetFlowsRequest) -> None:
+    def backfill(self, call: FlowRequest, request: GetFlowsRequest) -> None:
         """Fetch what the rings hold, beside the stream that is followed."""
         self._start(self._read, call, request)
 
-    def call(self, purpose: Purpose, positions: Mapping[str, int] | None = None) -> Call:
+    def call(self, purpose: Purpose, positions: Mapping[str, int] | None = None) -> FlowRequest:
         """Return a new call of this reader."""
-        return Call(self, purpose, self._clock(), positions or {})
+        return FlowRequest(self, purpose, self._clock(), positions or {})
 
-    def look(self) -> Told:
+    def look(self) -> RelayAnswer:
         """Ask for the state of the Relay and its nodes.
 
         Raises:
             MeshobsError: the Relay does not answer.
         """
-        return Told(self, self.relay.status(), self.relay.nodes())
+        return RelayAnswer(self, self.relay.status(), self.relay.nodes())
 
     def look_now(self) -> None:
         """Ask for the state of the nodes soon, not only at the next turn."""
@@ -196,16 +196,16 @@ class Reader:
         thread.start()
 
     def _follow(self, last: int) -> None:
-        pauses = waits()
+        pauses = backoff_seconds()
         while not self._stop.is_set():
             call = self.call(Purpose.FOLLOW)
             self._read(call, self.asking.request(follow=True, last=last))
             last = 0
             if self._clock() - call.started > 60 * SECOND:
-                pauses = waits()
+                pauses = backoff_seconds()
             self._stop.wait(next(pauses))
 
-    def _read(self, call: Call, request: GetFlowsRequest) -> None:
+    def _read(self, call: FlowRequest, request: GetFlowsRequest) -> None:
         try:
             stream = self.relay.flows(request, stock=self.stock)
             if call.purpose is Purpose.FOLLOW:
@@ -226,7 +226,7 @@ class Reader:
             try:
                 told = self.look()
             except MeshobsError as error:
-                told = Told(self, None, None, str(error))
+                told = RelayAnswer(self, None, None, str(error))
             self._put(told)
             self._look.wait(POLL_SECONDS)
             if self._look.is_set():

@@ -88,7 +88,7 @@ class Recovery:
         for node in set(nodes) & set(self.positions):
             self.troubles[reader, node] = _not_collected(self.positions[node], now)
 
-    def marked(self, reader: str, ends: Mapping[str, int], now: float) -> None:
+    def mark(self, reader: str, ends: Mapping[str, int], now: float) -> None:
         """Miss what happens before the stream has the nodes.
 
         Args:
@@ -100,7 +100,7 @@ class Recovery:
             mark = self._marks[node] = ends.get(node, 0)
             self.troubles.setdefault((reader, node), _not_collected(mark, now))
 
-    def stored(self, reader: str, node: str, latest: int) -> None:
+    def on_stored(self, reader: str, node: str, latest: int) -> None:
         """Flows of a node were stored, the last one of that time."""
         self.positions[node] = max(latest, self.positions.get(node, latest))
         # As long as something before is missing, the next run must not go on from here.
@@ -108,7 +108,7 @@ class Recovery:
             self._fresh[reader][node] = self.positions[node]
         self.states[reader].setdefault(node, CONNECTED)
 
-    def lagged(self, node: str, lag: int) -> None:
+    def on_lag(self, node: str, lag: int) -> None:
         """A flow that was followed came so many nanoseconds after its time."""
         self.lag[node] = min(lag, self.lag.get(node, lag))
         self._heard[node] = self._heard.get(node, 0) + 1
@@ -132,13 +132,13 @@ class Recovery:
         ahead = max((-lag + _WAY for lag in known if lag < 0), default=0)
         return end + ahead + _GRACE
 
-    def attached(self, reader: str, node: str, now: float) -> None:
+    def on_attached(self, reader: str, node: str, now: float) -> None:
         """The stream says that it has a node."""
         self.states[reader][node] = CONNECTED
         if trouble := self.troubles.get((reader, node)):
             trouble.due = now + NAMED_SECONDS
 
-    def lost(self, reader: str, node: str, reason: str, at: int) -> None:
+    def on_lost(self, reader: str, node: str, reason: str, at: int) -> None:
         """A node is away, since a moment of the collector's clock."""
         self.states[reader][node] = "NODE_UNAVAILABLE"
         known = self.troubles.get((reader, node))
@@ -149,18 +149,18 @@ class Recovery:
             self.troubles[reader, node] = Trouble(position or self._started, reason)
         self.troubles[reader, node].due = None
 
-    def broke_off(self, reader: str, reason: str, at: int) -> None:
+    def on_stream_end(self, reader: str, reason: str, at: int) -> None:
         """The stream of a reader is over, and with it all of its nodes are away."""
         for node in self.states[reader]:
-            self.lost(reader, node, reason, at)
+            self.on_lost(reader, node, reason, at)
 
-    def agent(self, node: str, began: int) -> bool:
+    def on_agent(self, node: str, began: int) -> bool:
         """Take note of when a node's agent began (0: not known), and tell whether it started anew."""
         before = self._agents.get(node)
         self._agents[node] = began or before or 0
         return before is not None and began > before + _ANEW
 
-    def listed(self, reader: str, node: str, state: str, now: float) -> None:
+    def on_listed(self, reader: str, node: str, state: str, now: float) -> None:
         """A Relay lists a node that its reader asks for."""
         trouble = self.troubles.get((reader, node))
         if state != CONNECTED:
@@ -172,7 +172,7 @@ class Recovery:
         if trouble and trouble.due is None:
             trouble.due = now + ATTACH_SECONDS
 
-    def fetched(self, reader: str, positions: Mapping[str, int], first: Mapping[str, int]) -> dict[str, int]:
+    def on_fetched(self, reader: str, positions: Mapping[str, int], first: Mapping[str, int]) -> dict[str, int]:
         """Everything that rings hold since some positions came; return the nodes of which that may not be enough.
 
         A flow not later than the position proves that nothing is missing.
@@ -187,7 +187,7 @@ class Recovery:
             self._over(reader, node)
         return unproved
 
-    def probed(self, reader: str, positions: Mapping[str, int], oldest: Mapping[str, int]) -> list[Gap]:
+    def on_probed(self, reader: str, positions: Mapping[str, int], oldest: Mapping[str, int]) -> list[Gap]:
         """Return what fetching could not bring: rings begin later than what is stored ends.
 
         Args:
@@ -201,7 +201,7 @@ class Recovery:
             # An empty ring began when the agent did; nothing says more of one that is silent.
             begins = oldest.get(node) or max(self._agents.get(node, 0), position + 1)
             # A ring that was empty when the run began (position 0) begins with the first flow of all.
-            if position and begins > position and not self._covered(reader, node):
+            if position and begins > position and not self._is_covered(reader, node):
                 reason = trouble.reason if trouble else "Hubble did not have it any more"
                 gaps.append(Gap(reader, node, position, begins, reason))
         return gaps
@@ -239,7 +239,7 @@ class Recovery:
         gaps = []
         for (reader, node), trouble in self.troubles.items():
             first = trouble.position or self._started
-            if now > first and not self._covered(reader, node):
+            if now > first and not self._is_covered(reader, node):
                 gaps.append(Gap(reader, node, first, now, trouble.reason))
         return gaps
 
@@ -249,7 +249,7 @@ class Recovery:
             self._fresh[reader][node] = self.positions[node]
         return self.troubles.pop((reader, node), None)
 
-    def _covered(self, reader: str, node: str) -> bool:
+    def _is_covered(self, reader: str, node: str) -> bool:
         """Tell whether another reader had the node all the time."""
         return any(
             other != reader and states.get(node) == CONNECTED and (other, node) not in self.troubles

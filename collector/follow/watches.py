@@ -21,14 +21,14 @@ _QUIET_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Seen:
+class SightingBatch:
     """States of objects of a cluster, as its watch put them."""
 
     cluster: str
     sightings: Sequence[Sighting]
 
 
-class Watches:
+class Watchers:
     """All clusters of a run. Only the thread that writes may call anything here.
 
     Args:
@@ -67,7 +67,7 @@ class Watches:
         """Begin to list and watch."""
         for name, (_, info) in self._clusters.items():
             if info.state:
-                self.take(Seen(name, [Sighting(name, info.state, self._started - BEFORE_NS, self._started)]))
+                self.take(SightingBatch(name, [Sighting(name, info.state, self._started - BEFORE_NS, self._started)]))
         for watch in self._watches.values():
             watch.start()
 
@@ -89,7 +89,7 @@ class Watches:
         """Tell whether everything that may be listed was listed once."""
         return all(watch.synced for watch in self._watches.values())
 
-    def take(self, seen: Seen) -> None:
+    def take(self, seen: SightingBatch) -> None:
         """Store what was seen."""
         if seen.cluster in self._seen:
             states = (sighting.state for sighting in seen.sightings)
@@ -134,7 +134,7 @@ class Watches:
         def put(sightings: list[Sighting]) -> None:
             while sightings and not self._over.is_set():
                 try:
-                    self._queue.put(Seen(name, sightings), timeout=1)
+                    self._queue.put(SightingBatch(name, sightings), timeout=1)
                 except Full:
                     continue
                 return

@@ -98,11 +98,11 @@ def connect(target: Target, timeout: float = TIMEOUT) -> Connection:
     Raises:
         DialError: with the cause and the cure.
     """
-    believed = _named(context(target.tls), target) if target.tls else None
+    believed = _check_server_name(context(target.tls), target) if target.tls else None
     try:
         raw = socket.create_connection((target.host, target.port), timeout)
     except UnicodeError as error:
-        raise DialError(f"{_called(target)}: {target.host!r} is no name of a host: check the address") from error
+        raise DialError(f"{_describe(target)}: {target.host!r} is no name of a host: check the address") from error
     except OSError as error:
         raise DialError(_unreachable(target, error)) from error
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -144,7 +144,7 @@ def refuse(target: Target, start: bytes) -> None:
     if speaks_tls(start):
         raise DialError(plain_to_tls(target))
     if len(start) >= START and start[START - 1] != _SETTINGS:
-        raise DialError(f"{_called(target)} does not speak HTTP/2: is it a Hubble Relay?")
+        raise DialError(f"{_describe(target)} does not speak HTTP/2: is it a Hubble Relay?")
 
 
 def context(tls: Tls) -> ssl.SSLContext:
@@ -181,7 +181,7 @@ def speaks_tls(answer: bytes) -> bool:
 
 def plain_to_tls(target: Target) -> str:
     """Return what to say where a plain connection met TLS."""
-    return f"{_called(target)} speaks TLS: add --tls (and --tls-ca-cert-files, --tls-server-name as needed)"
+    return f"{_describe(target)} speaks TLS: add --tls (and --tls-ca-cert-files, --tls-server-name as needed)"
 
 
 def tls_trouble(target: Target, error: Exception) -> str:
@@ -190,8 +190,8 @@ def tls_trouble(target: Target, error: Exception) -> str:
     name = _server_name(target)
     for pattern, cure in _CURES:
         if any(part.lower() in text.lower() for part in pattern.split("|")):
-            return f"{_called(target)} {cure.format(name=name)}"
-    return f"{_called(target)}: the TLS handshake failed ({text})"
+            return f"{_describe(target)} {cure.format(name=name)}"
+    return f"{_describe(target)}: the TLS handshake failed ({text})"
 
 
 def _show(made: ssl.SSLContext, cert: Path, key: Path) -> None:
@@ -210,7 +210,7 @@ def _show(made: ssl.SSLContext, cert: Path, key: Path) -> None:
         ) from error
 
 
-def _named(made: ssl.SSLContext, target: Target) -> ssl.SSLContext:
+def _check_server_name(made: ssl.SSLContext, target: Target) -> ssl.SSLContext:
     """Refuse a server name that is none before any connection is made."""
     try:
         made.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=_server_name(target))
@@ -224,7 +224,7 @@ def _greet(connection: socket.socket, target: Target) -> None:
     try:
         start = (_refusal(connection) if target.tls else b"") or _answer(connection)
     except TimeoutError as error:
-        raise DialError(f"{_called(target)} takes connections but says nothing: is it a Hubble Relay?") from error
+        raise DialError(f"{_describe(target)} takes connections but says nothing: is it a Hubble Relay?") from error
     except ssl.SSLError as error:
         raise DialError(tls_trouble(target, error)) from error
     except OSError:
@@ -234,7 +234,7 @@ def _greet(connection: socket.socket, target: Target) -> None:
         return
     if target.tls is None and _takes_tls(target):
         raise DialError(plain_to_tls(target))
-    raise DialError(f"{_called(target)} closes the connection at once: is it a Hubble Relay?")
+    raise DialError(f"{_describe(target)} closes the connection at once: is it a Hubble Relay?")
 
 
 def _refusal(connection: socket.socket) -> bytes:
@@ -269,7 +269,7 @@ def _server_name(target: Target) -> str:
 
 
 def _unreachable(target: Target, error: OSError) -> str:
-    called = _called(target)
+    called = _describe(target)
     if isinstance(error, socket.gaierror):
         return f"{called}: the name {target.host} cannot be resolved: check the address"
     if isinstance(error, TimeoutError):
@@ -279,7 +279,7 @@ def _unreachable(target: Target, error: OSError) -> str:
     return f"{called} cannot be reached ({_words(error)})"
 
 
-def _called(target: Target) -> str:
+def _describe(target: Target) -> str:
     return f"Relay {target.name} at {target.address}"
 
 

@@ -32,7 +32,7 @@ _APART = {("ip", "pod"), ("ip", "namespace")}
 
 
 @dataclass(frozen=True)
-class Given:
+class FilterFlag:
     """A filter flag as it was given."""
 
     flag: str
@@ -41,7 +41,7 @@ class Given:
 
 
 def build(
-    given: Sequence[Given], allowlist: Sequence[str], denylist: Sequence[str]
+    given: Sequence[FilterFlag], allowlist: Sequence[str], denylist: Sequence[str]
 ) -> tuple[list[FlowFilter], list[FlowFilter]]:
     """Return allowlist and denylist.
 
@@ -67,10 +67,10 @@ def text(filters: Iterable[FlowFilter]) -> str:
     return json.dumps(found, sort_keys=True) if found else ""
 
 
-def _sides(given: Sequence[Given]) -> list[FlowFilter]:
+def _sides(given: Sequence[FilterFlag]) -> list[FlowFilter]:
     values: dict[str, list[str]] = {}
     for one in given:
-        values.setdefault(one.flag, []).append(_checked(one))
+        values.setdefault(one.flag, []).append(_check(one))
     _refuse_contradictions(values)
     if not values:
         return []
@@ -84,8 +84,8 @@ def _filter(side: str, values: dict[str, list[str]]) -> FlowFilter:
     for flag in ("ip", "port", "cluster"):
         getattr(made, f"{side}_{EITHER_SIDE[flag]}").extend(values.get(flag, []))
     namespaces, pods, services = (values.get(flag, []) for flag in ("namespace", "pod", "service"))
-    getattr(made, f"{side}_service").extend(_named(namespaces, services))
-    getattr(made, f"{side}_pod").extend(_named(namespaces, pods or ([] if services or not namespaces else [""])))
+    getattr(made, f"{side}_service").extend(_qualify(namespaces, services))
+    getattr(made, f"{side}_pod").extend(_qualify(namespaces, pods or ([] if services or not namespaces else [""])))
     for flag, field in ONE_SIDE.items():
         getattr(made, field).extend(values.get(flag, []))
     made.protocol.extend(values.get("protocol", []))
@@ -94,7 +94,7 @@ def _filter(side: str, values: dict[str, list[str]]) -> FlowFilter:
     return made
 
 
-def _named(namespaces: list[str], names: list[str]) -> list[str]:
+def _qualify(namespaces: list[str], names: list[str]) -> list[str]:
     """Return names in each of some namespaces; one that has its own keeps it, without namespaces all stay alike."""
     if not namespaces:
         return names
@@ -116,7 +116,7 @@ def _refuse_contradictions(values: dict[str, list[str]]) -> None:
                 raise InputError(f"--pod {pod!r} and --service {service!r} are not of one namespace")
 
 
-def _checked(given: Given) -> str:
+def _check(given: FilterFlag) -> str:
     if given.flag == "verdict":
         name = given.value.upper()
         if name not in _VERDICTS:

@@ -127,9 +127,9 @@ class Relay:
             return _StockStream(self.target, self._channel, request)
         return self._call("GetFlows", request)
 
-    def _call(self, method: str, request: Message) -> stream.Call:
+    def _call(self, method: str, request: Message) -> stream.FlowStream:
         connection = dial.connect(self.target)
-        return stream.Call(connection.socket, self.target, f"{_SERVICE}{method}", request.SerializeToString())
+        return stream.FlowStream(connection.socket, self.target, f"{_SERVICE}{method}", request.SerializeToString())
 
     def _ask(self, method: str, request: Message, answer: type[Answer]) -> Answer | None:
         """Make a short call; None where the method is not there."""

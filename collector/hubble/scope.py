@@ -33,7 +33,7 @@ def assign(relays: Mapping[str, Sequence[str]], *, redundant: bool = False) -> d
     return wanted
 
 
-def narrowed(filters: Sequence[FlowFilter], clusters: Sequence[str] | None) -> list[FlowFilter] | None:
+def narrow(filters: Sequence[FlowFilter], clusters: Sequence[str] | None) -> list[FlowFilter] | None:
     """Return an allowlist for the nodes of some clusters only (None: of all); None if none are left to ask."""
     if clusters is None:
         return list(filters)

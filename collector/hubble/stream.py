@@ -56,7 +56,7 @@ class Status:
     message: str
 
 
-class Call:
+class FlowStream:
     """A call under way; making one sends the request.
 
     Args:

@@ -47,7 +47,7 @@ class KubeError(MeshobsError):
         self.status = status
 
 
-class Api:
+class KubeClient:
     """One Kubernetes API.
 
     Args:
@@ -232,7 +232,7 @@ def _paths(kubeconfig: Path | None) -> str:
 
 def _words_of(body: bytes) -> str:
     """Return the message of a Status object, else the text as it is."""
-    return text(document.parsed(body), "message") or body.decode(errors="replace")
+    return text(document.parse(body), "message") or body.decode(errors="replace")
 
 
 def _short(words: str) -> str:

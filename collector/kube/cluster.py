@@ -8,10 +8,17 @@ from http import HTTPStatus
 from pathlib import Path
 
 from meshobs.collector.kube import objects
-from meshobs.collector.kube.api import Api, KubeError
+from meshobs.collector.kube.api import KubeClient, KubeError
 from meshobs.collector.kube.document import Json, at, items, text
 from meshobs.collector.kube.objects import KubeState
-from meshobs.collector.kube.portforward import Forward, RelayService, Tunnel, container_port, reachable, relay_service
+from meshobs.collector.kube.portforward import (
+    PortForward,
+    RelayService,
+    Tunnel,
+    container_port,
+    reachable,
+    relay_service,
+)
 from meshobs.collector.kube.resource import Resource
 
 RELAY = "hubble-relay"
@@ -41,7 +48,7 @@ class ClusterInfo:
     state: KubeState | None = None
 
 
-class Cluster(Api):
+class Cluster(KubeClient):
     """One cluster with Cilium, through its Kubernetes API.
 
     Args:
@@ -102,14 +109,14 @@ class Cluster(Api):
             )
         return relay
 
-    def forward(self, relay: RelayService, say: Callable[[str], None] = lambda _text: None) -> Forward:
+    def forward(self, relay: RelayService, say: Callable[[str], None] = lambda _text: None) -> PortForward:
         """Listen on a free local port and carry each connection to a running Pod behind the service.
 
         Args:
             relay: from `relay`.
             say: told of troubles, from threads.
         """
-        return Forward(lambda turn: self._tunnel(relay, turn), say)
+        return PortForward(lambda turn: self._tunnel(relay, turn), say)
 
     def secret(self, name: str) -> Mapping[str, bytes] | None:
         """Read a Secret of Cilium's namespace; None if it is not there.

@@ -7,7 +7,7 @@ from typing import TypeAlias
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
 
 
-def parsed(text: bytes) -> Json:
+def parse(text: bytes) -> Json:
     """Return a JSON text's value, None if it is none."""
     try:
         value: Json = json.loads(text)

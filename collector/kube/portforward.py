@@ -60,7 +60,7 @@ class Tunnel:
     to: str
 
 
-class Forward:
+class PortForward:
     """Listens on a free port of 127.0.0.1 until it is closed.
 
     Args:

@@ -15,7 +15,7 @@ from http import HTTPStatus
 
 import urllib3
 
-from meshobs.collector.backoff import waits
+from meshobs.collector.backoff import backoff_seconds
 from meshobs.collector.kube import objects
 from meshobs.collector.kube.api import KubeError
 from meshobs.collector.kube.cluster import SERVICES, Cluster
@@ -49,7 +49,7 @@ _AWAY = (0, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 _END_SECONDS = 0.8
 
 
-class State(Enum):
+class WatchState(Enum):
     """How the watch of one kind stands."""
 
     LISTING = "listing"
@@ -115,16 +115,16 @@ class Watch:
     def state(self) -> str:
         """Return how it stands, in a few words."""
         states = {kind.resource.plural: kind.state for kind in self._kinds}
-        for state in (State.LOST, State.LISTING):
+        for state in (WatchState.LOST, WatchState.LISTING):
             if state in states.values():
                 return str(state.value)
-        denied = [plural for plural, state in states.items() if state is State.DENIED]
-        return f"no permission for {', '.join(denied)}" if denied else str(State.WATCHING.value)
+        denied = [plural for plural, state in states.items() if state is WatchState.DENIED]
+        return f"no permission for {', '.join(denied)}" if denied else str(WatchState.WATCHING.value)
 
     @property
     def synced(self) -> bool:
         """Tell whether every kind that may be listed was listed."""
-        return all(kind.listed or kind.state in (State.DENIED, State.ABSENT) for kind in self._kinds)
+        return all(kind.listed or kind.state in (WatchState.DENIED, WatchState.ABSENT) for kind in self._kinds)
 
     @property
     def listed(self) -> set[str]:
@@ -134,7 +134,7 @@ class Watch:
     @property
     def current(self) -> bool:
         """Tell whether every kind that may be listed is watched just now."""
-        return all(kind.state in (State.WATCHING, State.DENIED, State.ABSENT) for kind in self._kinds)
+        return all(kind.state in (WatchState.WATCHING, WatchState.DENIED, WatchState.ABSENT) for kind in self._kinds)
 
     def wait(self, seconds: float) -> None:
         """Wait, at most until the end."""
@@ -172,7 +172,7 @@ class _Kind:
 
     def __init__(self, watch: Watch, resource: Resource) -> None:
         self.resource = resource
-        self.state = State.LISTING
+        self.state = WatchState.LISTING
         self.listed = False
         self.thread = threading.Thread(target=self._run, name=f"watch {watch.name} {resource.plural}", daemon=True)
         self._watch = watch
@@ -190,29 +190,29 @@ class _Kind:
                 self._answer.shutdown()
 
     def _run(self) -> None:
-        pauses = waits()
+        pauses = backoff_seconds()
         while not self._watch.over:
             began = time.monotonic()
             try:
                 version = self._list()
                 while version and not self._watch.over:
                     version = self._follow(version)
-                self.state = State.LOST
+                self.state = WatchState.LOST
                 pause = next(pauses)
             except KubeError as error:
                 pause = self._troubled(error, pauses)
             except Exception as error:  # noqa: BLE001 - a thread that dies would go unnoticed
-                self.state = State.LOST
+                self.state = WatchState.LOST
                 self._say_once(f"context {self._watch.cluster.context}: watch of {self.resource.plural}: {error!r}")
                 pause = next(pauses)
             if time.monotonic() - began > SILENCE_SECONDS:
-                pauses = waits()
+                pauses = backoff_seconds()
             self._watch.wait(pause)
 
     def _list(self) -> str:
         """Read all objects, page by page; return the version that they have together."""
-        if self.state not in (State.DENIED, State.ABSENT):
-            self.state = State.LISTING
+        if self.state not in (WatchState.DENIED, WatchState.ABSENT):
+            self.state = WatchState.LISTING
         query, seen, moment = {"limit": str(PAGE)}, set[tuple[str, str]](), 0
         while True:
             page = self._watch.cluster.get(self.resource.path(), query)
@@ -261,7 +261,7 @@ class _Kind:
         try:
             if self._watch.over:
                 return ""
-            self.state = State.WATCHING
+            self.state = WatchState.WATCHING
             version = self._events(answer, version)
         finally:
             with self._lock:
@@ -335,15 +335,15 @@ class _Kind:
         """Say what is wrong with a list, each trouble once; return how long to wait."""
         context, plural = self._watch.cluster.context, self.resource.plural
         if error.status == HTTPStatus.FORBIDDEN:
-            self.state = State.DENIED
+            self.state = WatchState.DENIED
             self._say_once(f"context {context}: may not list {plural}: {self.resource.rule('list', 'watch')}")
             return RETRY_SECONDS
         if error.status == HTTPStatus.NOT_FOUND:
-            self.state = State.ABSENT
+            self.state = WatchState.ABSENT
             if self.resource != CILIUM_NODES:
                 self._say_once(f"context {context}: the API knows no {plural}: Kubernetes 1.21 or newer is needed")
             return RETRY_SECONDS
-        self.state = State.LOST
+        self.state = WatchState.LOST
         if error.status in _AWAY or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             self._watch.lost(error)
         elif error.status != HTTPStatus.GONE:

@@ -15,7 +15,7 @@ from pathlib import Path
 from meshobs.collector.decode.plain import fault
 from meshobs.collector.kube.document import Json
 from meshobs.collector.recordings.framing import LONGEST
-from meshobs.collector.recordings.streams import BROKEN, Progress, Stream, opened, standard_input
+from meshobs.collector.recordings.streams import BROKEN, ByteStream, Progress, open_file, standard_input
 from meshobs.errors import InputError
 
 _IN_FOLDER = re.compile(
@@ -32,7 +32,7 @@ _KEY = re.compile(r'[\s,]*"([^"\\]*)"\s*:\s*')
 _JSON = json.JSONDecoder()
 
 
-class Kind(Enum):
+class FileKind(Enum):
     """What a source holds."""
 
     CAPTURE = "raw capture"
@@ -44,7 +44,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Source:
+class RecordingFile:
     """One file, or standard input where `path` is None.
 
     Attributes:
@@ -54,9 +54,9 @@ class Source:
     """
 
     path: Path | None
-    kind: Kind
+    kind: FileKind
     size: int
-    stream: Stream | None = None
+    stream: ByteStream | None = None
     problem: str = ""
 
     @property
@@ -70,16 +70,16 @@ class Source:
         return _ENDINGS.sub("", self.path.name) if self.path else "stdin"
 
     @contextmanager
-    def open(self, progress: Progress | None = None) -> Iterator[Stream]:
+    def open(self, progress: Progress | None = None) -> Iterator[ByteStream]:
         """Open the source from its start; `progress` is told of every byte read from disk."""
         if self.path:
-            with opened(self.path, progress) as stream:
+            with open_file(self.path, progress) as stream:
                 yield stream
         elif self.stream:
             yield self.stream
 
 
-def find(path: Path) -> list[list[Source]]:
+def find(path: Path) -> list[list[RecordingFile]]:
     """Return the recordings at a path, each as the sources that belong together.
 
     A file is one. A folder is one, or as many as it has folders with recordings in them; an unreadable file there
@@ -100,10 +100,10 @@ def find(path: Path) -> list[list[Source]]:
             f"{path} holds no recording: expected *.bin, *.jsonpb, *.jsonl or *.log files (also .gz, .zst)"
             " beside k8s-CLUSTER.json, watch-CLUSTER-KIND.jsonl, relay-NAME.json"
         )
-    return [[_identified(file) for file in _parts(folder)] for folder in folders]
+    return [[_identify(file) for file in _parts(folder)] for folder in folders]
 
 
-def identify(path: Path | None) -> Source:
+def identify(path: Path | None) -> RecordingFile:
     """Tell what a file, or standard input, holds.
 
     Raises:
@@ -111,19 +111,19 @@ def identify(path: Path | None) -> Source:
     """
     if path is None:
         stream = standard_input()
-        return Source(None, _kind(stream, "standard input"), 0, stream)
-    with opened(path) as stream:
-        return Source(path, _kind(stream, str(path)), path.stat().st_size)
+        return RecordingFile(None, _kind(stream, "standard input"), 0, stream)
+    with open_file(path) as stream:
+        return RecordingFile(path, _kind(stream, str(path)), path.stat().st_size)
 
 
-def _identified(path: Path) -> Source:
+def _identify(path: Path) -> RecordingFile:
     try:
         return identify(path)
     except InputError as error:
-        return Source(path, Kind.UNREADABLE, path.stat().st_size, problem=str(error))
+        return RecordingFile(path, FileKind.UNREADABLE, path.stat().st_size, problem=str(error))
 
 
-def document(source: Source, progress: Progress | None = None) -> Json:
+def document(source: RecordingFile, progress: Progress | None = None) -> Json:
     """Read a source that is one JSON document.
 
     Raises:
@@ -141,7 +141,7 @@ def _parts(folder: Path) -> list[Path]:
     return [file for file in sorted(folder.iterdir()) if file.is_file() and _IN_FOLDER.fullmatch(file.name)]
 
 
-def _kind(stream: Stream, name: str) -> Kind:
+def _kind(stream: ByteStream, name: str) -> FileKind:
     try:
         head = stream.head()
     except BROKEN as error:
@@ -152,7 +152,7 @@ def _kind(stream: Stream, name: str) -> Kind:
     # A line of its own first; else a document over several lines.
     kind = next((found for part in (*text.splitlines(), text) if (found := _kind_of(_keys(part)))), None)
     if kind is None and _is_capture(head):
-        kind = Kind.CAPTURE
+        kind = FileKind.CAPTURE
     if kind is None:
         raise InputError(
             f"{name} is no recording: neither a raw capture, nor JSON lines of Hubble, nor Kubernetes objects,"
@@ -175,15 +175,15 @@ def _keys(text: str) -> set[str]:
     return keys
 
 
-def _kind_of(keys: set[str]) -> Kind | None:
+def _kind_of(keys: set[str]) -> FileKind | None:
     if keys & _HUBBLE or keys >= _BARE_FLOW:
-        return Kind.LINES
+        return FileKind.LINES
     if keys >= {"type", "object"}:
-        return Kind.WATCH_LOG
+        return FileKind.WATCH_LOG
     if "items" in keys or {"kind", "metadata"} <= keys:
-        return Kind.OBJECTS
+        return FileKind.OBJECTS
     if keys & _RELAY:
-        return Kind.RELAY_STATUS
+        return FileKind.RELAY_STATUS
     return None
 
 

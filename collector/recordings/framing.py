@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from meshobs.collector.recordings.streams import BROKEN, Stream
+from meshobs.collector.recordings.streams import BROKEN, ByteStream
 
 # Long enough that a statement's fixed price does not count, small enough to stay far below the memory goal; eight make
 # a row group.
@@ -41,20 +41,20 @@ class Batch:
         return len(self.items) >= BATCH_ITEMS or self.size >= BATCH_BYTES
 
 
-def messages(stream: Stream) -> Iterator[Batch]:
+def messages(stream: ByteStream) -> Iterator[Batch]:
     """Yield the messages of a raw capture: each a 4-byte big-endian length and that many bytes.
 
     A length that cannot be one ends the reading: nothing tells where the next message starts.
     """
-    return _batched(_messages(stream))
+    return _batch(_messages(stream))
 
 
-def lines(stream: Stream) -> Iterator[Batch]:
+def lines(stream: ByteStream) -> Iterator[Batch]:
     """Yield the non-empty lines of a text; a gigantic one is passed over."""
-    return _batched(_lines(stream))
+    return _batch(_lines(stream))
 
 
-def _batched(found: Iterator[tuple[int, bytes | str]]) -> Iterator[Batch]:
+def _batch(found: Iterator[tuple[int, bytes | str]]) -> Iterator[Batch]:
     """Collect items into batches; a text among them is the reason why that one cannot be read."""
     batch, number = Batch(), 0
     try:
@@ -72,7 +72,7 @@ def _batched(found: Iterator[tuple[int, bytes | str]]) -> Iterator[Batch]:
         yield batch
 
 
-def _messages(stream: Stream) -> Iterator[tuple[int, bytes | str]]:
+def _messages(stream: ByteStream) -> Iterator[tuple[int, bytes | str]]:
     number = 0
     while header := stream.read(_LENGTH):
         number += 1
@@ -87,7 +87,7 @@ def _messages(stream: Stream) -> Iterator[tuple[int, bytes | str]]:
         yield number, message
 
 
-def _lines(stream: Stream) -> Iterator[tuple[int, bytes | str]]:
+def _lines(stream: ByteStream) -> Iterator[tuple[int, bytes | str]]:
     number, rest, skipping = 1, b"", False
     while chunk := stream.read(2**20):
         *complete, rest = (rest + chunk).split(b"\n")

@@ -27,7 +27,7 @@ def cluster_of(stem: str) -> str:
     return next((group for group in match.groupdict().values() if group), "") if match else ""
 
 
-def watched(events: Iterable[Json], cluster: str) -> list[Sighting]:
+def read_watch_log(events: Iterable[Json], cluster: str) -> list[Sighting]:
     """Return the states that a watch log tells of: events with `type`, `object` and the time they were `received`.
 
     Events without a time or of unknown kinds are left out.
@@ -41,14 +41,14 @@ def watched(events: Iterable[Json], cluster: str) -> list[Sighting]:
     return found
 
 
-def snapshot(document: Json, cluster: str, span: Span | None) -> list[Sighting]:
+def read_objects(document: Json, cluster: str, span: Span | None) -> list[Sighting]:
     """Return the states of a list of objects, or of a single one, taken at the end of `span`."""
     objects = items(document, "items") or [document]
     states = [state for one in objects if (state := state_of(one, cluster))]
-    return [_snapped(state, cluster, span) for state in states]
+    return [_snapshot(state, cluster, span) for state in states]
 
 
-def relay_nodes(document: Json, span: Span | None) -> list[RelayNode]:
+def read_relay_nodes(document: Json, span: Span | None) -> list[RelayNode]:
     """Return the nodes of a Relay's status: a GetNodes answer, alone or under the key `GetNodes`."""
     nodes = items(document, "GetNodes", "nodes") or items(document, "nodes")
     return [
@@ -68,7 +68,7 @@ def relay_nodes(document: Json, span: Span | None) -> list[RelayNode]:
     ]
 
 
-def _snapped(state: KubeState, cluster: str, span: Span | None) -> Sighting:
+def _snapshot(state: KubeState, cluster: str, span: Span | None) -> Sighting:
     created = nanoseconds(state.created) or 0
     if span is None:
         return Sighting(cluster, state, created, None)

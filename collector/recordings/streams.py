@@ -25,7 +25,7 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError)
 
 
-class Stream:
+class ByteStream:
     """Bytes that can be looked at before they are read."""
 
     def __init__(self, raw: IO[bytes]) -> None:
@@ -50,7 +50,7 @@ class Stream:
 
 
 @contextmanager
-def opened(path: Path, progress: Progress | None = None) -> Iterator[Stream]:
+def open_file(path: Path, progress: Progress | None = None) -> Iterator[ByteStream]:
     """Open a file; compression is recognised by content.
 
     Raises:
@@ -61,12 +61,12 @@ def opened(path: Path, progress: Progress | None = None) -> Iterator[Stream]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     with file:
-        yield Stream(_decompressed(_Counted(file, progress)))
+        yield ByteStream(_decompress(_Counted(file, progress)))
 
 
-def standard_input() -> Stream:
+def standard_input() -> ByteStream:
     """Return standard input; it can be read once and is never closed."""
-    return Stream(_decompressed(_Counted(sys.stdin.buffer, None)))
+    return ByteStream(_decompress(_Counted(sys.stdin.buffer, None)))
 
 
 class _Counted(io.RawIOBase):
@@ -88,7 +88,7 @@ class _Counted(io.RawIOBase):
         return len(chunk)
 
 
-def _decompressed(raw: _Counted) -> IO[bytes]:
+def _decompress(raw: _Counted) -> IO[bytes]:
     buffered = io.BufferedReader(raw, buffer_size=2**20)
     magic = buffered.peek(4)[:4]
     if magic.startswith(_GZIP):

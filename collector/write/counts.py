@@ -28,7 +28,7 @@ class Counts:
         """Return the counters as they are now."""
         return replace(self, problems=list(self.problems))
 
-    def broken(self, where: str, reason: str) -> None:
+    def add_broken(self, where: str, reason: str) -> None:
         """Count one message that could not be read."""
         self.received += 1
         self.undecodable += 1

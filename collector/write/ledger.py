@@ -15,7 +15,7 @@ from meshobs.collector.write.counts import Counts
 from meshobs.store import Store
 
 
-class State(Enum):
+class RunState(Enum):
     """How a run stands or ended. A run that was killed stays `running` until the next one finds it."""
 
     RUNNING = "running"
@@ -25,7 +25,7 @@ class State(Enum):
 
 
 @dataclass
-class Entry:
+class LedgerEntry:
     """One source of a run.
 
     Attributes:
@@ -52,7 +52,7 @@ class Ledger:
 
     def __init__(self, store: Store, kind: str, arguments: Sequence[str]) -> None:
         self._store = store
-        self.entries: list[Entry] = []
+        self.entries: list[LedgerEntry] = []
         self.number = 0
         # From where a report without a window looks at this run; None: from its first flow.
         self.window_from: int | None = None
@@ -64,9 +64,9 @@ class Ledger:
             parameters = {"kind": kind, "version": meshobs.__version__, "arguments": list(arguments)}
             self.number = int(str(store.value(sqlfiles.read("ledger/begin.sql"), parameters)))
 
-    def open(self, name: str, reader: str, kind: str) -> Entry:
+    def open(self, name: str, reader: str, kind: str) -> LedgerEntry:
         """Add a source."""
-        entry = Entry(name, reader, kind)
+        entry = LedgerEntry(name, reader, kind)
         self.entries.append(entry)
         return entry
 
@@ -93,7 +93,7 @@ class Ledger:
         watched = self.window_from or span.first
         return max(span.first, watched) if watched < span.last else span.first
 
-    def save(self, state: State = State.RUNNING) -> None:
+    def save(self, state: RunState = RunState.RUNNING) -> None:
         """Write the row as it stands, inside the caller's transaction if there is one."""
         total, span = self.total, self.span
         sources = [{"name": entry.name, "kind": entry.kind, **entry.counts.numbers()} for entry in self.entries]

@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from meshobs import sqlfiles
 from meshobs.collector.decode import arrow, enums, jsonlines
-from meshobs.collector.decode.digest import Digest, Seen, pc
+from meshobs.collector.decode.digest import Digest, IdentityKey, pc
 from meshobs.collector.node_name import full_name
 from meshobs.collector.recordings.framing import Batch
 from meshobs.collector.span import Span
 from meshobs.collector.write.counts import PROBLEMS_KEPT, Counts
-from meshobs.collector.write.ledger import Entry, Ledger
+from meshobs.collector.write.ledger import Ledger, LedgerEntry
 from meshobs.store import ROW_GROUP, Store, Value
 
 _JSON_FIELDS = ("flow", "node_status", "lost_events")
@@ -29,7 +29,7 @@ _TEXT_LINES = pa.schema([("position", pa.int64()), ("text", pa.string())])
 
 
 @dataclass(frozen=True)
-class _Form:
+class _InputForm:
     """One form of input: the relation its messages are read from, and the SQL that reads it."""
 
     messages: str
@@ -38,7 +38,7 @@ class _Form:
 
 
 @dataclass
-class _Piece:
+class _BatchResult:
     """What became of one batch."""
 
     counts: Counts = field(default_factory=Counts)
@@ -82,23 +82,23 @@ class Writer:
         self.committed = time.monotonic()
         self._unsettled = 0
         self._reader = ""
-        self._identities: set[Seen] = set()
+        self._identities: set[IdentityKey] = set()
         self._versions: set[tuple[str, str]] = set()
         sql = {
             name.removeprefix("ingest/").removesuffix(".sql"): sqlfiles.read(name) for name in sqlfiles.names("ingest")
         }
         self._sql = sql
-        self._messages = _form("incoming", "projected_messages", _KIND, sql, enums.of_numbers)
-        self._lines = _form("parsed_lines", "projected_lines", "kind", sql, enums.of_texts)
+        self._messages = _form("incoming", "projected_messages", _KIND, sql, enums.fill_numbers)
+        self._lines = _form("parsed_lines", "projected_lines", "kind", sql, enums.fill_texts)
         self._prepare(fallback_cluster)
         # Until where each node's flows are stored: what is later is new.
         self._known = {str(node): _int(until) for node, until in store.rows(sql["known_until"])}
 
-    def begin(self) -> None:
+    def start_source(self) -> None:
         """Start a source: contents without an uuid are counted anew."""
         self._store.run("delete from fingerprints")
 
-    def write_messages(self, batch: Batch, entry: Entry) -> Digest:
+    def write_messages(self, batch: Batch, entry: LedgerEntry) -> Digest:
         """Store protobuf messages, count them in `entry`, and return what they told."""
         decoded = arrow.decode(batch.items)
         digest = Digest(decoded.batch)
@@ -122,9 +122,9 @@ class Writer:
             self._note(digest, table)
         return digest
 
-    def write_lines(self, batch: Batch, entry: Entry) -> None:
+    def write_lines(self, batch: Batch, entry: LedgerEntry) -> None:
         """Store JSON lines and count them in `entry`."""
-        texts, broken = _decoded(batch)
+        texts, broken = _decode(batch)
         self._incoming_lines.data = pa.table(
             {"position": [number for number, _ in texts], "text": [text for _, text in texts]}, _TEXT_LINES
         )
@@ -181,7 +181,7 @@ class Writer:
         store.run(f"prepare append_flows as {sql['append_flows']}")
 
     @contextmanager
-    def _piece(self, entry: Entry, unit: str) -> Iterator[_Piece]:
+    def _piece(self, entry: LedgerEntry, unit: str) -> Iterator[_BatchResult]:
         """Write one batch inside the running transaction: all of it, or nothing since the last commit."""
         if self._open is None:
             self._store.run("begin transaction")
@@ -190,7 +190,7 @@ class Writer:
         if entry.reader != self._reader:
             self._reader = entry.reader
             self._store.run("set variable reader = ?", [entry.reader])
-        piece = _Piece()
+        piece = _BatchResult()
         try:
             yield piece
         except BaseException:
@@ -202,17 +202,17 @@ class Writer:
         if self._open.rows >= ROW_GROUP:
             self.commit()
 
-    def _append(self, digest: Digest, entry: Entry, counts: Counts) -> None:
+    def _append(self, digest: Digest, entry: LedgerEntry, counts: Counts) -> None:
         self._store.run(f"execute append_flows({self._batch(entry)}::uinteger)")
         counts.received += digest.flows
         counts.stored += digest.flows
         first = min(first for first, _ in digest.spans.values())
         last = max(last for _, last in digest.spans.values())
-        self._stored(entry, digest.flows, Span(first, last))
+        self._count_stored(entry, digest.flows, Span(first, last))
         for node, (_, last) in digest.spans.items():
             self._known[self._stored_name(node)] = last
 
-    def _look_closer(self, form: _Form, entry: Entry, piece: _Piece) -> None:
+    def _look_closer(self, form: _InputForm, entry: LedgerEntry, piece: _BatchResult) -> None:
         self._store.run(form.sql["stage"])
         first, last, good, unnamed, broken = map(_int, self._store.rows(self._sql["staged"])[0])
         if broken:
@@ -230,11 +230,11 @@ class Writer:
         piece.counts.received += good
         piece.counts.stored += stored
         piece.counts.duplicate += good - stored
-        self._stored(entry, stored, Span(first, last))
+        self._count_stored(entry, stored, Span(first, last))
         for node, until in self._store.rows(self._sql["staged_until"]):
             self._known[str(node)] = max(_int(until), self._known.get(str(node), _int(until)))
 
-    def _write_others(self, form: _Form, entry: Entry, piece: _Piece) -> None:
+    def _write_others(self, form: _InputForm, entry: LedgerEntry, piece: _BatchResult) -> None:
         """Store and count what is no flow."""
         for table, times in self._store.rows(form.sql["kinds"]):
             received, counts = _int(times), piece.counts
@@ -268,13 +268,13 @@ class Writer:
             self._store.run(self._messages.sql["insert_versions"])
             self._versions |= digest.versions
 
-    def _stored(self, entry: Entry, rows: int, span: Span) -> None:
+    def _count_stored(self, entry: LedgerEntry, rows: int, span: Span) -> None:
         if self._open is None:
             raise RuntimeError("rows outside a transaction")
         self._open.rows += rows
         entry.span = Span.around([entry.span, span])
 
-    def _batch(self, entry: Entry) -> int:
+    def _batch(self, entry: LedgerEntry) -> int:
         """Return the number under which rows of this source are stored in this transaction."""
         if self._open is None:
             raise RuntimeError("a batch outside a transaction")
@@ -294,24 +294,24 @@ class Writer:
         return full_name(node_name, self._fallback_cluster)
 
 
-def _form(messages: str, projected: str, kind: str, sql: dict[str, str], filled: Callable[[str], str]) -> _Form:
+def _form(messages: str, projected: str, kind: str, sql: dict[str, str], filled: Callable[[str], str]) -> _InputForm:
     names = {"messages": messages, "projected": projected, "staged": projected, "kind": kind}
     fields = {name: jsonlines.expression(name, name) for name in _JSON_FIELDS}
     kept = ("project", "stage", "stage_lost_events", "stage_node_status", "kinds", "unreadable")
-    found = {name: filled(_replaced(sql[name], names)) for name in kept}
-    found["insert_identities"] = _replaced(sql["insert_identities"], names)
-    found["insert_versions"] = _replaced(sql["insert_versions"], names)
-    found["messages_from_json"] = _replaced(sql["messages_from_json"], fields)
-    return _Form(messages, projected, found)
+    found = {name: filled(_replace(sql[name], names)) for name in kept}
+    found["insert_identities"] = _replace(sql["insert_identities"], names)
+    found["insert_versions"] = _replace(sql["insert_versions"], names)
+    found["messages_from_json"] = _replace(sql["messages_from_json"], fields)
+    return _InputForm(messages, projected, found)
 
 
-def _replaced(sql: str, names: dict[str, str]) -> str:
+def _replace(sql: str, names: dict[str, str]) -> str:
     for name, text in names.items():
         sql = sql.replace("{" + name + "}", text)
     return sql
 
 
-def _decoded(batch: Batch) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+def _decode(batch: Batch) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
     """Split lines into texts and those that are no UTF-8."""
     texts: list[tuple[int, str]] = []
     broken: list[tuple[int, str]] = []

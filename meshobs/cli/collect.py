@@ -18,10 +18,10 @@ from meshobs.text import printable
 from meshobs.times import nanoseconds, rfc3339
 
 if TYPE_CHECKING:
-    from meshobs.collector.collect import Collection, Options
-    from meshobs.collector.follow.clusters import Members, Source
+    from meshobs.collector.collect import Collection, CollectOptions
+    from meshobs.collector.follow.clusters import ClusterSpec, OpenClusters
     from meshobs.collector.hubble.answers import RelayNode
-    from meshobs.collector.hubble.filters import Given
+    from meshobs.collector.hubble.filters import FilterFlag
     from meshobs.collector.hubble.target import Tls
     from meshobs.collector.progress import Progress
     from meshobs.collector.write.ledger import Ledger
@@ -146,9 +146,9 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
     """
     from meshobs import live  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
     from meshobs.collector.collect import Collection  # noqa: PLC0415
-    from meshobs.collector.follow.clusters import Members  # noqa: PLC0415
+    from meshobs.collector.follow.clusters import OpenClusters  # noqa: PLC0415
 
-    with Members() as members:
+    with OpenClusters() as members:
         for source in _sources(given, session):
             members.add(source, kubeconfig=given["kubeconfig"], watch=given["kube"], say=_warn)
         if not members.relays:
@@ -165,15 +165,17 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
         _summary(session.db, ledger, collection.progress)
 
 
-def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
+def _sources(given: dict[str, Any], session: Session) -> list["ClusterSpec"]:
     """Return what to read: what the command line names, else the lab, the configuration, every context with a Relay."""
     from meshobs.collector.follow import clusters  # noqa: PLC0415
     from meshobs.collector.hubble import target  # noqa: PLC0415
     from meshobs.lab import state as labs  # noqa: PLC0415
 
     tls = target.tls_of(given)
-    named = [clusters.Source(relay=text, tls=tls) for text in given["relays"]]
-    named += [clusters.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]]
+    named = [clusters.ClusterSpec(relay=text, tls=tls) for text in given["relays"]]
+    named += [
+        clusters.ClusterSpec(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]
+    ]
     if named:
         return named
     if (lab := labs.read()) and labs.require_running():
@@ -190,15 +192,15 @@ def _sources(given: dict[str, Any], session: Session) -> list["Source"]:
             " --context NAME for each cluster, or write them into meshobs.toml ([clusters.NAME])"
         )
     say(f"meshobs: contexts with a Hubble Relay: {', '.join(found)}")
-    return [clusters.Source(context=one, namespace=given["kube_namespace"], tls=tls) for one in found]
+    return [clusters.ClusterSpec(context=one, namespace=given["kube_namespace"], tls=tls) for one in found]
 
 
-def lab_sources(lab: "LabState") -> list["Source"]:
+def lab_sources(lab: "LabState") -> list["ClusterSpec"]:
     """Return the clusters of a running lab."""
-    from meshobs.collector.follow.clusters import Source  # noqa: PLC0415 - grpc
+    from meshobs.collector.follow.clusters import ClusterSpec  # noqa: PLC0415 - grpc
 
     return [
-        Source(
+        ClusterSpec(
             name=one.name,
             relay=f"{one.name}={one.relay}" if one.relay else "",
             context=one.context,
@@ -216,7 +218,7 @@ def _lab_tls(one: "ClusterState") -> "Tls | None":
     return Tls((Path(one.ca),), Path(one.client_cert), Path(one.client_key), one.server_name)
 
 
-def _advise(members: "Members", nodes: "Iterable[RelayNode]") -> None:
+def _advise(members: "OpenClusters", nodes: "Iterable[RelayNode]") -> None:
     """Say what will make verdicts weak."""
     from meshobs.collector import advice  # noqa: PLC0415
 
@@ -231,15 +233,17 @@ def _warn(text: str) -> None:
     say(f"meshobs: {printable(text)}")
 
 
-def _options(given: dict[str, Any], members: "Members", nodes: "Sequence[RelayNode]", session: Session) -> "Options":
-    from meshobs.collector.collect import Options  # noqa: PLC0415
+def _options(
+    given: dict[str, Any], members: "OpenClusters", nodes: "Sequence[RelayNode]", session: Session
+) -> "CollectOptions":
+    from meshobs.collector.collect import CollectOptions  # noqa: PLC0415
     from meshobs.collector.hubble import filters, scope  # noqa: PLC0415
 
     allow, deny = filters.build(_filters(given), given["allowlist"], given["denylist"])
     relays = [relay.target.address for relay in members.relays.values()]
     servers = [cluster.server for cluster, _ in members.clusters.values()]
     own = scope.own_traffic([node.address for node in nodes], relays, servers)
-    return Options(
+    return CollectOptions(
         allow=allow,
         deny=deny,
         excluded=() if given["watch_own_traffic"] else own,
@@ -255,12 +259,12 @@ def _options(given: dict[str, Any], members: "Members", nodes: "Sequence[RelayNo
     )
 
 
-def _filters(given: dict[str, Any]) -> list["Given"]:
-    from meshobs.collector.hubble.filters import Given  # noqa: PLC0415
+def _filters(given: dict[str, Any]) -> list["FilterFlag"]:
+    from meshobs.collector.hubble.filters import FilterFlag  # noqa: PLC0415
 
-    found = [Given(name, value) for name in FILTERS for value in given[name.replace("-", "_")]]
+    found = [FilterFlag(name, value) for name in FILTERS for value in given[name.replace("-", "_")]]
     negated = (text.partition("=") for text in given["negated"])
-    return found + [Given(name, value, negated=True) for name, _, value in negated]
+    return found + [FilterFlag(name, value, negated=True) for name, _, value in negated]
 
 
 @contextmanager

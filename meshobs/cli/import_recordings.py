@@ -10,8 +10,8 @@ import click
 from meshobs.cli.output import say
 from meshobs.cli.session import Session, pass_session
 from meshobs.collector import importer
-from meshobs.collector.importer import Options, Progress, Result
-from meshobs.collector.recordings.files import Source
+from meshobs.collector.importer import ImportOptions, Progress, Result
+from meshobs.collector.recordings.files import RecordingFile
 from meshobs.text import printable
 from meshobs.times import rfc3339
 
@@ -36,7 +36,7 @@ def command(session: Session, paths: tuple[Path, ...], cluster: str | None, stri
 
     An event that is there already is not stored again: importing twice changes nothing.
     """  # noqa: D301
-    options = Options(cluster or session.settings.cluster, strict, arguments=tuple(sys.argv[1:]))
+    options = ImportOptions(cluster or session.settings.cluster, strict, arguments=tuple(sys.argv[1:]))
     recordings = importer.plan(paths)
     with session.write() as store, _progress([source for recording in recordings for source in recording]) as progress:
         result = importer.run(store, recordings, options, progress)
@@ -58,7 +58,7 @@ def _summary(db: Path, result: Result) -> None:
 
 
 @contextmanager
-def _progress(sources: list[Source]) -> Iterator[Progress]:
+def _progress(sources: list[RecordingFile]) -> Iterator[Progress]:
     """Show a bar over all bytes on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _source, _size: None

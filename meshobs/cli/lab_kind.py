@@ -64,11 +64,11 @@ def relay_nodes(kubeconfig: Path, context: str) -> tuple[int, int]:
     Raises:
         MeshobsError: it does not answer.
     """
-    from meshobs.collector.follow.clusters import Members, Source  # noqa: PLC0415 - grpc
+    from meshobs.collector.follow.clusters import ClusterSpec, OpenClusters  # noqa: PLC0415 - grpc
     from meshobs.errors import MeshobsError  # noqa: PLC0415
 
-    with Members() as members:
-        members.add(Source(context=context), kubeconfig=kubeconfig, watch=False, say=lambda _text: None)
+    with OpenClusters() as members:
+        members.add(ClusterSpec(context=context), kubeconfig=kubeconfig, watch=False, say=lambda _text: None)
         if not members.relays:
             raise MeshobsError("; ".join(members.problems))
         (relay,) = members.relays.values()

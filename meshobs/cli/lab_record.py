@@ -12,7 +12,7 @@ from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import state
 
 if TYPE_CHECKING:
-    from meshobs.collector.follow.clusters import Members
+    from meshobs.collector.follow.clusters import OpenClusters
     from meshobs.collector.hubble.relay import Relay
     from meshobs.lab.driver import Lab
     from meshobs.lab.experiments.model import Experiment
@@ -50,7 +50,7 @@ def command(folder: Path, name: str | None) -> None:
     say(f"meshobs: recorded in {folder}; read it with: meshobs --db case.duckdb import {folder}")
 
 
-def _record(recording: Any, lab: "Lab", members: "Members", wanted: "Experiment") -> None:  # noqa: ANN401 - a Recording
+def _record(recording: Any, lab: "Lab", members: "OpenClusters", wanted: "Experiment") -> None:  # noqa: ANN401 - a Recording
     from meshobs.collector.hubble import scope  # noqa: PLC0415 - grpc
     from meshobs.collector.recorder import Recorder  # noqa: PLC0415
     from meshobs.lab.experiments.runner import SETTLE_SECONDS, Runner  # noqa: PLC0415
@@ -76,7 +76,7 @@ def _record(recording: Any, lab: "Lab", members: "Members", wanted: "Experiment"
     recording.close(recorder.objects(), told, truth(recording.folder.name, lab.mesh, status, runs))
 
 
-def _connected(members: "Members", expected: int) -> None:
+def _connected(members: "OpenClusters", expected: int) -> None:
     """Wait until each Relay has all nodes.
 
     Raises:

@@ -20,7 +20,7 @@ from meshobs.times import SECOND, rfc3339
 
 if TYPE_CHECKING:
     from meshobs.collector.collect import Collection
-    from meshobs.collector.follow.clusters import Members
+    from meshobs.collector.follow.clusters import OpenClusters
     from meshobs.lab.driver import Lab, LabState
     from meshobs.lab.mesh.model import Mesh
     from meshobs.store import Store
@@ -35,16 +35,16 @@ class _StoppedError(Exception):
 
 
 @contextmanager
-def open_lab(state: "LabState") -> "Iterator[Members]":
+def open_lab(state: "LabState") -> "Iterator[OpenClusters]":
     """Open the Relays and Kubernetes APIs of a running lab.
 
     Raises:
         MeshobsError: one of them does not answer.
     """
     from meshobs.cli.collect import lab_sources  # noqa: PLC0415 - grpc
-    from meshobs.collector.follow.clusters import Members  # noqa: PLC0415
+    from meshobs.collector.follow.clusters import OpenClusters  # noqa: PLC0415
 
-    with Members() as members:
+    with OpenClusters() as members:
         for source in lab_sources(state):
             members.add(source, kubeconfig=Path(state.kubeconfig), watch=True, say=lambda text: say(f"meshobs: {text}"))
         if members.problems:
@@ -53,7 +53,7 @@ def open_lab(state: "LabState") -> "Iterator[Members]":
 
 
 def prove(
-    store: "Store", lab: "Lab", members: "Members", experiments: Sequence[Experiment], tell: Callable[[str], None]
+    store: "Store", lab: "Lab", members: "OpenClusters", experiments: Sequence[Experiment], tell: Callable[[str], None]
 ) -> list[Finding]:
     """Run experiments, collect what happens in them, and hold the reports against what the clients saw.
 
@@ -69,10 +69,14 @@ def prove(
         KeyboardInterrupt: the user ended it.
     """
     from meshobs.cli.collect import stopping  # noqa: PLC0415 - grpc
-    from meshobs.collector.collect import Collection, Options  # noqa: PLC0415
+    from meshobs.collector.collect import Collection, CollectOptions  # noqa: PLC0415
 
     collection = Collection(
-        store, members.relays, Options(arguments=tuple(one.name for one in experiments)), say, clusters=members.clusters
+        store,
+        members.relays,
+        CollectOptions(arguments=tuple(one.name for one in experiments)),
+        say,
+        clusters=members.clusters,
     )
     beside = _Beside(lab, collection, experiments, tell)
     beside.start()
@@ -108,7 +112,7 @@ def prove_accelerated(
             tell(f"{experiment.name}: {experiment.question}")
             runs += Runner(lab, tell, lab.wait, lab.clock).run(experiment)
         lab.close()
-        options = importer.Options(arguments=tuple(one.name for one in experiments))
+        options = importer.ImportOptions(arguments=tuple(one.name for one in experiments))
         importer.run(store, importer.plan([path]), options, lambda _source, _size: None)
     _record(store, runs)
     return [line for one in runs for line in findings(one, _answers(store, one))]

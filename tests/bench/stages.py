@@ -24,8 +24,8 @@ from meshobs.cli.main import main as meshobs
 from meshobs.collector.collect import Collection
 from meshobs.collector.decode import arrow
 from meshobs.collector.decode.digest import Digest
-from meshobs.collector.follow.reader import Reader
-from meshobs.collector.hubble.stream import Call
+from meshobs.collector.follow.reader import RelayReader
+from meshobs.collector.hubble.stream import FlowStream
 from meshobs.collector.write.writer import Writer
 from meshobs.store import Store
 
@@ -33,8 +33,8 @@ BUILD = Path(__file__).parent.parent.parent / "build"
 FLOWS = int(os.environ.get("BENCH_FLOWS", "1000000"))
 # What is timed: owner, name, the stage it belongs to.
 STAGES: tuple[tuple[Any, str, str], ...] = (
-    (Reader, "_read", "reader: recv, window updates, queue"),
-    (Call, "_cut", "reader: cut frames into messages"),
+    (RelayReader, "_read", "reader: recv, window updates, queue"),
+    (FlowStream, "_cut", "reader: cut frames into messages"),
     (Collection, "run", "writer: loop, queue, positions"),
     (arrow, "decode", "writer: decode (ptars)"),
     (Writer, "write_messages", "writer: position column, table, begin"),
