@@ -32,7 +32,7 @@ from meshobs.collector.follow.recovery import CONNECTED, Recovery
 from meshobs.collector.follow.watches import SightingBatch, Watchers
 from meshobs.collector.hubble import filters, scope
 from meshobs.collector.hubble.relay import Relay
-from meshobs.collector.kube.cluster import Cluster, ClusterInfo
+from meshobs.collector.kube.cluster import ClusterInfo, KubeCluster
 from meshobs.collector.node_name import full_name
 from meshobs.collector.options import CollectOptions
 from meshobs.collector.progress import Progress
@@ -73,7 +73,7 @@ class Collection:
         options: CollectOptions,
         say: Callable[[str], None] = lambda _text: None,
         show: Callable[[Progress], None] = lambda _progress: None,
-        clusters: Mapping[str, tuple[Cluster, ClusterInfo]] = MappingProxyType({}),
+        clusters: Mapping[str, tuple[KubeCluster, ClusterInfo]] = MappingProxyType({}),
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.stop = threading.Event()
@@ -171,7 +171,7 @@ class Collection:
         elif isinstance(item, SightingBatch):
             self._watches.take(item)
         elif isinstance(item, Ended):
-            self._ended(item)
+            self._on_ended(item)
         elif item.call.purpose in (Purpose.PROBE, Purpose.MARK):
             for message in map(GetFlowsResponse.FromString, item.messages):
                 if message.HasField("flow"):
@@ -213,7 +213,7 @@ class Collection:
             for status in digest.statuses:
                 self._news.on_status(reader, status)
 
-    def _ended(self, item: Ended) -> None:
+    def _on_ended(self, item: Ended) -> None:
         call, reader = item.call, item.call.reader
         self._write(call, self._pending.pop(call, []))
         if call.purpose is not Purpose.FOLLOW:

@@ -9,10 +9,10 @@ from typing import Any
 
 from meshobs.collector.hubble.relay import Relay, Stream
 from meshobs.collector.kube.api import KubeError
-from meshobs.collector.kube.cluster import SERVICES, Cluster
+from meshobs.collector.kube.cluster import SERVICES, KubeCluster
 from meshobs.collector.kube.document import Json, items, text
 from meshobs.collector.kube.resource import Resource
-from meshobs.collector.kube.watch import RESOURCES, SILENCE_SECONDS, WATCH_SECONDS, arriving
+from meshobs.collector.kube.watch import RESOURCES, SILENCE_SECONDS, WATCH_SECONDS, arriving_lines
 from meshobs.pb.flow.flow_pb2 import FlowFilter
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse
 
@@ -46,7 +46,7 @@ class Recorder:
     def __init__(
         self,
         relays: Mapping[str, Relay],
-        clusters: Mapping[str, Cluster],
+        clusters: Mapping[str, KubeCluster],
         excluded: Sequence[FlowFilter],
         flow: Flow,
         event: Event,
@@ -133,14 +133,14 @@ class Recorder:
             self._seen[name].add(key)
         self._flow(name, raw)
 
-    def _list(self, name: str, cluster: Cluster, resource: Resource) -> str:
+    def _list(self, name: str, cluster: KubeCluster, resource: Resource) -> str:
         page = cluster.get(resource.path())
         moment = time.time_ns()
         for one in items(page, "items"):
             self._event(name, resource.plural, moment, "ADDED", _whole(one, resource))
         return text(page, "metadata", "resourceVersion")
 
-    def _watch(self, name: str, cluster: Cluster, resource: Resource, version: str) -> None:
+    def _watch(self, name: str, cluster: KubeCluster, resource: Resource, version: str) -> None:
         while not self._stop.is_set():
             query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(WATCH_SECONDS)}
             try:
@@ -151,7 +151,7 @@ class Recorder:
             self._answers[name, resource.plural] = answer
             # A watch that breaks, in whatever way, goes on from the last version.
             with suppress(Exception):
-                for line in (line for lines in arriving(answer) for line in lines):
+                for line in (line for lines in arriving_lines(answer) for line in lines):
                     event: Json = json.loads(line)
                     if text(event, "type") == "ERROR":
                         version = self._list(name, cluster, resource)

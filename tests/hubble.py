@@ -19,7 +19,7 @@ import grpc
 from meshobs.collector.collect import Collection, CollectOptions
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.hubble.target import parse
-from meshobs.collector.kube.cluster import Cluster, ClusterInfo
+from meshobs.collector.kube.cluster import ClusterInfo, KubeCluster
 from meshobs.collector.write.ledger import Ledger
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse, ServerStatusResponse
 from meshobs.pb.peer import peer_pb2
@@ -345,7 +345,7 @@ class Run:
         db: Path,
         relays: dict[str, Relay],
         options: CollectOptions | None = None,
-        clusters: Mapping[str, tuple[Cluster, ClusterInfo]] | None = None,
+        clusters: Mapping[str, tuple[KubeCluster, ClusterInfo]] | None = None,
     ) -> None:
         self._clusters = clusters or {}
         self.said: list[str] = []

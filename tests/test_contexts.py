@@ -17,7 +17,7 @@ from hubble import SECOND, Event, Node, RelayProcess, Run, dial, expected, recor
 
 from meshobs.collector import advice
 from meshobs.collector.hubble.answers import RelayNode
-from meshobs.collector.kube.cluster import Cluster
+from meshobs.collector.kube.cluster import KubeCluster
 from meshobs.store import Store
 
 SERVICES = """
@@ -106,7 +106,7 @@ def test_without_objects(
 
 def watching(db: Path, process: RelayProcess, server: ApiServer) -> Run:
     """Collect from one cluster's Relay and watch its objects, in a thread."""
-    cluster = Cluster("west", kubeconfig=server.kubeconfig)
+    cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
     run = Run(db, {"west": dial(process)}, clusters={"west": (cluster, cluster.info())})
     wait_until(lambda: state(run) == "watching")
     return run

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from meshobs.collector.hubble import dial
 from meshobs.collector.hubble.dial import DialError
 from meshobs.collector.hubble.relay import Relay, RelayError, Stream
-from meshobs.collector.hubble.stream import OK, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN, WINDOW, FlowStream, Status
+from meshobs.collector.hubble.stream import OK, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN, WINDOW, FlowStream, StreamStatus
 from meshobs.collector.hubble.target import Target, Tls
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest
 
@@ -96,7 +96,7 @@ class Chunks:
         return -1
 
 
-def heard(*pieces: bytes | OSError | None) -> tuple[list[bytes], Status | None]:
+def heard(*pieces: bytes | OSError | None) -> tuple[list[bytes], StreamStatus | None]:
     """Return what a call makes of bytes: messages and status."""
     connection = Chunks(*pieces)
     call = FlowStream(cast("socket.socket", connection), TARGET, "/observer.Observer/GetFlows", b"")
@@ -110,28 +110,31 @@ class End:
     """A way for a call to end."""
 
     raw: bytes
-    status: Status
+    status: StreamStatus
 
 
 WORDS = "no peers: 100% gone, größer\n"
 ENDS = {
-    "fine": End(trailers("0"), Status(OK, "")),
-    "words": End(trailers("3", quote(WORDS)), Status(3, WORDS)),
-    "no number": End(trailers("many"), Status(UNKNOWN, "")),
+    "fine": End(trailers("0"), StreamStatus(OK, "")),
+    "words": End(trailers("3", quote(WORDS)), StreamStatus(3, WORDS)),
+    "no number": End(trailers("many"), StreamStatus(UNKNOWN, "")),
     "no status": End(
-        block(Encoder(), [("x", "y")], END_HEADERS | END_STREAM), Status(UNKNOWN, "the stream ended without a status")
+        block(Encoder(), [("x", "y")], END_HEADERS | END_STREAM),
+        StreamStatus(UNKNOWN, "the stream ended without a status"),
     ),
-    "data": End(frame(DATA, b"", END_STREAM), Status(UNKNOWN, "the stream ended without a status")),
-    "reset": End(frame(RESET, (8).to_bytes(4, "big")), Status(UNAVAILABLE, "the Relay reset the stream (code 8)")),
+    "data": End(frame(DATA, b"", END_STREAM), StreamStatus(UNKNOWN, "the stream ended without a status")),
+    "reset": End(
+        frame(RESET, (8).to_bytes(4, "big")), StreamStatus(UNAVAILABLE, "the Relay reset the stream (code 8)")
+    ),
     "goaway": End(
-        goaway(1, 11, b"too_many_pings"), Status(UNAVAILABLE, "the Relay closed the connection (too_many_pings)")
+        goaway(1, 11, b"too_many_pings"), StreamStatus(UNAVAILABLE, "the Relay closed the connection (too_many_pings)")
     ),
-    "goaway without us": End(goaway(0, 0), Status(UNAVAILABLE, "the Relay closed the connection (0)")),
-    "closed": End(b"", Status(UNAVAILABLE, "the connection was closed")),
+    "goaway without us": End(goaway(0, 0), StreamStatus(UNAVAILABLE, "the Relay closed the connection (0)")),
+    "closed": End(b"", StreamStatus(UNAVAILABLE, "the connection was closed")),
     "split trailers": End(
         frame(HEADERS, b"", END_STREAM)
         + frame(CONTINUATION, Encoder().encode([("grpc-status", "14"), ("grpc-message", "a%20b")]), END_HEADERS),
-        Status(UNAVAILABLE, "a b"),
+        StreamStatus(UNAVAILABLE, "a b"),
     ),
 }
 BETWEEN = [
@@ -155,7 +158,7 @@ def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
 
 
 @st.composite
-def conversations(draw: st.DrawFn) -> tuple[list[bytes], list[bytes], Status]:
+def conversations(draw: st.DrawFn) -> tuple[list[bytes], list[bytes], StreamStatus]:
     """Return messages, pieces of the bytes that carry them, and the status."""
     contents = draw(st.lists(st.binary(max_size=40) | st.just(bytes(300)), max_size=8))
     data = b"".join(map(message, contents))
@@ -177,7 +180,7 @@ def conversations(draw: st.DrawFn) -> tuple[list[bytes], list[bytes], Status]:
 
 @settings(deadline=None)
 @given(conversations())
-def test_any_cut_of_the_bytes(conversation: tuple[list[bytes], list[bytes], Status]) -> None:
+def test_any_cut_of_the_bytes(conversation: tuple[list[bytes], list[bytes], StreamStatus]) -> None:
     """Messages and status are the same however bytes come and frames carry them."""
     contents, pieces, status = conversation
 
@@ -197,7 +200,7 @@ def test_a_graceful_end_lets_the_stream_run() -> None:
     rest = frame(DATA, message(b"two")), frame(PING, bytes(8), stream=0), goaway(1, 0), trailers("0")
     raw = answered(frame(DATA, message(b"one")), goaway(2**31 - 1, 0), *rest)
 
-    assert heard(raw) == ([b"one", b"two"], Status(OK, ""))
+    assert heard(raw) == ([b"one", b"two"], StreamStatus(OK, ""))
 
 
 def test_an_idle_stream_yields_nothing_now_and_then() -> None:
@@ -206,14 +209,14 @@ def test_an_idle_stream_yields_nothing_now_and_then() -> None:
     call = FlowStream(cast("socket.socket", Chunks(raw[:40], None, None, raw[40:])), TARGET, "/x", b"")
 
     assert [one for one in call.messages() if one or call.status is None].count([]) >= 2
-    assert call.status == Status(OK, "")
+    assert call.status == StreamStatus(OK, "")
 
 
 def test_a_message_that_is_cut_short() -> None:
     """The Relay says that all is fine, but it is not."""
     raw = answered(frame(DATA, message(b"flow")), frame(DATA, message(b"half")[:-1]), trailers("0"))
 
-    assert heard(raw) == ([b"flow"], Status(UNKNOWN, "the last message was cut short"))
+    assert heard(raw) == ([b"flow"], StreamStatus(UNKNOWN, "the last message was cut short"))
 
 
 def test_a_connection_that_breaks() -> None:
@@ -222,7 +225,7 @@ def test_a_connection_that_breaks() -> None:
 
     assert heard(raw, ConnectionResetError(104, "Connection reset by peer")) == (
         [b"flow"],
-        Status(UNAVAILABLE, "the connection broke: Connection reset by peer"),
+        StreamStatus(UNAVAILABLE, "the connection broke: Connection reset by peer"),
     )
 
 
@@ -243,7 +246,7 @@ def test_through_a_real_socket() -> None:
     found = [one for messages in call.messages() for one in messages]
     thread.join()
 
-    assert (found, call.status) == ([b"flow", b"two"], Status(OK, ""))
+    assert (found, call.status) == ([b"flow", b"two"], StreamStatus(OK, ""))
 
 
 def test_windows_are_given_back() -> None:
@@ -387,7 +390,7 @@ def called(target: Target, method: str, request: GetFlowsRequest) -> tuple[Any, 
     return connection, FlowStream(connection, target, f"/observer.Observer/{method}", request.SerializeToString())
 
 
-def whole(stream: Stream) -> tuple[list[bytes], Status | None]:
+def whole(stream: Stream) -> tuple[list[bytes], StreamStatus | None]:
     """Return all of a stream."""
     return [one for messages in stream.messages() for one in messages], stream.status
 
@@ -395,13 +398,13 @@ def whole(stream: Stream) -> tuple[list[bytes], Status | None]:
 @pytest.mark.parametrize(
     ("what", "expected"),
     [
-        (0, ([bytes([size % 251]) * size for size in SIZES], Status(OK, ""))),
-        (1, ([b"flow"], Status(8, WORDS))),
-        (4, ([], Status(3, WORDS))),
+        (0, ([bytes([size % 251]) * size for size in SIZES], StreamStatus(OK, ""))),
+        (1, ([b"flow"], StreamStatus(8, WORDS))),
+        (4, ([], StreamStatus(3, WORDS))),
     ],
     ids=["sizes", "error", "refusal"],
 )
-def test_both_readers_read_the_same(what: int, expected: tuple[list[bytes], Status]) -> None:
+def test_both_readers_read_the_same(what: int, expected: tuple[list[bytes], StreamStatus]) -> None:
     """Messages of any size over any number of frames, and the status with its words."""
     with serving(Server()) as server, dialled(server.port) as relay:
         lean, stock = (whole(relay.flows(GetFlowsRequest(number=what), stock=stock)) for stock in (False, True))
@@ -419,7 +422,7 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
     with serving(Server()) as server, dialled(server.port) as relay:
         found = whole(relay.flows(GetFlowsRequest(number=4), stock=True))
 
-    assert found == ([], Status(3, WORDS))
+    assert found == ([], StreamStatus(3, WORDS))
 
 
 def test_a_method_that_is_not_there() -> None:
@@ -445,7 +448,7 @@ def test_a_flood_does_not_stall() -> None:
                 assert (len(one), one[0], one[-1]) == (2**16, number % 251, number % 251)
                 number += 1
 
-    assert (number, stream.status) == (FLOOD, Status(OK, ""))
+    assert (number, stream.status) == (FLOOD, StreamStatus(OK, ""))
 
 
 def test_a_server_that_compresses() -> None:
@@ -455,7 +458,7 @@ def test_a_server_that_compresses() -> None:
             whole(relay.flows(GetFlowsRequest()))
         found, status = whole(relay.flows(GetFlowsRequest(), stock=True))
 
-    assert (list(map(len, found)), status) == (list(SIZES), Status(OK, ""))
+    assert (list(map(len, found)), status) == (list(SIZES), StreamStatus(OK, ""))
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["lean", "grpcio"])

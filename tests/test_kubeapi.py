@@ -40,9 +40,9 @@ from hubble import free_port, wait_until
 from meshobs.collector.kube import objects as kube
 from meshobs.collector.kube import watch
 from meshobs.collector.kube.api import KubeError, contexts
-from meshobs.collector.kube.cluster import Cluster
+from meshobs.collector.kube.cluster import KubeCluster
 from meshobs.collector.kube.sighting import Sighting
-from meshobs.collector.kube.watch import Watch
+from meshobs.collector.kube.watch import ClusterWatch
 from meshobs.collector.write import facts
 from meshobs.store import Store
 from meshobs.times import nanoseconds
@@ -90,12 +90,12 @@ def _answers(server: ApiServer, path: str) -> bool:
 class Watched:
     """What a watch saw and said."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: KubeCluster) -> None:
         self.seen: list[Sighting] = []
         self.said: list[str] = []
         self.began = time.time_ns()
         self.stop = threading.Event()
-        self.watch = Watch(cluster, "west", self._put, self.said.append, self.stop)
+        self.watch = ClusterWatch(cluster, "west", self._put, self.said.append, self.stop)
         self._lock = threading.Lock()
 
     def _put(self, sightings: list[Sighting]) -> None:
@@ -113,7 +113,7 @@ class Watched:
 
 
 @contextmanager
-def watching(cluster: Cluster, state: str = "watching") -> Iterator[Watched]:
+def watching(cluster: KubeCluster, state: str = "watching") -> Iterator[Watched]:
     """Watch until the end of the block; it is synced from the start on, and ends within a second."""
     watched = Watched(cluster)
     watched.watch.start()
@@ -143,7 +143,7 @@ def test_recorded_objects_are_seen_as_they_are(cilium_nodes: ApiServer, recordin
     expected = {(state.kind, state.name, state.state) for item in objects if (state := kube.state_of(item, "west"))}
     assert len(expected) == count
 
-    with watching(Cluster("west", kubeconfig=cilium_nodes.kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=cilium_nodes.kubeconfig)) as watched:
         synced = time.time_ns()
         found = {(seen.state.kind, seen.state.name, seen.state.state) for seen in watched.seen}
         assert {one for one in found if one[:2] != ("Service", "kubernetes")} == expected
@@ -161,7 +161,7 @@ def test_recorded_objects_are_seen_as_they_are(cilium_nodes: ApiServer, recordin
 def test_old_objects_are_assumed_to_have_held_for_a_minute(server: ApiServer) -> None:
     """The API's own Service is older than the clock's minute; a clock that runs ahead shows it."""
     ahead = 3600 * SECOND
-    watched = Watched(Cluster("west", kubeconfig=server.kubeconfig))
+    watched = Watched(KubeCluster("west", kubeconfig=server.kubeconfig))
     watched.watch.clock = lambda: time.time_ns() + ahead
     watched.watch.start()
     wait_until(lambda: watched.watch.synced)
@@ -180,7 +180,7 @@ def test_changes_become_periods(server: ApiServer, db: Path) -> None:
     for item in (back, slice_):
         server.create(item)
 
-    with watching(Cluster("west", kubeconfig=server.kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=server.kubeconfig)) as watched:
         server.patch(back, {"metadata": {"annotations": {"note": "of no interest"}}})
         before = time.time_ns()
         annotate(server, back, affinity="local")
@@ -230,7 +230,7 @@ def test_changes_behind_a_broken_connection(server: ApiServer, tmp_path: Path) -
     proxy = Proxy(server.port)
     kubeconfig = server.write_kubeconfig(tmp_path / "config", {"west": (f"https://127.0.0.1:{proxy.port}", ADMIN)})
 
-    with watching(Cluster("west", kubeconfig=kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=kubeconfig)) as watched:
         annotate(server, service("last"), shared="false")
         contact = watched.next_of("last", 2).valid_from
         proxy.cut()
@@ -265,7 +265,7 @@ def test_a_restarted_api_server(server: ApiServer) -> None:
     """The watch goes on; unchanged objects are not told again."""
     server.create(service("back"))
 
-    with watching(Cluster("west", kubeconfig=server.kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=server.kubeconfig)) as watched:
         server.stop_api()
         wait_until(lambda: watched.watch.state == "reconnecting")
         assert watched.watch.synced
@@ -279,7 +279,7 @@ def test_a_restarted_api_server(server: ApiServer) -> None:
     assert json.loads(seen.state.state)["global"] is True
 
 
-class Forging(Cluster):
+class Forging(KubeCluster):
     """A cluster that asks for something else once.
 
     Attributes:
@@ -356,7 +356,7 @@ def test_another_login(server: ApiServer, tmp_path: Path) -> None:
     server.start_api()
     kubeconfig = server.write_kubeconfig(tmp_path / "config", {"west": (server.url, "short-lived")})
 
-    with watching(Cluster("west", kubeconfig=kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=kubeconfig)) as watched:
         server.write_tokens()
         server.stop_api()
         server.start_api()
@@ -368,7 +368,7 @@ def test_another_login(server: ApiServer, tmp_path: Path) -> None:
     assert "answers again" in watched.said[-1]
 
 
-def _first_event(cluster: Cluster, query: Mapping[str, str]) -> None:
+def _first_event(cluster: KubeCluster, query: Mapping[str, str]) -> None:
     """Raise what the API says of a watch, be it as its status or as its first event."""
     answer = cluster.open("/api/v1/services", query)
     try:
@@ -426,7 +426,7 @@ def test_a_kind_that_comes_later(server: ApiServer, monkeypatch: pytest.MonkeyPa
     """Without Cilium's CRD there is nothing to say; once it is there, its objects are seen."""
     monkeypatch.setattr(watch, "RETRY_SECONDS", 0.2)
 
-    with watching(Cluster("west", kubeconfig=server.kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=server.kubeconfig)) as watched:
         assert watched.said == []
         server.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", CRD)
         wait_until(lambda: _answers(server, "/apis/cilium.io/v2/ciliumnodes"))
@@ -451,7 +451,7 @@ def test_rules_of_access(cilium_nodes: ApiServer, monkeypatch: pytest.MonkeyPatc
     for kind, name in (("ConfigMap", "cilium-config"), ("Secret", "hubble-ui-client-certs"), ("Secret", "other")):
         server.create(in_kube_system(kind, name))
     cluster = Forging("watcher", kubeconfig=server.kubeconfig, forge=lambda _query: False)
-    relay = Cluster("west", kubeconfig=server.kubeconfig).relay()
+    relay = KubeCluster("west", kubeconfig=server.kubeconfig).relay()
     said: list[str] = []
     forward = cluster.forward(relay, said.append)
 
@@ -514,8 +514,8 @@ def test_the_kubeconfig_and_its_contexts(server: ApiServer, tmp_path: Path, monk
 
     assert contexts(other) == ["b", "a"]
     assert contexts() == ["b", "west", "watcher", "stranger", "a"]
-    assert Cluster("", kubeconfig=other).context == "b"
-    assert Cluster("west").server == f"127.0.0.1:{server.port}"
+    assert KubeCluster("", kubeconfig=other).context == "b"
+    assert KubeCluster("west").server == f"127.0.0.1:{server.port}"
 
 
 def _mistaken(server: ApiServer, folder: Path) -> dict[str, tuple[str, Path]]:
@@ -559,7 +559,7 @@ def test_what_cannot_be_reached_says_why(server: ApiServer, tmp_path: Path, mist
     context, path = _mistaken(server, tmp_path)[mistake]
 
     with pytest.raises(KubeError) as refused:
-        Cluster(context, kubeconfig=path)
+        KubeCluster(context, kubeconfig=path)
 
     assert words.format(path=path) in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -567,7 +567,7 @@ def test_what_cannot_be_reached_says_why(server: ApiServer, tmp_path: Path, mist
 
 def test_cilium_config(server: ApiServer) -> None:
     """Name and number of the cluster, and every setting; none of them where it is not there."""
-    cluster = Cluster("west", kubeconfig=server.kubeconfig)
+    cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
 
     nothing = cluster.info()
     server.create(in_kube_system("ConfigMap", "cilium-config", **{"cluster-name": "west", "cluster-id": "1", "x": "y"}))
@@ -583,7 +583,7 @@ def test_cilium_config(server: ApiServer) -> None:
 
 def test_secrets(server: ApiServer) -> None:
     """Bytes as they are; None where there is none."""
-    cluster = Cluster("west", kubeconfig=server.kubeconfig)
+    cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
     server.create(in_kube_system("Secret", "certs", **{"tls.key": base64.b64encode(b"\0\xff").decode()}))
 
     assert cluster.secret("certs") == {"tls.key": b"\0\xff"}
@@ -598,7 +598,7 @@ def _touch(port: int) -> bytes:
 
 def test_where_the_relay_is(server: ApiServer) -> None:
     """Found with its port, its Pods' port and TLS; else the message says what to do."""
-    cluster = Cluster("west", kubeconfig=server.kubeconfig)
+    cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
     with pytest.raises(KubeError, match=r"`cilium hubble enable --context west`, or .* --kube-namespace"):
         cluster.relay()
 
@@ -610,7 +610,7 @@ def test_where_the_relay_is(server: ApiServer) -> None:
     assert relay.selector == "k8s-app=hubble-relay"
     assert not relay.tls
     with pytest.raises(KubeError, match="it is in kube-system, add --kube-namespace kube-system"):
-        Cluster("west", "cilium", server.kubeconfig).relay()
+        KubeCluster("west", "cilium", server.kubeconfig).relay()
 
 
 class Download:
@@ -650,7 +650,7 @@ def test_bytes_go_both_ways_through_the_api(server: ApiServer) -> None:
 
     with closing(Download()) as download, closing(Kubelet(server, download.port)) as kubelet:
         serve_relay(server, kubelet)
-        cluster = Cluster("west", kubeconfig=server.kubeconfig)
+        cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             threads = [threading.Thread(target=exchange, args=(forward.port,)) for _ in range(3)]
             for thread in threads:
@@ -678,7 +678,7 @@ def test_another_pod_takes_over(server: ApiServer) -> None:
     with closing(Download()) as download, closing(Kubelet(server, download.port)) as kubelet:
         serve_relay(server, kubelet)
         server.create(relay_pod("hubble-relay-0", "Pending"))
-        cluster = Cluster("west", kubeconfig=server.kubeconfig)
+        cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             assert works()
             server.delete(relay_pod("hubble-relay-1"))  # no kubelet confirms: it stays, running and terminating
@@ -704,7 +704,7 @@ def test_a_forward_that_breaks_off(server: ApiServer, tmp_path: Path) -> None:
 
     with closing(Download()) as download, closing(Kubelet(server, download.port)) as kubelet:
         serve_relay(server, kubelet)
-        cluster = Cluster("west", kubeconfig=kubeconfig)
+        cluster = KubeCluster("west", kubeconfig=kubeconfig)
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             with socket.create_connection(("127.0.0.1", forward.port), 10) as connection:
                 assert connection.recv(1) == b"!"

@@ -30,7 +30,7 @@ from meshobs.collector import advice
 from meshobs.collector.kube import objects as kube
 from meshobs.collector.kube import portforward, watch
 from meshobs.collector.kube.api import KubeError
-from meshobs.collector.kube.cluster import Cluster
+from meshobs.collector.kube.cluster import KubeCluster
 from meshobs.errors import InputError
 from meshobs.lab.clusters import kubeconfig
 from meshobs.lab.experiments.recording import Recording
@@ -280,7 +280,7 @@ def test_names_and_uids_follow_from_the_seed() -> None:
 def test_settings_of_cilium(tmp_path: Path) -> None:
     """The collector learns name, number and aggregation from cilium-config and finds the Relay behind its Service."""
     with serving(worlds.build(walkthrough(aggregation="medium")), tmp_path) as sim:
-        cluster = Cluster("sim-west", kubeconfig=sim.kubeconfig)
+        cluster = KubeCluster("sim-west", kubeconfig=sim.kubeconfig)
         info, relay = cluster.info(), cluster.relay()
         pods = cluster.get("/api/v1/namespaces/kube-system/pods", {"labelSelector": relay.selector})
 
@@ -441,7 +441,7 @@ def stepped(side: Side) -> Any:
     world = worlds.build(walkthrough())
     local = {GLOBAL: "true", AFFINITY: "local"}
     slice_ = next(k.name for k in objects(world, "west") if k[0] == "endpointslices" and k.name.startswith("webpod"))
-    with watching(Cluster("west", kubeconfig=side.kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=side.kubeconfig)) as watched:
         side.show(objects(changed(world, annotations=local), "west"))
         watched.next_of("webpod", 2)
         side.show(objects(changed(world, annotations=local, ready=False), "west"))
@@ -525,7 +525,7 @@ def test_missing_rights_as_from_a_real_server(sides: list[Side], monkeypatch: py
     found = []
     for side in sides:
         side.forbid()
-        cluster = Cluster("watcher", kubeconfig=side.kubeconfig)
+        cluster = KubeCluster("watcher", kubeconfig=side.kubeconfig)
         state = "no permission for services, endpointslices, nodes, ciliumnodes"
         with watching(cluster, state) as watched:
             side.allow()
@@ -570,7 +570,7 @@ QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
 
 def test_answers_as_a_real_server_gives(sides: list[Side]) -> None:
     """Lists, selections, pages and refusals have the same status and the same form."""
-    clusters = [Cluster("west", kubeconfig=side.kubeconfig) for side in sides]
+    clusters = [KubeCluster("west", kubeconfig=side.kubeconfig) for side in sides]
     real, sim = ({f"{path} {query}": _raw(one.get, path, **query) for path, query in QUESTIONS} for one in clusters)
 
     assert len(real) == 16
@@ -707,7 +707,7 @@ def test_annotations_go_through_the_world(tmp_path: Path) -> None:
         sim.show(objects(changed(sim.world, annotations=kept), "west"))
 
     with serving(worlds.build(walkthrough()), tmp_path, on_annotate=on_annotate, on_change=shown.append) as sim:
-        with watching(Cluster("west", kubeconfig=sim.kubeconfig)) as watched:
+        with watching(KubeCluster("west", kubeconfig=sim.kubeconfig)) as watched:
             shown.clear()
             answers = [
                 request(sim, "PATCH", "/api/v1/namespaces/default/services/webpod", body, kind)
@@ -755,7 +755,7 @@ def test_who_may_ask(tmp_path: Path) -> None:
         ]
         kubeconfig.write(tmp_path / "stranger", {"x": (sim.server.address, "wrong")})
         with pytest.raises(KubeError, match="does not accept the kubeconfig's credentials"):
-            Cluster("x", kubeconfig=tmp_path / "stranger")
+            KubeCluster("x", kubeconfig=tmp_path / "stranger")
 
     assert codes == [200, 401, 200, 401, 200]
     assert sim.kubeconfig.stat().st_mode & 0o777 == 0o600
@@ -809,7 +809,7 @@ def test_what_the_server_adds(tmp_path: Path) -> None:
 def test_watches_in_detail(tmp_path: Path) -> None:
     """Without a version all objects come first; bookmarks end a watch in order; a selection is entered and left."""
     with serving(worlds.build(walkthrough()), tmp_path) as sim:
-        cluster = Cluster("west", kubeconfig=sim.kubeconfig)
+        cluster = KubeCluster("west", kubeconfig=sim.kubeconfig)
         lines: list[Any] = []
 
         def follow(**query: str) -> None:
@@ -850,7 +850,7 @@ def test_ports_are_forwarded(tmp_path: Path) -> None:
         return targets.pop(0) if targets else ""
 
     with serving(worlds.build(walkthrough()), tmp_path, on_forward=on_forward) as sim:
-        cluster = Cluster("west", kubeconfig=sim.kubeconfig)
+        cluster = KubeCluster("west", kubeconfig=sim.kubeconfig)
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             with socket.create_connection(("127.0.0.1", forward.port), 20) as connection:
                 writer = threading.Thread(target=connection.sendall, args=(data,))

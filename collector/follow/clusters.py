@@ -11,7 +11,7 @@ from meshobs import private
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.hubble.target import Target, Tls, parse, tls_of
 from meshobs.collector.kube.api import KubeError, contexts
-from meshobs.collector.kube.cluster import Cluster, ClusterInfo
+from meshobs.collector.kube.cluster import ClusterInfo, KubeCluster
 from meshobs.errors import InputError, MeshobsError
 
 # Where Cilium's chart keeps what a client of a Relay with TLS shows and trusts; the first that can be read counts.
@@ -49,7 +49,7 @@ class OpenClusters:
     """
 
     relays: dict[str, Relay] = field(default_factory=dict)
-    clusters: dict[str, tuple[Cluster, ClusterInfo]] = field(default_factory=dict)
+    clusters: dict[str, tuple[KubeCluster, ClusterInfo]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     _named: set[str] = field(default_factory=set)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -82,7 +82,7 @@ class OpenClusters:
             self.problems.append(str(error))
 
     def _open(self, source: ClusterSpec, kubeconfig: Path | None, say: Callable[[str], None], *, watch: bool) -> None:
-        cluster = Cluster(source.context, source.namespace, kubeconfig) if source.context is not None else None
+        cluster = KubeCluster(source.context, source.namespace, kubeconfig) if source.context is not None else None
         info = cluster.info() if cluster else None
         name = source.name or (info.name if info else "") or (cluster.context if cluster else "")
         if cluster and info:
@@ -100,7 +100,9 @@ class OpenClusters:
             self._named.add(target.name)
         self.relays[target.name] = Relay(target)
 
-    def _target(self, source: ClusterSpec, name: str, cluster: Cluster | None, say: Callable[[str], None]) -> Target:
+    def _target(
+        self, source: ClusterSpec, name: str, cluster: KubeCluster | None, say: Callable[[str], None]
+    ) -> Target:
         if source.relay:
             found = parse(source.relay, source.tls)
             return Target(name, found.host, found.port, found.tls) if name else found
@@ -113,7 +115,7 @@ class OpenClusters:
         tls = source.tls or (self._tls(cluster) if service.tls else None)
         return Target(name, "127.0.0.1", forward.port, tls)
 
-    def _tls(self, cluster: Cluster) -> Tls:
+    def _tls(self, cluster: KubeCluster) -> Tls:
         """Return what the cluster's Secrets say of its Relay's TLS, in files that only this user can read."""
         for name in _CLIENT_SECRETS:
             secret = cluster.secret(name)
@@ -135,7 +137,7 @@ def found_contexts(kubeconfig: Path | None, namespace: str) -> list[str]:
     with suppress(KubeError):
         for context in contexts(kubeconfig):
             with suppress(KubeError):
-                Cluster(context, namespace, kubeconfig).relay()
+                KubeCluster(context, namespace, kubeconfig).relay()
                 found.append(context)
     return found
 

@@ -12,7 +12,7 @@ from meshobs.collector.follow.watches import SightingBatch
 from meshobs.collector.hubble import scope
 from meshobs.collector.hubble.answers import RelayNode, RelayStatus
 from meshobs.collector.hubble.relay import Relay, Stream
-from meshobs.collector.hubble.stream import OK, UNAVAILABLE, Status
+from meshobs.collector.hubble.stream import OK, UNAVAILABLE, StreamStatus
 from meshobs.collector.write.ledger import LedgerEntry
 from meshobs.errors import MeshobsError
 from meshobs.pb.flow.flow_pb2 import FlowFilter
@@ -69,7 +69,7 @@ class Ended:
     """A call is over."""
 
     call: FlowRequest
-    status: Status
+    status: StreamStatus
 
 
 @dataclass(frozen=True)
@@ -216,9 +216,9 @@ class RelayReader:
                 if call.purpose is Purpose.FOLLOW and self._stop.is_set():
                     stream.close()
                     break
-            status = stream.status or Status(OK, "")
+            status = stream.status or StreamStatus(OK, "")
         except MeshobsError as error:
-            status = Status(UNAVAILABLE, str(error))
+            status = StreamStatus(UNAVAILABLE, str(error))
         self._put(Ended(call, status))
 
     def _poll(self) -> None:

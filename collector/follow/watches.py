@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from queue import Full, Queue
 from typing import Any
 
-from meshobs.collector.kube.cluster import Cluster, ClusterInfo
+from meshobs.collector.kube.cluster import ClusterInfo, KubeCluster
 from meshobs.collector.kube.sighting import Sighting
-from meshobs.collector.kube.watch import Watch
+from meshobs.collector.kube.watch import ClusterWatch
 from meshobs.collector.recordings.objects import BEFORE_NS
 from meshobs.collector.write import facts
 from meshobs.store import Store
@@ -42,7 +42,7 @@ class Watchers:
     def __init__(
         self,
         store: Store,
-        clusters: Mapping[str, tuple[Cluster, ClusterInfo]],
+        clusters: Mapping[str, tuple[KubeCluster, ClusterInfo]],
         queue: "Queue[Any]",
         say: Callable[[str], None],
         clock: Callable[[], int],
@@ -53,7 +53,7 @@ class Watchers:
         self._clock = clock
         self._over = threading.Event()
         self._watches = {
-            name: Watch(cluster, name, self._putter(name), say, self._over, clock)
+            name: ClusterWatch(cluster, name, self._putter(name), say, self._over, clock)
             for name, (cluster, _) in clusters.items()
         }
         self._started = clock()

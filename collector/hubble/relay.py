@@ -11,7 +11,7 @@ from grpc.experimental import ChannelOptions
 
 from meshobs.collector.hubble import dial, stream
 from meshobs.collector.hubble.answers import RelayNode, RelayStatus
-from meshobs.collector.hubble.stream import Status
+from meshobs.collector.hubble.stream import StreamStatus
 from meshobs.collector.hubble.target import Target
 from meshobs.pb.observer.observer_pb2 import (
     GetFlowsRequest,
@@ -34,7 +34,7 @@ _KEEPALIVE_MS = 300_000
 class Stream(Protocol):
     """Flows under way. `status` is None until the end."""
 
-    status: Status | None
+    status: StreamStatus | None
 
     def messages(self) -> Iterator[list[bytes]]:
         """Yield GetFlowsResponse messages as they come, an empty list now and then while none does."""
@@ -145,22 +145,22 @@ class Relay:
         made: Answer = answer.FromString(raw)
         return made
 
-    def _bare_ask(self, method: str, request: Message) -> tuple[bytes | None, Status]:
+    def _bare_ask(self, method: str, request: Message) -> tuple[bytes | None, StreamStatus]:
         call = self._call(method, request)
         end = monotonic() + _CALL_SECONDS
         raw: bytes | None = None
         for messages in call.messages():
             raw = messages[0] if messages else raw
             if monotonic() > end:
-                return None, Status(stream.UNAVAILABLE, "no answer in time")
-        return raw, call.status or Status(stream.UNKNOWN, "no status")
+                return None, StreamStatus(stream.UNAVAILABLE, "no answer in time")
+        return raw, call.status or StreamStatus(stream.UNKNOWN, "no status")
 
 
 class _StockStream:
     """The same as `stream.Call`, by grpcio."""
 
     def __init__(self, target: Target, channel: grpc.Channel, request: GetFlowsRequest) -> None:
-        self.status: Status | None = None
+        self.status: StreamStatus | None = None
         self._target = target
         call = channel.unary_stream(f"{_SERVICE}GetFlows", request_serializer=None, response_deserializer=None)
         self._call = call(request.SerializeToString())
@@ -174,7 +174,7 @@ class _StockStream:
         try:
             for message in self._call:
                 yield [message]
-            self.status = Status(stream.OK, "")
+            self.status = StreamStatus(stream.OK, "")
         except grpc.RpcError as error:
             self.status = _status(error)
             if self.status.code == stream.UNAVAILABLE:
@@ -185,16 +185,16 @@ class _StockStream:
         self._call.cancel()
 
 
-def _channel_ask(channel: grpc.Channel, method: str, request: Message) -> tuple[bytes | None, Status]:
+def _channel_ask(channel: grpc.Channel, method: str, request: Message) -> tuple[bytes | None, StreamStatus]:
     call = channel.unary_unary(f"{_SERVICE}{method}", request_serializer=None, response_deserializer=None)
     try:
-        return call(request.SerializeToString(), timeout=_CALL_SECONDS), Status(stream.OK, "")
+        return call(request.SerializeToString(), timeout=_CALL_SECONDS), StreamStatus(stream.OK, "")
     except grpc.RpcError as error:
         return None, _status(error)
 
 
-def _status(error: grpc.RpcError) -> Status:
-    return Status(error.code().value[0], error.details() or error.code().name)
+def _status(error: grpc.RpcError) -> StreamStatus:
+    return StreamStatus(error.code().value[0], error.details() or error.code().name)
 
 
 def _channel(target: Target) -> grpc.Channel:

@@ -49,7 +49,7 @@ OK, UNKNOWN, INVALID_ARGUMENT, UNIMPLEMENTED, UNAVAILABLE = 0, 2, 3, 12, 14
 
 
 @dataclass(frozen=True)
-class Status:
+class StreamStatus:
     """How a call ended: a gRPC status code and the server's words."""
 
     code: int
@@ -67,7 +67,7 @@ class FlowStream:
     """
 
     def __init__(self, connection: socket, target: Target, method: str, request: bytes) -> None:
-        self.status: Status | None = None
+        self.status: StreamStatus | None = None
         self._socket = connection
         self._target = target
         self._partial = bytearray()
@@ -92,11 +92,11 @@ class FlowStream:
             DialError: the other side speaks TLS, no TLS, or no gRPC.
         """
         try:
-            yield from self._received()
+            yield from self._receive()
         finally:
             self._socket.close()
 
-    def _received(self) -> Iterator[list[bytes]]:
+    def _receive(self) -> Iterator[list[bytes]]:
         rest = b""
         while self.status is None:
             try:
@@ -105,10 +105,10 @@ class FlowStream:
                 yield []
                 continue
             except OSError as error:
-                self._broken(f"the connection broke: {error.strerror or error}", error)
+                self._break(f"the connection broke: {error.strerror or error}", error)
                 break
             if not received:
-                self._broken("the connection was closed", None)
+                self._break("the connection was closed", None)
                 break
             found: list[bytes] = []
             data = rest + received if rest else received
@@ -123,7 +123,7 @@ class FlowStream:
             if not self._more():
                 time.sleep(GATHER)
 
-    def _broken(self, words: str, error: OSError | None) -> None:
+    def _break(self, words: str, error: OSError | None) -> None:
         """End without a status of the Relay's; a client certificate that it refuses shows only here in TLS 1.3."""
         if self._fresh and isinstance(error, ssl.SSLError):
             raise dial.DialError(dial.tls_trouble(self._target, error)) from error
@@ -266,7 +266,7 @@ class FlowStream:
 
     def _end(self, code: int, message: str) -> None:
         if self.status is None:
-            self.status = Status(code, message)
+            self.status = StreamStatus(code, message)
 
 
 def _texts(headers: Iterable[tuple[str | bytes, str | bytes]]) -> dict[str, str]:

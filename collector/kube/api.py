@@ -82,7 +82,7 @@ class KubeClient:
         """
         answer = self.open(path, query)
         try:
-            with self.translated():
+            with self.translate_errors():
                 body = answer.read()
         finally:
             answer.release_conn()
@@ -110,21 +110,21 @@ class KubeClient:
         headers = {"accept": "application/json", "user-agent": "meshobs", **self._headers()}
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=read_seconds)
         url = f"{self._url}{path}" + (f"?{urlencode(query)}" if query else "")
-        with self.translated():
+        with self.translate_errors():
             answer: urllib3.BaseHTTPResponse = self._rest.pool_manager.request(
                 "GET", url, headers=headers, timeout=timeout, preload_content=False, retries=False
             )
         if answer.status < HTTPStatus.MULTIPLE_CHOICES:
             return answer
         try:
-            with self.translated():
+            with self.translate_errors():
                 body = answer.read()
         finally:
             answer.close()
-        raise self._refused(answer.status, body)
+        raise self._refusal(answer.status, body)
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Turn what can go wrong on the way into a KubeError."""
         try:
             yield
@@ -179,7 +179,7 @@ class KubeClient:
             bearer = self._configuration.auth_settings().get("BearerToken")
         return {"authorization": str(bearer["value"])} if bearer and bearer["value"] else {}
 
-    def _refused(self, status: int, body: bytes) -> KubeError:
+    def _refusal(self, status: int, body: bytes) -> KubeError:
         """Return what to say of an answer that refuses."""
         words = _short(_words_of(body) or f"HTTP {status}")
         if status == HTTPStatus.UNAUTHORIZED or 'User "system:anonymous"' in words:

@@ -48,7 +48,7 @@ class ClusterInfo:
     state: KubeState | None = None
 
 
-class Cluster(KubeClient):
+class KubeCluster(KubeClient):
     """One cluster with Cilium, through its Kubernetes API.
 
     Args:
@@ -149,7 +149,7 @@ class Cluster(KubeClient):
             return Tunnel(self.websocket(path, "v4.channel.k8s.io"), to)
         except KubeError as error:
             if error.status == HTTPStatus.FORBIDDEN:
-                denied = self._denied(f"forward ports of Pod {name}", _PORT_FORWARD, "create", "get")
+                denied = self._denial(f"forward ports of Pod {name}", _PORT_FORWARD, "create", "get")
                 raise KubeError(denied, error.status) from error
             verb = "is refused" if error.status else "failed"
             raise KubeError(f"{to} {verb} ({error})", error.status) from error
@@ -186,11 +186,11 @@ class Cluster(KubeClient):
             return self.get(path, query)
         except KubeError as error:
             if error.status == HTTPStatus.FORBIDDEN:
-                denied = self._denied(what, resource, what.partition(" ")[0])
+                denied = self._denial(what, resource, what.partition(" ")[0])
                 raise KubeError(denied, error.status) from error
             raise
 
-    def _denied(self, what: str, resource: Resource, *verbs: str) -> str:
+    def _denial(self, what: str, resource: Resource, *verbs: str) -> str:
         rule = resource.rule(*verbs, namespace=self.namespace)
         return f"context {self.context}: may not {what}: {rule}"
 

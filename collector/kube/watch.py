@@ -18,7 +18,7 @@ import urllib3
 from meshobs.collector.backoff import backoff_seconds
 from meshobs.collector.kube import objects
 from meshobs.collector.kube.api import KubeError
-from meshobs.collector.kube.cluster import SERVICES, Cluster
+from meshobs.collector.kube.cluster import SERVICES, KubeCluster
 from meshobs.collector.kube.document import Json, at, items, text
 from meshobs.collector.kube.objects import KubeState
 from meshobs.collector.kube.resource import Resource
@@ -59,7 +59,7 @@ class WatchState(Enum):
     ABSENT = "absent"
 
 
-class Watch:
+class ClusterWatch:
     """The watches of one cluster.
 
     Args:
@@ -73,7 +73,7 @@ class Watch:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: KubeCluster,
         name: str,
         put: Callable[[list[Sighting]], None],
         say: Callable[[str], None],
@@ -89,7 +89,7 @@ class Watch:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._lost = ""
-        self._kinds = [_Kind(self, resource) for resource in RESOURCES]
+        self._kinds = [_KindWatch(self, resource) for resource in RESOURCES]
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -147,7 +147,7 @@ class Watch:
         if not self.over:
             self._say(line)
 
-    def lost(self, error: KubeError) -> None:
+    def report_lost(self, error: KubeError) -> None:
         """Say once that the API does not answer, and once that it wants another login."""
         trouble = "login" if error.status == HTTPStatus.UNAUTHORIZED else "away"
         with self._lock:
@@ -155,7 +155,7 @@ class Watch:
         if news:
             self.say(f"{error}; changes until it answers again are seen late")
 
-    def found(self) -> None:
+    def report_found(self) -> None:
         """Say that the API answers again."""
         with self._lock:
             news, self._lost = self._lost, ""
@@ -163,14 +163,14 @@ class Watch:
             self.say(f"context {self.cluster.context}: the Kubernetes API answers again")
 
 
-class _Kind:
+class _KindWatch:
     """List and watch of one kind, in a thread.
 
     Attributes:
         listed: it was listed completely once.
     """
 
-    def __init__(self, watch: Watch, resource: Resource) -> None:
+    def __init__(self, watch: ClusterWatch, resource: Resource) -> None:
         self.resource = resource
         self.state = WatchState.LISTING
         self.listed = False
@@ -200,7 +200,7 @@ class _Kind:
                 self.state = WatchState.LOST
                 pause = next(pauses)
             except KubeError as error:
-                pause = self._troubled(error, pauses)
+                pause = self._report(error, pauses)
             except Exception as error:  # noqa: BLE001 - a thread that dies would go unnoticed
                 self.state = WatchState.LOST
                 self._say_once(f"context {self._watch.cluster.context}: watch of {self.resource.plural}: {error!r}")
@@ -218,23 +218,23 @@ class _Kind:
             page = self._watch.cluster.get(self.resource.path(), query)
             # All pages show the moment of the first.
             moment = moment or self._moment()
-            found = [self._listed(one, moment, seen) for one in items(page, "items")]
+            found = [self._read_listed(one, moment, seen) for one in items(page, "items")]
             self._put([sighting for sighting in found if sighting])
             token = text(page, "metadata", "continue")
             if not token:
                 break
             query["continue"] = token
-        self._put([self._gone(key, self._since(0, moment), moment) for key in self._known.keys() - seen])
+        self._put([self._remove(key, self._since(0, moment), moment) for key in self._known.keys() - seen])
         self._contact, self.listed, self._said = moment, True, ""
-        self._watch.found()
+        self._watch.report_found()
         return text(page, "metadata", "resourceVersion")
 
-    def _listed(self, item: Json, moment: int, seen: set[tuple[str, str]]) -> Sighting | None:
+    def _read_listed(self, item: Json, moment: int, seen: set[tuple[str, str]]) -> Sighting | None:
         key, state = self._read(item)
         if not state:
             return None
         seen.add(key)
-        return self._changed(key, state, self._since(nanoseconds(state.created) or 0, moment), moment)
+        return self._change(key, state, self._since(nanoseconds(state.created) or 0, moment), moment)
 
     def _since(self, created: int, moment: int) -> int:
         """Return since when what a list shows may have held."""
@@ -276,7 +276,7 @@ class _Kind:
         # What happened since the last contact comes first: it did not happen just now if that is long ago.
         contact = self._contact if self._contact and opened - self._contact > _SEAMLESS else None
         try:
-            for lines in arriving(answer):
+            for lines in arriving_lines(answer):
                 found = []
                 for line in lines:
                     event: Json = json.loads(line)
@@ -297,9 +297,9 @@ class _Kind:
     def _event(self, type_: str, item: Json, since: int, moment: int) -> Sighting | None:
         key, state = self._read(item)
         if type_ in ("ADDED", "MODIFIED") and state:
-            return self._changed(key, state, since, moment)
+            return self._change(key, state, since, moment)
         if type_ in ("ADDED", "MODIFIED", "DELETED") and key in self._known:
-            return self._gone(key, since, moment)
+            return self._remove(key, since, moment)
         return None
 
     def _read(self, item: Json) -> tuple[tuple[str, str], KubeState | None]:
@@ -308,7 +308,7 @@ class _Kind:
         key = text(document, "metadata", "namespace"), text(document, "metadata", "name")
         return key, objects.state_of(document, self._watch.name)
 
-    def _changed(self, key: tuple[str, str], state: KubeState, since: int, moment: int) -> Sighting | None:
+    def _change(self, key: tuple[str, str], state: KubeState, since: int, moment: int) -> Sighting | None:
         last = self._known.get(key)
         if last and last.state.state == state.state:
             return None
@@ -317,7 +317,7 @@ class _Kind:
         self._known[key] = Sighting(self._watch.name, state, since, max(since, moment))
         return self._known[key]
 
-    def _gone(self, key: tuple[str, str], since: int, moment: int) -> Sighting:
+    def _remove(self, key: tuple[str, str], since: int, moment: int) -> Sighting:
         last = self._known.pop(key)
         since = max(since, last.valid_from + 1)
         return Sighting(self._watch.name, last.state, since, max(since, moment), deleted=True)
@@ -331,7 +331,7 @@ class _Kind:
         if sightings and not self._watch.over:
             self._watch.put(sightings)
 
-    def _troubled(self, error: KubeError, pauses: Iterator[float]) -> float:
+    def _report(self, error: KubeError, pauses: Iterator[float]) -> float:
         """Say what is wrong with a list, each trouble once; return how long to wait."""
         context, plural = self._watch.cluster.context, self.resource.plural
         if error.status == HTTPStatus.FORBIDDEN:
@@ -345,7 +345,7 @@ class _Kind:
             return RETRY_SECONDS
         self.state = WatchState.LOST
         if error.status in _AWAY or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            self._watch.lost(error)
+            self._watch.report_lost(error)
         elif error.status != HTTPStatus.GONE:
             self._say_once(str(error))
         return next(pauses)
@@ -356,7 +356,7 @@ class _Kind:
             self._watch.say(line)
 
 
-def arriving(answer: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
+def arriving_lines(answer: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
     """Yield the complete lines of what comes, as it comes."""
     rest = b""
     while chunk := answer.read1(65_536):
