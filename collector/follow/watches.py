@@ -8,9 +8,8 @@ from queue import Full, Queue
 from typing import Any
 
 from meshobs.collector.kube.cluster import ClusterInfo, KubeCluster
-from meshobs.collector.kube.sighting import Sighting
+from meshobs.collector.kube.sighting import BEFORE_NS, Sighting
 from meshobs.collector.kube.watch import ClusterWatch
-from meshobs.collector.recordings.objects import BEFORE_NS
 from meshobs.collector.write import facts
 from meshobs.store import Store
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from meshobs.collector.kube.objects import KubeState
+from meshobs.times import SECOND
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,7 @@ class Sighting:
     def object(self) -> tuple[str, str, str, str]:
         """Return what object it is about."""
         return self.cluster, self.state.kind, self.state.namespace, self.state.name
+
+
+# A snapshot is taken to hold from a little before its recording: what was seen first began before it.
+BEFORE_NS = 60 * SECOND

@@ -22,8 +22,7 @@ from meshobs.collector.kube.cluster import SERVICES, KubeCluster
 from meshobs.collector.kube.document import Json, at, items, text
 from meshobs.collector.kube.objects import KubeState
 from meshobs.collector.kube.resource import Resource
-from meshobs.collector.kube.sighting import Sighting
-from meshobs.collector.recordings.objects import BEFORE_NS
+from meshobs.collector.kube.sighting import BEFORE_NS, Sighting
 from meshobs.times import SECOND, nanoseconds
 
 CILIUM_NODES = Resource("cilium.io", "v2", "ciliumnodes", "CiliumNode")

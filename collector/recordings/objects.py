@@ -10,12 +10,10 @@ from collections.abc import Iterable
 from meshobs.collector.hubble.answers import RelayNode
 from meshobs.collector.kube.document import Json, at, items, text
 from meshobs.collector.kube.objects import KubeState, state_of
-from meshobs.collector.kube.sighting import Sighting
+from meshobs.collector.kube.sighting import BEFORE_NS, Sighting
 from meshobs.collector.span import Span
-from meshobs.times import SECOND, nanoseconds
+from meshobs.times import nanoseconds
 
-# A snapshot is taken to hold from a little before its recording: what was seen first began before it.
-BEFORE_NS = 60 * SECOND
 # Names of watch logs are watch-CLUSTER-KIND; a cluster's name may have dashes too.
 _KINDS = "svc|services?|endpointslices?|eps|nodes?|ciliumnodes?|pods?|configmaps?|cm|ciliumendpoints?"
 _NAME = re.compile(rf"k8s-(?P<k8s>.+)|watch-(?P<watch>.+?)(-({_KINDS}))?|relay-(?P<relay>.+)", re.IGNORECASE)
