@@ -34,12 +34,12 @@ demo: $(RUNS) ## play the walkthrough on the embedded mesh: collect it, judge it
 	@$(BIN)/meshobs --db $(DEMO) demo
 
 tools: $(READY) ## build the real programs that tests run against, with Go, into ~/.cache/meshobs
-	$(BIN)/python tests/tools.py
+	$(BIN)/python tests/support/real_programs.py
 
 test: $(READY) ## run the tests; what needs `make tools` is skipped without it
-	$(BIN)/pytest --ignore tests/test_netns.py
+	$(BIN)/pytest --ignore tests/lab/netns/test_netns.py
 	@# A real datapath, alone on the machine: kernels lose events that busy agents do not read in time.
-	$(BIN)/pytest -n 0 tests/test_netns.py
+	$(BIN)/pytest -n 0 tests/lab/netns/test_netns.py
 
 check: $(READY) ## format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

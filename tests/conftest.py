@@ -1,46 +1,26 @@
 """What tests share: databases with a recording in them, made once each, and a way to call the command line."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import hypothesis
 import pytest
-from apiserver import ApiServer, missing
 from click.testing import CliRunner
-from tools import PROGRAMS
+from support.api_server import ApiServer, missing
+from support.command_line import Outcome
+from support.real_programs import PROGRAMS
+from support.recordings import RECORDINGS, import_into
 
 from meshobs.cli import main as cli_main
-from meshobs.collector import importer
-from meshobs.collector.importer import ImportOptions, Result
 from meshobs.errors import MeshobsError
-from meshobs.store import Store
 from meshobs.text import printable
 
 # CI looks at the same examples every time: a new find belongs to whoever changes code, not to whoever lands next.
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
-
-TESTS = Path(__file__).parent
-RECORDINGS = TESTS / "recordings"
-NAMES = sorted(folder.name for folder in RECORDINGS.iterdir())
-
-
-def import_into(db: Path, *paths: Path, options: ImportOptions | None = None) -> Result:
-    """Import paths into a database without telling of progress."""
-    with Store(db, write=True) as store:
-        return importer.run(store, importer.plan(paths), options or ImportOptions(), lambda _source, _size: None)
-
-
-@cache
-def truth(name: str) -> dict[str, object]:
-    """Return the ground truth of a recording."""
-    content: dict[str, object] = json.loads((RECORDINGS / name / "truth.json").read_text())
-    return content
 
 
 @pytest.fixture(scope="session")
@@ -61,15 +41,6 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def db(tmp_path: Path) -> Path:
     """Return the path of a database that does not exist yet."""
     return tmp_path / "meshobs.duckdb"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a call of the command line did."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The plain protobuf decoder: slow, obvious, and what the fast one is held against (tests/test_decode.py)."""
+"""The plain protobuf decoder: slow, obvious, and what the fast one is held against (tests/collector/test_decode.py)."""
 
 from functools import cache
 from typing import TYPE_CHECKING

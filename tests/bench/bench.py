@@ -166,7 +166,7 @@ def _meets(figure: float, wanted: float, *, least: bool) -> bool:
 
 def _hubble() -> Path | None:
     """Return the real hubble CLI, built on first use; None where that is not possible."""
-    tools = Path(__file__).parent.parent / "tools.py"
+    tools = Path(__file__).parent.parent / "support" / "real_programs.py"
     built = subprocess.run([sys.executable, tools, "hubble"], stdout=subprocess.PIPE, text=True, check=False)
     if built.returncode:
         print("no hubble CLI to compare with: it could not be built", file=sys.stderr)

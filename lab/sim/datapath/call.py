@@ -1,6 +1,6 @@
 """The datapath of a simulated Cluster Mesh: one client attempt in, the flow events of each node out.
 
-Held to recordings of real meshes by tests/test_twin.py; what differs stands in docs/lab.md.
+Held to recordings of real meshes by tests/lab/sim/test_twin.py; what differs stands in docs/lab.md.
 """
 
 import random

@@ -1,5 +1,5 @@
 // chart renders a chart's folder without a cluster, as `helm template` does: values files, then --set, checked by the
-// chart's own schema. It prints the objects as a JSON list. tests/tools.py builds it inside Helm's module.
+// chart's own schema. It prints the objects as a JSON list. tests/support/real_programs.py builds it inside Helm's module.
 package main
 
 import (

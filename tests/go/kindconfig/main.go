@@ -1,5 +1,5 @@
 // kindconfig reads a cluster file on stdin as `kind create cluster --config -` does, with kind's own parser, defaults
-// and validation, and prints what kind makes of it as JSON. tests/tools.py builds it inside kind's module: its packages
+// and validation, and prints what kind makes of it as JSON. tests/support/real_programs.py builds it inside kind's module: its packages
 // are internal.
 package main
 

@@ -1,0 +1,1 @@
+"""What tests share: meshes made by hand, nodes before real Relays, the twin held to recordings, real programs."""
