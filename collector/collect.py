@@ -99,7 +99,7 @@ class Collection:
         self._pending: dict[FlowRequest, list[bytes]] = {}
         stored_until = partial(positions.stored_until, store)
         self._recovery = Recovery(relays, positions.positions_of(store, self._asked), self._started, stored_until)
-        self._news = NodeTracker(store, self._ledger.number, self._recovery, options.cluster, say, clock)
+        self._node_tracker = NodeTracker(store, self._ledger.number, self._recovery, options.cluster, say, clock)
         self._fetcher = Fetcher(options, self._recovery, self._note_gaps, say)
 
     def run(self) -> Ledger:
@@ -127,8 +127,8 @@ class Collection:
         return self._ledger
 
     def _begin(self) -> None:
-        told = {reader: reader.look() for reader in self._readers}
-        names = {reader.name: [peer.node_name for peer in one.peers or []] for reader, one in told.items()}
+        answers = {reader: reader.look() for reader in self._readers}
+        names = {reader.name: [peer.node_name for peer in one.peers or []] for reader, one in answers.items()}
         wanted = scope.assign(names, redundant=self._options.redundant)
         for reader in list(self._readers):
             allow = scope.narrow(self._options.allow, wanted[reader.name]) if wanted[reader.name] != [] else None
@@ -138,8 +138,8 @@ class Collection:
                 continue
             reader.stock = self._options.stock
             reader.asking = FlowSelection(tuple(allow), (*self._options.deny, *self._options.excluded))
-            self._news.on_answer(told[reader])
-            if told[reader].peers == []:
+            self._node_tracker.on_answer(answers[reader])
+            if answers[reader].peers == []:
                 self._say(f"{reader.name}: the Relay knows no node yet")
             if self._options.follow:
                 reader.follow(reader.asking, self._options.last)
@@ -167,7 +167,7 @@ class Collection:
 
     def _take(self, item: Item) -> None:
         if isinstance(item, RelayAnswer):
-            self._news.on_answer(item)
+            self._node_tracker.on_answer(item)
         elif isinstance(item, SightingBatch):
             self._watches.take(item)
         elif isinstance(item, Ended):
@@ -211,7 +211,7 @@ class Collection:
         self.progress.lost += digest.lost
         if call.purpose is Purpose.FOLLOW:
             for status in digest.statuses:
-                self._news.on_status(reader, status)
+                self._node_tracker.on_status(reader, status)
 
     def _on_ended(self, item: Ended) -> None:
         call, reader = item.call, item.call.reader

@@ -133,13 +133,13 @@ def _store_objects(
     watched: list[Sighting] = []
     snapped: list[Sighting] = []
     for source in recording:
-        told = partial(progress, source)
+        on_bytes = partial(progress, source)
         if source.kind is FileKind.WATCH_LOG:
-            watched.extend(objects.read_watch_log(_events(source, told), _cluster(source, options)))
+            watched.extend(objects.read_watch_log(_events(source, on_bytes), _cluster(source, options)))
         elif source.kind is FileKind.OBJECTS:
-            snapped.extend(objects.read_objects(document(source, told), _cluster(source, options), span))
+            snapped.extend(objects.read_objects(document(source, on_bytes), _cluster(source, options), span))
         elif source.kind is FileKind.RELAY_STATUS:
-            nodes = objects.read_relay_nodes(document(source, told), span)
+            nodes = objects.read_relay_nodes(document(source, on_bytes), span)
             facts.add_relay_nodes(store, source.stem, nodes, options.cluster)
     # What was watched needs no snapshot, which knows the end only.
     seen = {sighting.object for sighting in watched}
@@ -148,8 +148,8 @@ def _store_objects(
     return len(sightings)
 
 
-def _events(source: RecordingFile, told: Callable[[int], None]) -> Iterator[Json]:
-    with source.open(told) as stream:
+def _events(source: RecordingFile, progress: Callable[[int], None]) -> Iterator[Json]:
+    with source.open(progress) as stream:
         for batch in framing.lines(stream):
             yield from (parse(item) for item in batch.items)
 

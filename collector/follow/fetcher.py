@@ -18,7 +18,7 @@ class Fetcher:
     Args:
         options: what to collect.
         recovery: what is missing.
-        told: given the gaps that fetching could not close.
+        on_gaps: given the gaps that fetching could not close.
         say: told what the user should know.
     """
 
@@ -26,12 +26,12 @@ class Fetcher:
         self,
         options: CollectOptions,
         recovery: Recovery,
-        told: Callable[[Iterable[Gap]], None],
+        on_gaps: Callable[[Iterable[Gap]], None],
         say: Callable[[str], None],
     ) -> None:
         self._options = options
         self._recovery = recovery
-        self._told = told
+        self._on_gaps = on_gaps
         self._say = say
         self._calls: set[FlowRequest] = set()
         # Calls that wait until a stream has its nodes.
@@ -105,7 +105,7 @@ class Fetcher:
             if unproved:  # ask since when the rings go
                 self._ask(reader.call(Purpose.PROBE, unproved), reader.asking.oldest(unproved))
         elif call.purpose is Purpose.PROBE:
-            self._told(self._recovery.on_probed(reader.name, call.positions, call.first))
+            self._on_gaps(self._recovery.on_probed(reader.name, call.positions, call.first))
         elif call.purpose is Purpose.MARK:
             self._recovery.mark(reader.name, call.first, time.monotonic())
 

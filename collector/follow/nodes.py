@@ -46,15 +46,15 @@ class NodeTracker:
         self._say = say
         self._clock = clock
 
-    def on_answer(self, told: RelayAnswer) -> None:
+    def on_answer(self, answer: RelayAnswer) -> None:
         """Take what a Relay answered to GetNodes and ServerStatus."""
-        reader = told.reader
+        reader = answer.reader
         now = self._clock()
-        if told.status:
-            facts.add_relay(self._store, reader.name, reader.entry.name, told.status, now, self._collection)
-        if told.problem:
-            self._say(f"{reader.name}: {told.problem}")
-        peers = told.peers or []
+        if answer.status:
+            facts.add_relay(self._store, reader.name, reader.entry.name, answer.status, now, self._collection)
+        if answer.problem:
+            self._say(f"{reader.name}: {answer.problem}")
+        peers = answer.peers or []
         facts.add_relay_nodes(self._store, reader.name, peers, self._cluster)
         for peer in peers:
             node = full_name(peer.node_name, self._cluster)

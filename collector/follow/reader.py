@@ -224,10 +224,10 @@ class RelayReader:
     def _poll(self) -> None:
         while not self._stop.is_set():
             try:
-                told = self.look()
+                answer = self.look()
             except MeshobsError as error:
-                told = RelayAnswer(self, None, None, str(error))
-            self._put(told)
+                answer = RelayAnswer(self, None, None, str(error))
+            self._put(answer)
             self._look.wait(POLL_SECONDS)
             if self._look.is_set():
                 self._look.clear()

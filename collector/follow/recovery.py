@@ -79,7 +79,7 @@ class Recovery:
         self._fresh: dict[str, dict[str, int]] = {reader: {} for reader in self.states}
         self._agents: dict[str, int] = {}
         # What each node's ring ended with when the run began; nothing of it need be stored.
-        self._marks: dict[str, int] = {}
+        self._follow_starts: dict[str, int] = {}
 
     # Facts.
 
@@ -97,7 +97,7 @@ class Recovery:
             now: by the monotonic clock.
         """
         for node in self.states[reader]:
-            mark = self._marks[node] = ends.get(node, 0)
+            mark = self._follow_starts[node] = ends.get(node, 0)
             self.troubles.setdefault((reader, node), _not_collected(mark, now))
 
     def on_stored(self, reader: str, node: str, latest: int) -> None:
@@ -226,7 +226,7 @@ class Recovery:
     def tails(self, reader: str) -> list[Backfill]:
         """Return what to fetch when the stream has ended: what Relay's sorting held back of nodes without trouble."""
         nodes = [node for node in self.states[reader] if (reader, node) not in self.troubles]
-        return backfill.backfills({**self._marks, **self.positions}, nodes)
+        return backfill.backfills({**self._follow_starts, **self.positions}, nodes)
 
     def fresh(self) -> dict[str, dict[str, int]]:
         """Return reader -> node -> where the next run may go on, as far as that changed since the last call."""

@@ -162,9 +162,9 @@ class PortForward:
     def _failed(self, problem: str) -> None:
         with self._lock:
             self._turn += 1
-            news = problem != self.problem and not self._closed
+            is_new = problem != self.problem and not self._closed
             self.problem = problem
-        if news:
+        if is_new:
             self._say(problem)
 
 

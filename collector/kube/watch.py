@@ -150,15 +150,15 @@ class ClusterWatch:
         """Say once that the API does not answer, and once that it wants another login."""
         trouble = "login" if error.status == HTTPStatus.UNAUTHORIZED else "away"
         with self._lock:
-            news, self._lost = self._lost != trouble, trouble
-        if news:
+            is_new, self._lost = self._lost != trouble, trouble
+        if is_new:
             self.say(f"{error}; changes until it answers again are seen late")
 
     def report_found(self) -> None:
         """Say that the API answers again."""
         with self._lock:
-            news, self._lost = self._lost, ""
-        if news:
+            is_new, self._lost = self._lost, ""
+        if is_new:
             self.say(f"context {self.cluster.context}: the Kubernetes API answers again")
 
 
@@ -350,8 +350,8 @@ class _KindWatch:
         return next(pauses)
 
     def _say_once(self, line: str) -> None:
-        news, self._said = line != self._said, line
-        if news:
+        is_new, self._said = line != self._said, line
+        if is_new:
             self._watch.say(line)
 
 

@@ -69,20 +69,20 @@ def remake_history(store: Store) -> None:
 def add_relay_nodes(store: Store, reader: str, nodes: Sequence[RelayNode], fallback_cluster: str) -> None:
     """Store what a Relay said of its nodes; the same again changes nothing."""
     rows = []
-    for told in nodes:
-        cluster, name = NodeName.parse(told.node_name, fallback_cluster)
+    for relay_node in nodes:
+        cluster, name = NodeName.parse(relay_node.node_name, fallback_cluster)
         rows.append(
             {
-                "time": told.time,
+                "time": relay_node.time,
                 "cluster": cluster,
                 "node": name,
-                "state": told.state,
-                "version": told.version,
-                "address": told.address,
-                "uptime_ns": told.uptime_ns,
-                "num_flows": told.num_flows,
-                "max_flows": told.max_flows,
-                "seen_flows": told.seen_flows,
+                "state": relay_node.state,
+                "version": relay_node.version,
+                "address": relay_node.address,
+                "uptime_ns": relay_node.uptime_ns,
+                "num_flows": relay_node.num_flows,
+                "max_flows": relay_node.max_flows,
+                "seen_flows": relay_node.seen_flows,
             }
         )
     if rows:
@@ -91,21 +91,21 @@ def add_relay_nodes(store: Store, reader: str, nodes: Sequence[RelayNode], fallb
         store.run(sqlfiles.read("live/add_versions.sql"), {"rows": versions})
 
 
-def add_relay(store: Store, reader: str, address: str, told: RelayStatus, at: int, collection: int) -> None:
+def add_relay(store: Store, reader: str, address: str, status: RelayStatus, at: int, collection: int) -> None:
     """Store what a Relay said of itself."""
     parameters = {
         "time": at,
         "reader": reader,
         "address": address,
-        "version": told.version,
-        "connected": told.connected,
-        "unavailable": told.unavailable,
-        "num_flows": told.num_flows,
-        "max_flows": told.max_flows,
-        "seen_flows": told.seen_flows,
-        "uptime_ns": told.uptime_ns,
-        "flows_rate": told.flows_rate,
-        "expires": told.expires.replace(tzinfo=None) if told.expires else None,
+        "version": status.version,
+        "connected": status.connected,
+        "unavailable": status.unavailable,
+        "num_flows": status.num_flows,
+        "max_flows": status.max_flows,
+        "seen_flows": status.seen_flows,
+        "uptime_ns": status.uptime_ns,
+        "flows_rate": status.flows_rate,
+        "expires": status.expires.replace(tzinfo=None) if status.expires else None,
         "collection": collection,
     }
     store.run(sqlfiles.read("live/add_relay.sql"), parameters)

@@ -21,7 +21,7 @@ MARK = "meshobs-client"
 # What curl's exit codes mean, as far as calls of a lab meet them.
 _WORDS = {"7": "connection refused", "28": "timed out", "52": "empty answer", "56": "reset"}
 # Of curl: what it tells after each request, in a line of its own.
-_TOLD = (
+_LINE = (
     r"\n@ %{http_code} %{local_ip} %{local_port} %{remote_ip} %{remote_port} %{time_total} %{exitcode} %{errormsg}\n"
 )
 
@@ -39,7 +39,7 @@ call() {{
     ping -c "$requests" -i "$rate" -W 2 "$target" 2>&1
   else
     urls=(); for ((k = 0; k < requests; k++)); do urls+=("http://$target/"); done
-    curl -s -N -m {_PATIENCE} --rate "$rate" -w '{_TOLD}' "${{urls[@]}}" 2>&1
+    curl -s -N -m {_PATIENCE} --rate "$rate" -w '{_LINE}' "${{urls[@]}}" 2>&1
   fi | while IFS= read -r line; do
     case $line in
       Hostname:*|IP:*|RemoteAddr:*|@*|*icmp_seq=*|*nreachable*)

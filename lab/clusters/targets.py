@@ -116,10 +116,10 @@ def services_of(cluster: str, items: Iterable[Mapping[str, Any]]) -> list[LiveSe
 
 def nodes_of(mesh: Mesh, cluster: str, items: Iterable[Mapping[str, Any]]) -> list[Node]:
     """Return the mesh's nodes of a cluster with the addresses and pod ranges that they really have."""
-    told = {one["metadata"]["name"]: one for one in items}
+    items_by_name = {one["metadata"]["name"]: one for one in items}
     found = []
     for node in mesh.cluster(cluster).nodes:
-        one = told.get(node.name)
+        one = items_by_name.get(node.name)
         if one is None:
             continue
         addresses = [a["address"] for a in one["status"].get("addresses", ()) if a["type"] == "InternalIP"]

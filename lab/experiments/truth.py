@@ -56,7 +56,7 @@ def truth(name: str, mesh: Mesh, status: Mapping[str, Any], runs: Sequence[Phase
 
 
 def _request(one: Request) -> dict[str, object]:
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "t": rfc3339(one.time),
         "t_end": rfc3339(one.ended),
         "client": _client(one),
@@ -66,18 +66,18 @@ def _request(one: Request) -> dict[str, object]:
         "protocol": one.protocol,
     }
     if one.answered_pod:
-        told["answered_by"] = {
+        fields["answered_by"] = {
             "pod": one.answered_pod,
             "ip": one.answered_address,
             "cluster": one.answered_cluster,
             "node": one.answered_node,
         }
-        told["server_saw"] = one.server_saw
+        fields["server_saw"] = one.server_saw
     if one.error:
-        told["error"] = one.error
+        fields["error"] = one.error
     if one.reused:
-        told["reused"] = True
-    return told
+        fields["reused"] = True
+    return fields
 
 
 def _client(one: Request) -> str:

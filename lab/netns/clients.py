@@ -148,9 +148,9 @@ class Clients:
             self._balancers.add(port)
 
 
-def _request(who: _Who, traffic: Traffic, live: LiveObjects, told: Mapping[str, Any]) -> Request:
-    host, port = told["target"]
-    answer = told.get("answer", "")
+def _request(who: _Who, traffic: Traffic, live: LiveObjects, line: Mapping[str, Any]) -> Request:
+    host, port = line["target"]
+    answer = line.get("answer", "")
     said = dict(line.split(": ", 1) for line in answer.splitlines() if ": " in line)
     about = {
         "answered_cluster": said.get("Cluster", ""),
@@ -159,18 +159,18 @@ def _request(who: _Who, traffic: Traffic, live: LiveObjects, told: Mapping[str, 
         "answered_node": said.get("Node", ""),
         "server_saw": said.get("RemoteAddr", ""),
     }
-    if "token" in told and (pod := next((one for one in live.pods if one.address == host), None)):
+    if "token" in line and (pod := next((one for one in live.pods if one.address == host), None)):
         about = {
             "answered_cluster": pod.cluster,
             "answered_pod": pod.name,
             "answered_address": pod.address,
             "answered_node": pod.node,
             # Until `saw_pings` knows.
-            "server_saw": told["token"],
+            "server_saw": line["token"],
         }
     return Request(
-        told["time"], told["ended"], who.name, who.cluster, told["own"][0], told["own"][1], f"{host}:{port}",
-        traffic.protocol, **about, error=told.get("error", ""), reused=told.get("reused", False),
+        line["time"], line["ended"], who.name, who.cluster, line["own"][0], line["own"][1], f"{host}:{port}",
+        traffic.protocol, **about, error=line.get("error", ""), reused=line.get("reused", False),
     )  # fmt: skip
 
 

@@ -61,13 +61,13 @@ class NetnsDriver:
         except BaseException:
             _end(number, folder)
             raise
-        told = json.loads((folder / _READY).read_text(encoding="utf-8"))
-        tls = {"ca": told["tls"]["ca"], "client_cert": told["tls"]["cert"], "client_key": told["tls"]["key"]}
+        ready = json.loads((folder / _READY).read_text(encoding="utf-8"))
+        tls = {"ca": ready["tls"]["ca"], "client_cert": ready["tls"]["cert"], "client_key": ready["tls"]["key"]}
         clusters = [
             ClusterState(name, address, f"netns-{name}", **tls, server_name=f"{name}.hubble-relay.cilium.io")
-            for name, address in told["relays"].items()
+            for name, address in ready["relays"].items()
         ]
-        link = {"address": told["control"], "key": told["key"], "process": str(number)}
+        link = {"address": ready["control"], "key": ready["key"], "process": str(number)}
         return LabState(self.name, str(folder), time.time_ns(), str(folder / "kubeconfig"), clusters, link)
 
     def attach(self, found: LabState) -> "NetnsLab":
@@ -101,14 +101,14 @@ def _end(number: int, folder: Path) -> None:
 
 def _await(folder: Path, number: int, log: Path, say: Callable[[str], None]) -> None:
     """Wait until the process says that all is up; pass on what it tells."""
-    told = 0
+    shown = 0
     progress = folder / _PROGRESS
     while True:
         ready = (folder / _READY).exists()
         lines = progress.read_text(encoding="utf-8").splitlines() if progress.exists() else []
-        for line in lines[told:]:
+        for line in lines[shown:]:
             say(line)
-        told = len(lines)
+        shown = len(lines)
         if ready:
             return
         if shell.has_ended(number):

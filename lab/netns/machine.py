@@ -16,7 +16,7 @@ from meshobs.lab.mesh.model import Cluster, Mesh
 from meshobs.lab.netns.cluster import agent_api, certificates, objects, programs
 from meshobs.lab.netns.cluster.api import ApiError, NetnsKubeClient
 from meshobs.lab.netns.cluster.kubelet import Kubelet
-from meshobs.lab.netns.cluster.port_forwards import Doors, open_doors
+from meshobs.lab.netns.cluster.port_forwards import PortForwards, open_port_forwards
 from meshobs.lab.netns.host import kernel, network
 from meshobs.lab.netns.host.layout import (
     API_PORT,
@@ -58,7 +58,7 @@ class Machine:
         self.kubelets: dict[str, Kubelet] = {}
         self.kubectls: dict[str, Kubectl] = {}
         self.routes_before: Mapping[str, list[str]] = {}
-        self.doors = Doors({}, {})
+        self.port_forwards = PortForwards({}, {})
         self._authority = Authority(layout.pki)
         self.client = self._authority.issue("user", "meshobs", organization="system:masters")
         self._issued: dict[str, certificates.Issued] = {}
@@ -111,11 +111,11 @@ class Machine:
                 services = services_of(cluster.name, api.items("/api/v1/services")[0])
                 nodes = nodes_of(self.mesh, cluster.name, api.items("/api/v1/nodes")[0])
                 self._last[cluster.name] = LiveObjects(pods, services, nodes)
-        told = [self._last[cluster.name] for cluster in self.mesh.clusters if cluster.name in self._last]
+        states = [self._last[cluster.name] for cluster in self.mesh.clusters if cluster.name in self._last]
         return LiveObjects(
-            [pod for one in told for pod in one.pods],
-            [service for one in told for service in one.services],
-            [node for one in told for node in one.nodes],
+            [pod for one in states for pod in one.pods],
+            [service for one in states for service in one.services],
+            [node for one in states for node in one.nodes],
             self.mesh.balancer,
         )
 
@@ -163,17 +163,17 @@ class Machine:
 
     def _open_port_forwards(self) -> None:
         """Let this process, kubectl and the user reach the API servers."""
-        self.doors = open_doors(self.mesh, self.layout)
+        self.port_forwards = open_port_forwards(self.mesh, self.layout)
         names = [cluster.name for cluster in self.mesh.clusters]
         private.write(
             self.layout.folder / "kubeconfig",
             programs.kubeconfig(
-                {f"netns-{name}": f"https://127.0.0.1:{self.doors.apis[name]}" for name in names}, self.client
+                {f"netns-{name}": f"https://127.0.0.1:{self.port_forwards.apis[name]}" for name in names}, self.client
             ).encode(),
         )
         for cluster in self.mesh.clusters:
             name = cluster.name
-            self.apis[name] = NetnsKubeClient(name, self.doors.apis[name], self.client)
+            self.apis[name] = NetnsKubeClient(name, self.port_forwards.apis[name], self.client)
             path = self.nodes.environment(cluster)["PATH"]
             self.kubelets[name] = Kubelet(cluster, self.apis[name], self.layout, self.nodes.place, path)
             self.kubectls[name] = self._kubectl(name)
@@ -202,8 +202,8 @@ class Machine:
         for each in cluster.nodes:
             api.create("/api/v1/nodes", objects.node(each))
             api.patch(f"/api/v1/nodes/{each.name}/status", objects.node_status(each))
-        told = programs.agent(cluster, self.layout, self._issued[name].hubble)
-        for one in objects.config(told, programs.masquerade(programs.native_cidrs(cluster))):
+        settings = programs.agent(cluster, self.layout, self._issued[name].hubble)
+        for one in objects.config(settings, programs.masquerade(programs.native_cidrs(cluster))):
             api.create(f"/api/v1/namespaces/{objects.SYSTEM}/configmaps", one)
         secrets = f"/api/v1/namespaces/{objects.SYSTEM}/secrets"
         authority = {"ca.crt": self._authority.ca, "ca.key": self._authority.ca_key}

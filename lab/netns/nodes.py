@@ -99,8 +99,8 @@ class Nodes:
         folder = self._layout.settings(node)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        told = programs.agent(cluster, self._layout, self._issued[cluster.name].hubble)
-        for key, value in (told | dict(self._overrides.get(node.name, {}))).items():
+        settings = programs.agent(cluster, self._layout, self._issued[cluster.name].hubble)
+        for key, value in (settings | dict(self._overrides.get(node.name, {}))).items():
             (folder / key).write_text(value, encoding="utf-8")
 
     def restart(self, node: Node, overrides: Mapping[str, str]) -> None:

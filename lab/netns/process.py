@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
     ready: dict[str, object] = {
         "control": server.address,
         "key": server.key,
-        "relays": {name: f"127.0.0.1:{port}" for name, port in machine.doors.relays.items()},
+        "relays": {name: f"127.0.0.1:{port}" for name, port in machine.port_forwards.relays.items()},
         "tls": {key: str(path) for key, path in vars(machine.client).items()},
     }
     private.write(folder / f"{READY}.new", json.dumps(ready).encode())

@@ -97,12 +97,12 @@ class NetnsService:
 
     def _node(self, name: str, full: str) -> Mapping[str, Any]:
         node = next(one for one in self._machine.mesh.nodes if one.name == name)
-        told = agent_api.status(state(node)) if self._machine.processes.alive(agent_name(node)) else {}
-        observer = (told.get("hubble") or {}).get("observer") or {}
+        status = agent_api.status(state(node)) if self._machine.processes.alive(agent_name(node)) else {}
+        observer = (status.get("hubble") or {}).get("observer") or {}
         return {
             "node": full,
             "address": node.address,
-            "agent": str((told.get("cilium") or {}).get("state") or "stopped"),
+            "agent": str((status.get("cilium") or {}).get("state") or "stopped"),
             "flows": int(observer.get("current-flows") or 0),
             "capacity": int(observer.get("max-flows") or 0),
             "seen": int(observer.get("seen-flows") or 0),
@@ -124,8 +124,8 @@ class NetnsService:
         finally:
             for run in runs:
                 run.stop()
-        told = [one for run in runs for one in run.requests]
-        return self._clients.saw_pings(sorted(told, key=lambda one: one.time))
+        requests = [one for run in runs for one in run.requests]
+        return self._clients.saw_pings(sorted(requests, key=lambda one: one.time))
 
     def _endless(self, traffic: Traffic) -> None:
         self._background.append(self._clients.start(traffic, endless=True))
@@ -170,8 +170,8 @@ class NetnsService:
         """Tell whether a Deployment has the pods that it wants, and its EndpointSlices say so."""
         api = self._machine.apis[cluster]
         found = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{workload}")
-        told = (found or {}).get("status") or {}
-        if (told.get("replicas", 0), told.get("readyReplicas", 0)) != (replicas, replicas):
+        status = (found or {}).get("status") or {}
+        if (status.get("replicas", 0), status.get("readyReplicas", 0)) != (replicas, replicas):
             return False
         label = found["spec"]["selector"]["matchLabels"]["app"] if found else ""
         pods, _ = api.items(f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3D{label}")

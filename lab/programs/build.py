@@ -81,8 +81,8 @@ def _build(module: Module, names: Sequence[str], say: Callable[[str], None]) -> 
 def _download(module: Module, folder: Path) -> Path:
     """Let go fetch a module; return where its sources are, which cannot be written."""
     (folder / "go.mod").write_text("module meshobs.lab/programs\n")
-    told = _go(module, folder, "mod", "download", "-json", f"{module.path}@v{module.version}")
-    return Path(json.loads(told)["Dir"])
+    output = _go(module, folder, "mod", "download", "-json", f"{module.path}@v{module.version}")
+    return Path(json.loads(output)["Dir"])
 
 
 def _compile(module: Module, names: Sequence[str], source: Path, folder: Path) -> None:
@@ -168,29 +168,29 @@ def _go(module: Module, folder: Path, *arguments: str) -> str:
     return done.out
 
 
-def _error(module: Module, code: int, told: str) -> MeshobsError:
+def _error(module: Module, code: int, output: str) -> MeshobsError:
     """Return what a failure of go means to the user."""
-    if found := re.search(r'^\s*"Error": (".*")', told, re.MULTILINE):
-        told = str(json.loads(found[1]))
+    if found := re.search(r'^\s*"Error": (".*")', output, re.MULTILINE):
+        output = str(json.loads(found[1]))
     what = f"{module.path} v{module.version}"
     if code == 127:  # noqa: PLR2004 - as a shell tells it
         return MeshobsError("go is not installed: it builds the real programs; see https://go.dev/dl")
-    if found := re.search(r"requires go >= (\S+) \(running go ([^;)]+)", told):
+    if found := re.search(r"requires go >= (\S+) \(running go ([^;)]+)", output):
         return MeshobsError(f"go {found[2]} is too old for {what}: install {found[1].rstrip(';')} or newer")
-    if "no space left on device" in told:
+    if "no space left on device" in output:
         return MeshobsError(
             f"the disk is full: building {what} needs up to 12 GB where `go env GOCACHE GOMODCACHE GOTMPDIR` are, "
             f"and in {module.folder}"
         )
-    refused = re.search(r"(\S+)@(v\S+?): (?=reading|verifying|invalid version|unknown revision|not found)", told)
-    if refused and re.search(r"40[34] |410 |unknown revision|no matching versions|invalid version|not found:", told):
+    refused = re.search(r"(\S+)@(v\S+?): (?=reading|verifying|invalid version|unknown revision|not found)", output)
+    if refused and re.search(r"40[34] |410 |unknown revision|no matching versions|invalid version|not found:", output):
         which = f"{refused[1]} {refused[2]}"
         needed = "" if which == what else f", which {what} needs"
         return InputError(
-            f"the Go module proxy does not serve {which}{needed}: name another version ({shell.last_lines(told, 2)})"
+            f"the Go module proxy does not serve {which}{needed}: name another version ({shell.last_lines(output, 2)})"
         )
-    if re.search(r"dial tcp|no such host|resolve host|i/o timeout|TLS handshake|connection refused|50\d ", told):
+    if re.search(r"dial tcp|no such host|resolve host|i/o timeout|TLS handshake|connection refused|50\d ", output):
         return MeshobsError(
-            f"cannot fetch {what} from the Go module proxy (go env GOPROXY): {shell.last_lines(told, 1)}"
+            f"cannot fetch {what} from the Go module proxy (go env GOPROXY): {shell.last_lines(output, 1)}"
         )
-    return MeshobsError(f"go cannot build {what}: {shell.last_lines(told)}")
+    return MeshobsError(f"go cannot build {what}: {shell.last_lines(output)}")

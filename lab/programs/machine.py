@@ -140,15 +140,15 @@ def find_lacking_features(features: Sequence[Feature]) -> list[Lack]:
     tried = [one for one in features if not any(f"/{module}.ko" in loadable for module in one.modules)]
     script = "".join(f"{one.trial} >/dev/null 2>&1 || echo lacks {one.name}\n" for one in tried)
     path = os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])
-    code, told = shell.run(("env", f"PATH={path}", "unshare", "--net", "sh", "-c", script), _TRIAL_SECONDS)
+    code, output = shell.run(("env", f"PATH={path}", "unshare", "--net", "sh", "-c", script), _TRIAL_SECONDS)
     if code:
         return [
             Lack(
-                f"no network namespace can be made ({shell.last_lines(told, 1)})",
+                f"no network namespace can be made ({shell.last_lines(output, 1)})",
                 "a kernel with CONFIG_NET_NS, and root",
             )
         ]
-    lacks = set(told.splitlines())
+    lacks = set(output.splitlines())
     return [
         Lack(f"the kernel has no {one.name}", f"a kernel with {one.option}")
         for one in tried

@@ -68,8 +68,8 @@ class AcceleratedLab:
         self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
     ) -> list[Request]:
         """Run traffic side by side until all of it is over."""
-        told: list[Request] = []
-        clients: list[SimulatedClient] = [self.simulation.start(self.now, one, told.append) for one in traffic]
+        requests: list[Request] = []
+        clients: list[SimulatedClient] = [self.simulation.start(self.now, one, requests.append) for one in traffic]
         for after, action in meanwhile:
             # An action acts by the lab's clock, which otherwise moves in strides.
             self.simulation.timeline.at(self.now + int(after * SECOND), self._act(action))
@@ -77,7 +77,7 @@ class AcceleratedLab:
             self.now += _STRIDE
             self.simulation.timeline.run(self.now)
         self.wait(_REST)
-        return sorted(told, key=lambda one: one.time)
+        return sorted(requests, key=lambda one: one.time)
 
     def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
         """Set annotations of a Service, or remove those that are None."""

@@ -56,13 +56,13 @@ class SimDriver:
         except BaseException:
             shell.end(number, _MODULE)
             raise
-        told = json.loads(ready.read_text(encoding="utf-8"))
+        ready = json.loads(ready.read_text(encoding="utf-8"))
         for cluster in mesh.clusters:
-            say(f"{cluster.name}: {len(cluster.nodes)} nodes, Relay {told['relays'][cluster.name]}")
-        clusters = [ClusterState(name, address, f"sim-{name}") for name, address in told["relays"].items()]
-        link = {"address": told["control"], "key": told["key"], "process": str(number)}
+            say(f"{cluster.name}: {len(cluster.nodes)} nodes, Relay {ready['relays'][cluster.name]}")
+        clusters = [ClusterState(name, address, f"sim-{name}") for name, address in ready["relays"].items()]
+        link = {"address": ready["control"], "key": ready["key"], "process": str(number)}
         if relay:
-            link |= {"relay_binary": relay[0], "relay_processes": " ".join(map(str, told["processes"]))}
+            link |= {"relay_binary": relay[0], "relay_processes": " ".join(map(str, ready["processes"]))}
         return LabState(self.name, str(folder), time.time_ns(), str(folder / KUBECONFIG), clusters, link)
 
     def attach(self, found: LabState) -> "SimLab":

@@ -66,21 +66,21 @@ class SimService:
         }  # fmt: skip
 
     def _traffic(self, given: Mapping[str, Any], progress: Progress) -> list[Mapping[str, Any]]:
-        told: list[Request] = []
+        on_request: list[Request] = []
         clients: list[SimulatedClient] = []
         try:
             with self._live.moment() as now:
                 for one in given["traffic"]:
-                    clients.append(self._live.simulation.start(now, Traffic(**one), told.append))  # noqa: PERF401 - what began is stopped
+                    clients.append(self._live.simulation.start(now, Traffic(**one), on_request.append))  # noqa: PERF401 - what began is stopped
             while not all(client.done for client in clients):
-                if not progress(len(told)):
+                if not progress(len(on_request)):
                     break
                 if self.end.wait(_TELL):
                     raise MeshobsError("the lab ended in mid-traffic; its log says why, if nobody ended it")
         finally:
             for client in clients:
                 client.stopped = True
-        return [asdict(one) for one in sorted(told, key=lambda one: one.time)]
+        return [asdict(one) for one in sorted(on_request, key=lambda one: one.time)]
 
     def _endless(self, traffic: Traffic) -> None:
         with self._live.moment() as now:

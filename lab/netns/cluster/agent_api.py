@@ -14,8 +14,8 @@ _SECONDS = 10.0
 
 def is_ready(state: Path) -> bool:
     """Tell whether the agent whose state folder this is does its work."""
-    told = status(state)
-    return _state(told, "cilium") == "Ok" and _state(told, "hubble") == "Ok"
+    answer = status(state)
+    return _state(answer, "cilium") == "Ok" and _state(answer, "hubble") == "Ok"
 
 
 def has_joined(state: Path, others: int) -> bool:
@@ -41,8 +41,8 @@ def enforced_revision(state: Path) -> int:
     found = _get(state, "/v1/endpoint")
     if found is None:
         return -1
-    told = [((one.get("status") or {}).get("policy") or {}).get("realized") or {} for one in found]
-    return min((int(one.get("policy-revision") or 0) for one in told), default=2**31)
+    answer = [((one.get("status") or {}).get("policy") or {}).get("realized") or {} for one in found]
+    return min((int(one.get("policy-revision") or 0) for one in answer), default=2**31)
 
 
 def _get(state: Path, path: str) -> Any:  # noqa: ANN401 - any JSON
@@ -60,5 +60,5 @@ def _get(state: Path, path: str) -> Any:  # noqa: ANN401 - any JSON
             return None
 
 
-def _state(told: Mapping[str, Any], part: str) -> str:
-    return str((told.get(part) or {}).get("state") or "")
+def _state(status: Mapping[str, Any], part: str) -> str:
+    return str((status.get(part) or {}).get("state") or "")

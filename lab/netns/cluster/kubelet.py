@@ -130,7 +130,7 @@ class Kubelet:
         if fresh:
             self._workers.submit(self._run_logged, self._run, self._running[uid])
         elif "deletionTimestamp" in pod["metadata"]:
-            self._remove_pod(pod, told=True)
+            self._remove_pod(pod, confirm=True)
 
     def _bind(self, pod: Object) -> None:
         """Do the scheduler's part."""
@@ -140,14 +140,14 @@ class Kubelet:
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding"
         self._api.create(path, objects.make_binding(pod, node.name))
 
-    def _remove_pod(self, pod: Object, *, told: bool = False) -> None:
+    def _remove_pod(self, pod: Object, *, confirm: bool = False) -> None:
         """End a pod; `told`: the API waits for the kubelet's word that it is gone."""
         uid = pod["metadata"]["uid"]
         with self._lock:
             self._placed.pop(uid, None)
             running = self._running.pop(uid, None)
         if running:
-            self._workers.submit(self._run_logged, self._end, running, told)
+            self._workers.submit(self._run_logged, self._end, running, confirm)
 
     def _run_logged(self, action: Callable[..., None], *given: object) -> None:
         """Do something in a worker: nobody waits for it, so the log must have what goes wrong."""
@@ -190,7 +190,7 @@ class Kubelet:
             raise MeshobsError(f"the server of {about['pod']} did not start (log: {log})")
         return child
 
-    def _end(self, running: RunningPod, told: bool) -> None:
+    def _end(self, running: RunningPod, confirm: bool) -> None:
         meta = running.pod["metadata"]
         if running.server:
             running.server.end()
@@ -200,7 +200,7 @@ class Kubelet:
         group = self._layout.pod_group(running.node, running.uid, running.container)
         for folder in (group, group.parent):
             folder.rmdir()
-        if told:
+        if confirm:
             path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
             self._api.delete(path, {"gracePeriodSeconds": 0, "preconditions": {"uid": running.uid}})
 

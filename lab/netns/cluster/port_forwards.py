@@ -16,14 +16,14 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
-class Doors:
+class PortForwards:
     """Ports on loopback that lead inside, by cluster."""
 
     apis: Mapping[str, int]
     relays: Mapping[str, int]
 
 
-def open_doors(mesh: Mesh, layout: Layout) -> Doors:
+def open_port_forwards(mesh: Mesh, layout: Layout) -> PortForwards:
     """Let the machine reach API servers and Relays, from a process in the namespace of this one.
 
     Raises:
@@ -36,9 +36,9 @@ def open_doors(mesh: Mesh, layout: Layout) -> Doors:
     ]
     own = Place(layout.cgroup / "lab")
     command = own.command([sys.executable, "-I", "-S", str(SCRIPTS / "forward.py"), json.dumps(wanted)])
-    told = shell.spawn(command, layout.log("forward"), {"PATH": _PATH}, read=True).line()
-    if not told:
+    listeners = shell.spawn(command, layout.log("forward"), {"PATH": _PATH}, read=True).line()
+    if not listeners:
         raise MeshobsError(f"the forwarder did not start (log: {layout.log('forward')})")
-    ports, names = json.loads(told), [cluster.name for cluster in mesh.clusters]
+    ports, names = json.loads(listeners), [cluster.name for cluster in mesh.clusters]
     count = len(names)
-    return Doors(dict(zip(names, ports[:count], strict=True)), dict(zip(names, ports[count:], strict=True)))
+    return PortForwards(dict(zip(names, ports[:count], strict=True)), dict(zip(names, ports[count:], strict=True)))

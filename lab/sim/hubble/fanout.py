@@ -31,7 +31,7 @@ class Fanout:
     Args:
         agents: the Relay's peers.
         request: what each is asked.
-        bell: what ends it.
+        wakeup: what ends it.
         clock: the wall's.
         event: makes what is said of nodes.
     """
@@ -40,13 +40,13 @@ class Fanout:
         self,
         agents: Sequence[Agent],
         request: GetFlowsRequest,
-        bell: Wakeup,
+        wakeup: Wakeup,
         clock: Callable[[], int],
         event: StatusEvent,
     ) -> None:
         self._agents = agents
         self._request = request
-        self._bell = bell
+        self._wakeup = wakeup
         self._clock = clock
         self._event = event
         self._streams: dict[str, _PeerStream] = {}
@@ -70,7 +70,7 @@ class Fanout:
                 yield self._event(state, names, "").raw
         refresh = time.monotonic() + _REFRESH_SECONDS
         # As a Relay's: without any stream left the call is over, followed or not.
-        while self._streams and not self._bell.over:
+        while self._streams and not self._wakeup.over:
             for message in self._arrivals():
                 yield from self._sorter.push(message)
             now = time.monotonic()
@@ -78,17 +78,17 @@ class Fanout:
             if self._request.follow and now >= refresh:
                 refresh = now + _REFRESH_SECONDS
                 self._collect()
-            if self._streams and not self._bell.queue:
+            if self._streams and not self._wakeup.queue:
                 until = min(self._sorter.next_drain, self._errors.next_flush, refresh)
-                self._bell.wait(max(0.0, until - time.monotonic()))
-        if not self._bell.over:
+                self._wakeup.wait(max(0.0, until - time.monotonic()))
+        if not self._wakeup.over:
             for message in self._errors.rest():
                 yield from self._sorter.push(message)
             yield from self._sorter.rest()
 
     def _arrivals(self) -> Iterator[Message]:
         """Yield what has come: a step of each peer that has something, and errors whose time it is."""
-        for hook in self._bell.take_sources():
+        for hook in self._wakeup.take_sources():
             yield from self._read(hook)
         yield from self._errors.due(time.monotonic())
 
@@ -120,7 +120,7 @@ class Fanout:
             code = "".join(word.capitalize() for word in refusal.code.split("_"))
             self._errors.add(name, refusal.text if known else f"rpc error: code = {code} desc = {refusal.text}")
             return
-        hook = WakeupHook(self._bell, name)
+        hook = WakeupHook(self._wakeup, name)
         self._streams[name] = _PeerStream(agent, reading, hook, breaks)
         agent.ring.hook(hook)
         hook()

@@ -177,23 +177,23 @@ class _Losses:
         return made
 
 
-def flows(ring: Ring, request: GetFlowsRequest, clock: Callable[[], int], bell: Wakeup) -> Iterator[bytes]:
-    """Yield an agent's answer; the bell ends it.
+def flows(ring: Ring, request: GetFlowsRequest, clock: Callable[[], int], wakeup: Wakeup) -> Iterator[bytes]:
+    """Yield an agent's answer; the wakeup ends it.
 
     Raises:
         RefusedError: the request is none.
     """
     reading = FlowReading(ring, request, clock)
-    hook = WakeupHook(bell, ring.node)
+    hook = WakeupHook(wakeup, ring.node)
     ring.hook(hook)
     try:
-        while not bell.over and not reading.done:
+        while not wakeup.over and not reading.done:
             messages, more = reading.take()
             for message in messages:
                 yield message.raw
             if not more and not reading.done:
-                bell.wait(None)
-                bell.take_sources()
+                wakeup.wait(None)
+                wakeup.take_sources()
     finally:
         ring.unhook(hook)
 

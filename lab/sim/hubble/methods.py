@@ -41,8 +41,8 @@ class Method:
 def of_agent(agent: Agent) -> list[Method]:
     """Return an agent's methods."""
 
-    def flows(request: bytes, bell: Wakeup) -> Iterator[bytes]:
-        return getflows.flows(agent.ring, GetFlowsRequest.FromString(request), agent.clock, bell)
+    def flows(request: bytes, wakeup: Wakeup) -> Iterator[bytes]:
+        return getflows.flows(agent.ring, GetFlowsRequest.FromString(request), agent.clock, wakeup)
 
     def namespaces() -> GetNamespacesResponse:
         cluster = agent.node.cluster
@@ -63,8 +63,8 @@ def of_agent(agent: Agent) -> list[Method]:
 def of_relay(relay: SimulatedRelay) -> list[Method]:
     """Return a Relay's methods."""
 
-    def flows(request: bytes, bell: Wakeup) -> Iterator[bytes]:
-        return relay.flows(GetFlowsRequest.FromString(request), bell)
+    def flows(request: bytes, wakeup: Wakeup) -> Iterator[bytes]:
+        return relay.flows(GetFlowsRequest.FromString(request), wakeup)
 
     headers = _headers("hubble-relay-version", relay.cluster)
     refused = [
@@ -88,11 +88,11 @@ def of_peers(agents: Callable[[], Mapping[str, str]]) -> list[Method]:
         agents: full name of each node of the mesh -> address of its agent.
     """
 
-    def notify(_request: bytes, bell: Wakeup) -> Iterator[bytes]:
+    def notify(_request: bytes, wakeup: Wakeup) -> Iterator[bytes]:
         for name, address in agents().items():
             yield ChangeNotification(name=name, address=address, type=PEER_ADDED).SerializeToString()
-        while not bell.over:
-            bell.wait(None)
+        while not wakeup.over:
+            wakeup.wait(None)
 
     return [Method("peer.Peer", "Notify", notify, streams=True)]
 
@@ -103,18 +103,18 @@ def _headers(name: str, cluster: Cluster) -> Headers:
 
 
 def _once(answer: Callable[[], Any]) -> Answer:
-    return lambda _request, _bell: iter([answer().SerializeToString()])
+    return lambda _request, _wakeup: iter([answer().SerializeToString()])
 
 
 def _refuse_method(text: str) -> Answer:
-    def answer(_request: bytes, _bell: Wakeup) -> Iterator[bytes]:
+    def answer(_request: bytes, _wakeup: Wakeup) -> Iterator[bytes]:
         raise RequestRefusedError("UNIMPLEMENTED", text)
 
     return answer
 
 
 def _health(serves: Callable[[], bool]) -> Method:
-    def answer(_request: bytes, _bell: Wakeup) -> Iterator[bytes]:
+    def answer(_request: bytes, _wakeup: Wakeup) -> Iterator[bytes]:
         yield _SERVING if serves() else _NOT_SERVING
 
     return Method("grpc.health.v1.Health", "Check", answer)

@@ -43,9 +43,9 @@ class SimulatedRelay:
         # A Relay names itself after the machine that it runs on, without the cluster.
         self.name = cluster.nodes[0].name
 
-    def flows(self, request: GetFlowsRequest, bell: Wakeup) -> Iterator[bytes]:
-        """Yield the answer to GetFlows; the bell ends it."""
-        call = Fanout(self.agents, request, bell, self.clock, self.status_event)
+    def flows(self, request: GetFlowsRequest, wakeup: Wakeup) -> Iterator[bytes]:
+        """Yield the answer to GetFlows; the wakeup ends it."""
+        call = Fanout(self.agents, request, wakeup, self.clock, self.status_event)
         try:
             yield from call.answer()
         finally:

@@ -37,37 +37,37 @@ class Hubble:
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="hubble")
         self._agents = {node.full: Agent(node, mesh.cluster(node.cluster), clock) for node in mesh.nodes}
         agents = list(self._agents.values())
-        self._agent_doors = {name: self._port(methods.of_agent(agent)) for name, agent in self._agents.items()}
-        self._relay_doors = {
+        self._agent_ports = {name: self._port(methods.of_agent(agent)) for name, agent in self._agents.items()}
+        self._relay_ports = {
             one.name: self._port(methods.of_relay(SimulatedRelay(one, agents, clock))) for one in mesh.clusters
         }
-        self._peer_doors = {one.name: self._port(methods.of_peers(lambda: self.agents)) for one in mesh.clusters}
+        self._peer_ports = {one.name: self._port(methods.of_peers(lambda: self.agents)) for one in mesh.clusters}
 
     @property
     def relays(self) -> Mapping[str, str]:
         """Return where each cluster's Relay listens."""
-        return _addresses(self._relay_doors)
+        return _addresses(self._relay_ports)
 
     @property
     def peers(self) -> Mapping[str, str]:
         """Return where each cluster's peer service listens."""
-        return _addresses(self._peer_doors)
+        return _addresses(self._peer_ports)
 
     @property
     def agents(self) -> Mapping[str, str]:
         """Return where each node's agent listens."""
-        return _addresses(self._agent_doors)
+        return _addresses(self._agent_ports)
 
     def start(self) -> None:
         """Listen; ports stay the same from now on."""
-        for doors in (self._agent_doors, self._relay_doors, self._peer_doors):
-            for door in doors.values():
-                door.open()
+        for ports in (self._agent_ports, self._relay_ports, self._peer_ports):
+            for port in ports.values():
+                port.open()
 
     def stop(self) -> None:
         """End every call and stop listening."""
-        doors = [*self._relay_doors.values(), *self._peer_doors.values(), *self._agent_doors.values()]
-        closing = [door.close() for door in doors]
+        ports = [*self._relay_ports.values(), *self._peer_ports.values(), *self._agent_ports.values()]
+        closing = [port.close() for port in ports]
         for closed in closing:
             closed.wait(_CLOSE_SECONDS)
         self._executor.shutdown()
@@ -97,7 +97,7 @@ class Hubble:
     def stop_agent(self, node: str) -> None:
         """Stop an agent: calls break off, connections are refused, what happens on the node is seen by nobody."""
         self._agents[node].stop()
-        self._agent_doors[node].close().wait(_CLOSE_SECONDS)
+        self._agent_ports[node].close().wait(_CLOSE_SECONDS)
 
     def start_agent(self, node: str) -> None:
         """Start it again, with an empty ring."""
@@ -106,11 +106,11 @@ class Hubble:
 
     def stop_relay(self, cluster: str) -> None:
         """Stop a Relay: calls break off, connections are refused."""
-        self._relay_doors[cluster].close().wait(_CLOSE_SECONDS)
+        self._relay_ports[cluster].close().wait(_CLOSE_SECONDS)
 
     def start_relay(self, cluster: str) -> None:
         """Start it again where it was."""
-        self._relay_doors[cluster].open()
+        self._relay_ports[cluster].open()
 
     def set_ring(self, node: str, capacity: int) -> None:
         """Give a node a smaller or larger ring; the newest flows stay."""
@@ -127,11 +127,11 @@ class Hubble:
 
     def _settle(self, node: str) -> None:
         """Let an agent listen if it is to be reached, else not."""
-        door = self._agent_doors[node]
+        port = self._agent_ports[node]
         if self._agents[node].reachable:
-            door.open()
+            port.open()
         else:
-            door.close().wait(_CLOSE_SECONDS)
+            port.close().wait(_CLOSE_SECONDS)
 
     def _port(self, found: Sequence[Method]) -> "_GrpcPort":
         return _GrpcPort(self._host, self._executor, found)
@@ -182,20 +182,20 @@ class _GrpcPort:
         return done
 
 
-def _addresses(doors: Mapping[str, _GrpcPort]) -> Mapping[str, str]:
-    return MappingProxyType({name: door.address for name, door in doors.items()})
+def _addresses(ports: Mapping[str, _GrpcPort]) -> Mapping[str, str]:
+    return MappingProxyType({name: port.address for name, port in ports.items()})
 
 
 def _handler(method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
     """Return how grpc calls a method; messages stay bytes."""
 
     def answers(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        bell = Wakeup()
-        if not context.add_callback(bell.end):
+        wakeup = Wakeup()
+        if not context.add_callback(wakeup.end):
             return
         context.send_initial_metadata(method.headers)
         try:
-            yield from method.answer(request, bell)
+            yield from method.answer(request, wakeup)
         except RequestRefusedError as refusal:
             context.abort(grpc.StatusCode[refusal.code], refusal.text)
 

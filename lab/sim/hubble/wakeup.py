@@ -7,19 +7,19 @@ from collections import deque
 class WakeupHook:
     """Says that one source has something new. Rung often, it queues once: a reader that is late costs nothing."""
 
-    __slots__ = ("_bell", "name", "rung")
+    __slots__ = ("_wakeup", "name", "rung")
 
-    def __init__(self, bell: "Wakeup", name: str) -> None:
+    def __init__(self, wakeup: "Wakeup", name: str) -> None:
         self.name = name
         self.rung = False
-        self._bell = bell
+        self._wakeup = wakeup
 
     def __call__(self) -> None:
         """Ring."""
         if not self.rung:
             self.rung = True
-            self._bell.queue.append(self)
-            self._bell.wake()
+            self._wakeup.queue.append(self)
+            self._wakeup.wake()
 
 
 class Wakeup:

@@ -56,12 +56,14 @@ class KubeStore:
 
     Args:
         clock: the server's, in nanoseconds.
-        told: called for each change, under the lock and in order.
+        on_change: called for each change, under the lock and in order.
     """
 
-    def __init__(self, clock: Callable[[], int], told: Callable[[StoredChange], None] = lambda _change: None) -> None:
+    def __init__(
+        self, clock: Callable[[], int], on_change: Callable[[StoredChange], None] = lambda _change: None
+    ) -> None:
         self.clock = clock
-        self._told = told
+        self._on_change = on_change
         self._changed = threading.Condition(threading.RLock())
         self._given: dict[Key, Json] = {}
         self._held: dict[Key, Json] = {}
@@ -176,7 +178,7 @@ class KubeStore:
         self._log.append(change)
         while len(self._log) > _KEPT:
             self._oldest = self._log.popleft().version
-        self._told(change)
+        self._on_change(change)
 
     def _complete(self, old: Json | None, given: Json) -> Json:
         """Return an object with what a server adds: version, times, generation."""

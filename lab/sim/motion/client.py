@@ -30,11 +30,17 @@ class SimulatedClient:
     """One client with its traffic."""
 
     def __init__(
-        self, mesh: CallTarget, traffic: Traffic, told: Callable[[Request], None], seed: str, *, endless: bool = False
+        self,
+        mesh: CallTarget,
+        traffic: Traffic,
+        on_request: Callable[[Request], None],
+        seed: str,
+        *,
+        endless: bool = False,
     ) -> None:
         self._mesh = mesh
         self._traffic = traffic
-        self._told = told
+        self._on_request = on_request
         self._endless = endless
         self._chance = random.Random(seed)  # noqa: S311 - no secret
         self._begun = 0
@@ -97,7 +103,7 @@ class SimulatedClient:
         before = at
         answers = outcome.answers or (_timeout(outcome),)
         for number, offset in enumerate(answers):
-            self._told(_request(call, outcome, before, at + offset, reused=number > 0))
+            self._on_request(_request(call, outcome, before, at + offset, reused=number > 0))
             before = at + offset + call.gap
 
     def _next_port(self) -> int:

@@ -89,21 +89,21 @@ class Simulation:
         self.world = replace(self.world, mesh=replace(self.world.mesh, clusters=clusters))
 
     def start(
-        self, at: int, traffic: Traffic, told: Callable[[Request], None], *, endless: bool = False
+        self, at: int, traffic: Traffic, on_request: Callable[[Request], None], *, endless: bool = False
     ) -> "SimulatedClient":
         """Let a client begin.
 
         Args:
             at: when.
             traffic: what it does.
-            told: called with each request when it is over.
+            on_request: called with each request when it is over.
             endless: go on until stopped, whatever the count.
 
         Raises:
             InputError: there is no such client or target.
         """
         self._clients += 1
-        client = SimulatedClient(self, traffic, told, f"{self.world.mesh.seed}/{self._clients}", endless=endless)
+        client = SimulatedClient(self, traffic, on_request, f"{self.world.mesh.seed}/{self._clients}", endless=endless)
         client.begin(at)
         return client
 
