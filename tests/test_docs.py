@@ -1,13 +1,22 @@
-"""What the README shows is what the program prints."""
+"""What the documents show and name is there: output, files, links, commands, numbers of the walkthrough."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
+import pytest
 from conftest import TESTS, Outcome
+
+from meshobs.cli.main import cli
 
 ROOT = TESTS.parent
 README = (ROOT / "README.md").read_text()
+WALKTHROUGH = (ROOT / "docs/walkthrough.md").read_text()
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+# Those that people write; the reference is made from the code.
+WRITTEN = [path for path in DOCUMENTS if path.name != "reference.md"]
+ROOMS = ("analyzer", "collector", "lab", "meshobs", "queries", "tests", "docs", "proto")
 
 
 def test_readme_shows_exactly_what_make_demo_prints(meshobs: Callable[..., Outcome]) -> None:
@@ -22,8 +31,101 @@ def test_readme_shows_exactly_what_make_demo_prints(meshobs: Callable[..., Outco
     assert outcome.out.rstrip() == sample
 
 
+def test_every_number_of_the_walkthrough_leads_there() -> None:
+    """Each S and T number in code, documents and experiments has an anchor; no anchor stands twice."""
+    anchors = re.findall(r'<a id="([st]\d+)"></a>', WALKTHROUGH)
+    used = {
+        (number.lower(), str(path.relative_to(ROOT)))
+        for path in _sources()
+        for number in re.findall(r"\b[ST][1-9]\d?\b", path.read_text())
+    }
+
+    assert len(used) > 50
+    assert anchors == [f"s{number}" for number in range(1, 18)] + [f"t{number}" for number in range(1, 15)]
+    assert {one for one in used if one[0] not in anchors} == set()
+
+
+def test_every_step_of_the_walkthrough_has_a_command() -> None:
+    """Each step and each trap says which command does, shows or proves it."""
+    sections = re.split(r'<a id="([st]\d+)"></a>', WALKTHROUGH.partition("\n## What else")[0])[1:]
+    traps = re.split(r'<a id="([st]\d+)"></a>', WALKTHROUGH.partition("\n## Traps")[2])[1:]
+    texts = dict(zip(sections[::2] + traps[::2], sections[1::2] + traps[1::2], strict=True))
+
+    assert len(texts) == 17 + 14
+    assert [name for name, text in texts.items() if not list(_commands(text))] == []
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_in_documents_exist(path: Path) -> None:
+    """Every `meshobs ...` in a document is a command, and its flags are flags of that command."""
+    for words in _commands(path.read_text()):
+        _check_command(words)
+
+
+def test_documents_show_commands() -> None:
+    """The test above has something to look at, and refuses what does not exist."""
+    assert len([words for path in WRITTEN for words in _commands(path.read_text())]) > 120
+    for wrong in ("lab rise", "report --evil", "lab up --sett x", "report affinity|sql"):
+        with pytest.raises(AssertionError):
+            _check_command(wrong.split())
+
+
 def test_links_lead_somewhere() -> None:
-    """Every relative link of the documents leads to a file."""
-    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            assert (document.parent / target).exists(), (document, target)
+    """Every relative link of the documents leads to a file, and to a heading or anchor in it."""
+    checked = 0
+    for document in DOCUMENTS:
+        for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", document.read_text()):
+            path = (document.parent / target).resolve() if target else document
+            assert path.exists(), (document, target)
+            assert not anchor or anchor in _anchors(path.read_text()), (document, target, anchor)
+            checked += 1
+    assert checked > 10
+
+
+def _sources() -> Iterator[Path]:
+    """Yield the files that people read: code, SQL, experiments, documents; not what is generated or recorded."""
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*"):
+            if path.suffix in {".py", ".sql", ".toml", ".md"} and not {"pb", "data", "recordings"} & set(path.parts):
+                yield path
+    yield from ROOT.glob("*.md")
+
+
+def _commands(text: str) -> Iterator[list[str]]:
+    """Yield the words after each `meshobs` in the code of a document; alternatives (`a|b`) are one word."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(
+        r"^ {4}.*", text, re.MULTILINE
+    )
+    spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    for line in [line for block in blocks for line in block.splitlines()] + [" ".join(span.split()) for span in spans]:
+        for call in re.findall(r"(?:^|[\s(])meshobs (?![ .])([^;&)]*)", line.partition(" #")[0].strip()):
+            words = re.sub(r" \| ", "|", re.sub(r'"[^"]*"?', "TEXT", call)).split("  ")[0].split()
+            while words and words[0].startswith("-"):
+                words = words[2 if words[0] in {"--db", "--config"} else 1 :]
+            if words and re.match(r"[a-z]", words[0]):
+                yield words
+
+
+def _check_command(words: list[str]) -> None:
+    """Hold the words after `meshobs` against the command line."""
+    command: click.Command = cli
+    rest = words
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        context = click.Context(command)
+        found = [command.get_command(context, name) for name in rest[0].split("|")]
+        assert all(found), f"there is no `meshobs {' '.join(words)}`"
+        if len(found) > 1 or not found[0]:
+            return
+        command, rest = found[0], rest[1:]
+    flags = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+    first = next((one for one in command.params if isinstance(one, click.Argument)), None)
+    if first and isinstance(first.type, click.Choice) and rest:
+        assert set(rest[0].split("|")) <= {*first.type.choices, first.human_readable_name}, words
+    assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= flags | {"--help"}, words
+
+
+def _anchors(text: str) -> set[str]:
+    """Return what a link can lead to in a document: GitHub's names of headings, and anchors."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)"', text))
