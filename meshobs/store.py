@@ -283,7 +283,7 @@ class Store:
             self.run("checkpoint")
         if self.value("select fingerprint from queries") != _fingerprint():
             with self.transaction():
-                for name in sqlfiles.names("macros"):
+                for name in sqlfiles.installed():
                     self.run(sqlfiles.read(name))
                 self.run("delete from queries")
                 self.run("insert into queries values (?)", [_fingerprint()])
@@ -292,7 +292,7 @@ class Store:
 
 def _fingerprint() -> str:
     """Return what tells the installed views and macros from others."""
-    texts = "".join(sqlfiles.read(name) for name in sqlfiles.names("macros"))
+    texts = "".join(sqlfiles.read(name) for name in sqlfiles.installed())
     return hashlib.sha256(texts.encode()).hexdigest()
 
 

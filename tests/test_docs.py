@@ -1,7 +1,7 @@
 """What the documents show and name is there: output, files, links, commands, numbers of the walkthrough."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text()
 WALKTHROUGH = (ROOT / "docs/walkthrough.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 # Those that people write; the reference is made from the code.
-WRITTEN = [path for path in DOCUMENTS if path.name != "reference.md"]
+WRITTEN = [path for path in DOCUMENTS if path.parent.name != "reference"]
 ROOMS = ("analyzer", "collector", "lab", "meshobs", "queries", "tests", "docs", "proto")
 
 
@@ -79,7 +79,7 @@ def test_links_lead_somewhere() -> None:
             assert path.exists(), (document, target)
             assert not anchor or anchor in _anchors(path.read_text()), (document, target, anchor)
             checked += 1
-    assert checked > 10
+    assert checked > 100
 
 
 def _sources() -> Iterator[Path]:
@@ -106,7 +106,7 @@ def _commands(text: str) -> Iterator[list[str]]:
                 yield words
 
 
-def _check_command(words: list[str]) -> None:
+def _check_command(words: Sequence[str]) -> None:
     """Hold the words after `meshobs` against the command line."""
     command: click.Command = cli
     rest = words
