@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
-    # Small transactions would otherwise rewrite row groups again and again (docs/internals.md, "Store").
+    # Small transactions would otherwise rewrite row groups again and again (docs/internals.md, "The way of a message").
     "checkpoint_threshold": "256MB",
 }
 # Rows of a row group. Half of DuckDB's default: a writer holds one in memory, and a transaction of just as many rows

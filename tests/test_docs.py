@@ -16,6 +16,8 @@ WALKTHROUGH = (ROOT / "docs/walkthrough.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 # Those that people write; the reference is made from the code.
 WRITTEN = [path for path in DOCUMENTS if path.parent.name != "reference"]
+# Packages, not modules with a function or tables with a column.
+_PACKAGES = {"compression", "meshobs"}
 ROOMS = ("analyzer", "collector", "lab", "meshobs", "queries", "tests", "docs", "proto")
 
 
@@ -80,6 +82,68 @@ def test_links_lead_somewhere() -> None:
             assert not anchor or anchor in _anchors(path.read_text()), (document, target, anchor)
             checked += 1
     assert checked > 100
+
+
+def test_documents_name_files_that_exist() -> None:
+    """A file or folder that a document names in code is there, by its path or the end of it."""
+    paths = _paths()
+    folders = {part for path in paths for part in path.split("/")[:-1]}
+    named = {
+        (document.name, span.rstrip("/"))
+        for document in WRITTEN
+        for span in re.findall(r"`([a-z0-9_./-]+)`", document.read_text())
+        if re.search(r"\w\.(py|sql|md|yaml|proto)$|/$", span) or ("/" in span and span.split("/")[0] in folders)
+    }
+
+    assert len(named) > 40
+    assert {one for one in named if not _is_end_of(paths, one[1])} == set()
+
+
+def test_code_names_documents_and_files_that_exist() -> None:
+    """A path in a comment, docstring or message is there; so is the section of a document that is cited."""
+    paths, checked = _paths(), 0
+    for source in _sources():
+        for name in re.findall(
+            rf"(?<![\w/.-])(?:{'|'.join(ROOMS)})/[a-z0-9_./-]+\.(?:py|sql|md|yaml)\b", source.read_text()
+        ):
+            assert _is_end_of(paths, name), (source, name)
+            checked += 1
+        for name, section in re.findall(r'(docs/[a-z/]+\.md),? "([^"]+)"', source.read_text()):
+            assert f"## {section}\n" in (ROOT / name).read_text(), (source, name, section)
+            checked += 1
+    assert checked > 30
+
+
+def test_internals_name_functions_and_columns_that_exist() -> None:
+    """`module.function` is in a module of that name, `table.column` in a table."""
+    sources = list(_sources())
+    tables = "".join(path.read_text() for path in sources if path.parent.name == "schema")
+    spans = re.findall(r"`([a-z_0-9]+)\.([a-z_]+)`", (ROOT / "docs/internals.md").read_text())
+    named = {(first, second) for first, second in spans if second not in {"py", "sql"} and first not in _PACKAGES}
+
+    assert len(named) >= 3
+    for first, second in named:
+        modules = [path.read_text() for path in sources if first in (path.stem, path.parent.name)]
+        columns = re.findall(rf"^create table {first} \((.*?)^\);", tables, re.MULTILINE | re.DOTALL)
+        found = [text for text in modules if re.search(rf"^(def|class) {second}\b|^{second}\b", text, re.MULTILINE)]
+        assert found or re.search(rf'^ +"?{second}"? ', "".join(columns), re.MULTILINE), f"{first}.{second}"
+
+
+def _paths() -> set[str]:
+    """Return every file of the repository, and each module without its ending."""
+    files = {
+        path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*") if "__pycache__" not in path.parts
+    }
+    files |= {path.relative_to(ROOT) for path in ROOT.glob("*.*")}
+    return (
+        {str(path) for path in files}
+        | {str(path.with_suffix("")) for path in files if path.suffix == ".py"}
+        | set(ROOMS)
+    )
+
+
+def _is_end_of(paths: set[str], name: str) -> bool:
+    return any(path == name or path.endswith(f"/{name}") for path in paths)
 
 
 def _sources() -> Iterator[Path]:
