@@ -59,7 +59,7 @@ bench: $(READY) ## measure speed, memory and size -> build/bench.json
 proto: $(READY) ## generate meshobs/pb from proto/
 	$(BIN)/python proto/generate.py
 
-docs: $(READY) ## generate docs/reference.md from the commands and queries
+docs: $(READY) ## generate docs/reference from the commands and queries
 	$(BIN)/python docs/generate.py
 
 lock: ## choose the newest versions anew

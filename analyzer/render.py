@@ -19,7 +19,7 @@ Column: TypeAlias = Callable[[Row], str]
 
 
 def report_json(report: Report, flows: "pl.DataFrame | None" = None) -> str:
-    """Return a report as one JSON object: the contract for machines, docs/reference.md.
+    """Return a report as one JSON object: the contract for machines, docs/reference/reports.md.
 
     Args:
         report: the answer.

@@ -1,10 +1,10 @@
-"""Writes docs/reference.md from commands, SQL files and settings; `--check` fails where it is out of date."""
+"""Writes docs/reference/ from commands, SQL files and settings; `--check` fails where it is out of date."""
 
 import dataclasses
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -13,15 +13,19 @@ from meshobs import settings, sqlfiles
 from meshobs.cli.main import cli
 from meshobs.store import Store
 
-TARGET = Path(__file__).with_name("reference.md")
-_HEAD = """\
-# Reference
-
-Made by `make docs`; do not edit. Commands first, then what is in the database, then settings.
-"""
+FOLDER = Path(__file__).with_name("reference")
+INDEX = "README.md"
+# File -> title and what the page holds; the order of the index.
+_PAGES = {
+    "commands.md": ("Commands", "What `--help` prints."),
+    "reports.md": ("Reports", "The questions with a verdict, their columns, and the flows behind them."),
+    "tables.md": ("Tables", "What the database file holds."),
+    "views.md": ("Views", "Made from the tables when they are asked: `from connections limit 5` in any DuckDB shell."),
+    "macros.md": ("Macros", "What views and reports are made of; each can be called in any DuckDB shell."),
+    "settings.md": ("Settings", "The file `meshobs.toml`."),
+}
+_GENERATED = "Made by `make docs`; do not edit.\n"
 _REPORTS = """\
-## Reports
-
 Each is a table macro in the database file: `duckdb meshobs.duckdb -c "from report_affinity()"` gives the rows that
 `meshobs report affinity --format csv` gives. `meshobs report NAME --format json` gives one object:
 
@@ -36,7 +40,8 @@ Times are RFC 3339 in UTC with nine digits; a cluster named `""` is outside the 
 `--evidence`. More keys may come, these stay.
 """
 _COLUMNS = """
-select table_name, column_name, data_type from duckdb_columns() where not internal order by table_oid, column_index
+select table_name, column_name, data_type from duckdb_columns()
+where not internal and (table_name in (select view_name from duckdb_views())) = $views order by table_oid, column_index
 """
 # A comment block right before something that is created, and its name.
 _CREATED = re.compile(
@@ -63,23 +68,54 @@ class Item:
 
 def main() -> None:
     """Write the reference, or compare it."""
-    text = reference()
-    if "--check" not in sys.argv:
-        TARGET.write_text(text, encoding="utf-8")
-    elif not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text:
-        sys.exit("docs/reference.md is out of date: run `make docs` and commit it")
+    made = pages()
+    there = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*")}
+    if made == there:
+        return
+    if "--check" in sys.argv:
+        wrong = sorted(name for name in {*made, *there} if made.get(name) != there.get(name))
+        sys.exit(f"docs/reference is out of date ({', '.join(wrong)}): run `make docs` and commit it")
+    FOLDER.mkdir(exist_ok=True)
+    for name in {*made, *there}:
+        if name in made:
+            (FOLDER / name).write_text(made[name], encoding="utf-8")
+        else:
+            (FOLDER / name).unlink()
 
 
-def reference() -> str:
-    """Return the whole page."""
+def pages() -> dict[str, str]:
+    """Return the text of each file."""
     items = list(_items())
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "x.duckdb", write=True) as store:
-        parts = [_HEAD, *_commands(), _REPORTS, *_reports(store, items), *_tables(store, items), *_macros(items)]
-    return "\n".join([*parts, *_settings()])
+        parts = {
+            "commands.md": _commands(),
+            "reports.md": _reports(store, items),
+            "tables.md": _tables(store, items, views=False),
+            "views.md": _tables(store, items, views=True),
+            "macros.md": _macros(items),
+            "settings.md": _settings(),
+        }
+        texts = {name: _page(name, parts[name]) for name in _PAGES}
+    return {INDEX: _index(texts), **texts}
+
+
+def _page(name: str, parts: Iterable[str]) -> str:
+    title, about = _PAGES[name]
+    return "\n".join([f"# {title}\n", f"{about} {_GENERATED}", *parts])
+
+
+def _index(texts: Mapping[str, str]) -> str:
+    """Return the page that leads to each heading of the others."""
+    parts = ["# Reference\n", _GENERATED]
+    for name, text in texts.items():
+        headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+        parts.append(f"## [{_PAGES[name][0]}]({name})\n\n{_PAGES[name][1]}\n")
+        if headings:
+            parts.append(", ".join(f"[{heading}]({name}#{heading.replace(' ', '-')})" for heading in headings) + "\n")
+    return "\n".join(parts)
 
 
 def _commands() -> Iterator[str]:
-    yield "## Commands\n"
     context = click.Context(cli, info_name="meshobs", max_content_width=100, terminal_width=100)
     yield _block(cli.get_help(context))
     yield from _subcommands(cli, context)
@@ -90,43 +126,46 @@ def _subcommands(group: click.Group, context: click.Context) -> Iterator[str]:
         command = group.get_command(context, name)
         if command:
             inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
-            yield f"### {inner.command_path}\n"
+            yield f"## {inner.command_path}\n"
             yield _block(command.get_help(inner))
             if isinstance(command, click.Group):
                 yield from _subcommands(command, inner)
 
 
 def _items() -> Iterator[Item]:
-    for folder in ("schema", "macros"):
-        for name in sqlfiles.names(folder):
-            for match in _CREATED.finditer(sqlfiles.read(name)):
-                comment, kind, created, parameters = match.groups()
-                yield Item(kind, created, " ".join((parameters or "").split()), _plain(comment))
+    for name in (*sqlfiles.names("schema"), *sqlfiles.installed()):
+        for match in _CREATED.finditer(sqlfiles.read(name)):
+            comment, kind, created, parameters = match.groups()
+            yield Item(kind, created, " ".join((parameters or "").split()), _plain(comment))
 
 
 def _reports(store: Store, items: list[Item]) -> Iterator[str]:
-    for item in items:
-        if item.name.startswith("report_") and item.name != "report_protocol":
-            yield from _heading(item)
-            yield item.comment + "\n"
+    yield _REPORTS
+    for item in filter(_of_report, items):
+        yield from _heading(item)
+        yield item.comment + "\n"
+        if item.name.startswith("report_"):
             yield _columns(store.rows(f"select column_name, column_type from (describe from {item.name}())"))
 
 
+def _of_report(item: Item) -> bool:
+    return item.name.startswith(("report_", "evidence_")) and item.name != "report_protocol"
+
+
 def _heading(item: Item) -> Iterator[str]:
-    yield f"### {item.name}\n"
+    yield f"## {item.name}\n"
     yield f"`{item.name}{item.parameters.replace('( ', '(').replace(' )', ')')}`\n"
 
 
-def _tables(store: Store, items: list[Item]) -> Iterator[str]:
-    yield "## Tables and views\n"
+def _tables(store: Store, items: list[Item], *, views: bool) -> Iterator[str]:
     comments = {item.name: item.comment for item in items}
     meanings = _column_comments()
     by_table: dict[str, list[tuple[str, ...]]] = {}
-    for table, column, kind in store.rows(_COLUMNS):
+    for table, column, kind in store.rows(_COLUMNS, {"views": views}):
         row = str(column), str(kind).lower(), meanings.get((str(table), str(column)), "")
         by_table.setdefault(str(table), []).append(row)
     for table, listed in by_table.items():
-        yield f"### {table}\n"
+        yield f"## {table}\n"
         if table in comments:
             yield comments[table] + "\n"
         yield _table(("column", "type", "meaning"), listed)
@@ -145,15 +184,13 @@ def _column_comments() -> dict[tuple[str, str], str]:
 
 
 def _macros(items: list[Item]) -> Iterator[str]:
-    yield "## Other macros\n"
     for item in items:
-        if item.kind == "macro" and not (item.name.startswith("report_") and item.name != "report_protocol"):
+        if item.kind == "macro" and not _of_report(item):
             yield from _heading(item)
             yield item.comment + "\n"
 
 
 def _settings() -> Iterator[str]:
-    yield "## meshobs.toml\n"
     yield "Looked for in the current folder, then in the user's configuration folder. Flags and environment win.\n"
     yield _table(
         ("key", "default", "meaning"),
@@ -186,9 +223,10 @@ def _block(text: str) -> str:
 
 
 def _plain(comment: str) -> str:
-    """Return a SQL comment's text; indented lines become code."""
+    """Return a SQL comment's text; indented lines become a list."""
     lines = [line.removeprefix("--").removeprefix(" ") for line in comment.rstrip().splitlines()]
-    return "\n".join(f"- {line.strip()}" if line.startswith("  ") else line for line in lines)
+    listed = "\n".join(f"- {line.strip()}" if line.startswith("  ") else line for line in lines)
+    return re.sub(r"^(- .*)\n(?!- )", r"\1\n\n", listed, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ def names(folder: str) -> list[str]:
     return sorted(f"{folder}/{entry.name}" for entry in _entries(folder) if entry.name.endswith(".sql"))
 
 
+def installed() -> list[str]:
+    """Return the names of the files with views and macros, in the order in which they are run."""
+    return names("macros")
+
+
 def quoted(text: str) -> str:
     """Return text as it stands between the quotes of a SQL string: for what takes no parameters."""
     return text.replace("'", "''")

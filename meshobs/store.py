@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
-    # Small transactions would otherwise rewrite row groups again and again (docs/internals.md, "Store").
+    # Small transactions would otherwise rewrite row groups again and again (docs/internals.md, "The way of a message").
     "checkpoint_threshold": "256MB",
 }
 # Rows of a row group. Half of DuckDB's default: a writer holds one in memory, and a transaction of just as many rows
@@ -283,7 +283,7 @@ class Store:
             self.run("checkpoint")
         if self.value("select fingerprint from queries") != _fingerprint():
             with self.transaction():
-                for name in sqlfiles.names("macros"):
+                for name in sqlfiles.installed():
                     self.run(sqlfiles.read(name))
                 self.run("delete from queries")
                 self.run("insert into queries values (?)", [_fingerprint()])
@@ -292,7 +292,7 @@ class Store:
 
 def _fingerprint() -> str:
     """Return what tells the installed views and macros from others."""
-    texts = "".join(sqlfiles.read(name) for name in sqlfiles.names("macros"))
+    texts = "".join(sqlfiles.read(name) for name in sqlfiles.installed())
     return hashlib.sha256(texts.encode()).hexdigest()
 
 

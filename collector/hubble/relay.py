@@ -1,4 +1,4 @@
-"""The only door to grpc: what a Relay (or an agent) answers to short calls, and its flows as raw bytes."""
+"""The collector's only door to grpc: what a Relay (or an agent) answers to short calls, and its flows as raw bytes."""
 
 from collections.abc import Iterator
 from functools import partial

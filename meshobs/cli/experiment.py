@@ -36,7 +36,8 @@ def command(
     """Run experiments on the lab, collect what happens, and hold the reports against what the clients saw.
 
     NAME is one of those that are listed without it, or a file of your own (docs/lab.md). Where no lab is up, one is
-    stood up for them and taken down again. Exit code 1: a report did not say what was expected.
+    stood up for them and taken down again. S numbers: docs/walkthrough.md. Exit code 1: a report did not say what was
+    expected.
     """
     if not names:
         rows = [[one.name, one.source, one.question] for one in map(experiments.load, experiments.names())]

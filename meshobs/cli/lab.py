@@ -94,7 +94,7 @@ def down() -> None:
 @command.command("plan")
 @mesh_options
 def plan(name: str | None, path: Path | None, **given: Any) -> None:  # noqa: ANN401 - what click read
-    """Print what `up` would do, and do nothing."""
+    """Print what `up` would do, and do nothing. S numbers: docs/walkthrough.md."""
     chosen, why = driver.choose_driver(name)
     say(f"meshobs: driver {chosen}: {why}")
     Manner(for_kind=lab_kind.named(given)).check(chosen)
@@ -154,7 +154,7 @@ def status(form: str) -> None:
 @command.command("routes")
 @format_option()
 def routes(form: str) -> None:
-    """Show each node's routes to pods before the mesh was joined, and what joining added (S6)."""
+    """Show each node's routes to pods before the mesh was joined, and what joining added (S6, docs/walkthrough.md)."""
     before, now = attach(state.require_running()).routes()
     if form == "json":
         click.echo(json.dumps({"before": before, "now": now}))

@@ -16,7 +16,7 @@ from meshobs.errors import InputError
 def command(session: Session, query: str, form: str) -> None:
     """Run a query, e.g. "from report_affinity()"; - reads it from standard input.
 
-    The database is opened read only. The tables, views and macros are listed in docs/reference.md.
+    The database is opened read only. The tables, views and macros are listed in docs/reference.
     """
     text = sys.stdin.read() if query == "-" else query
     with session.read() as store:

@@ -1,4 +1,4 @@
-"""The only door to grpc: the Hubble of a mesh on ports of this machine, agents, peer services and Relays."""
+"""The lab's only door to grpc: the Hubble of a mesh on ports of this machine, agents, peer services and Relays."""
 
 import threading
 import time
