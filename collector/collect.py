@@ -37,7 +37,7 @@ __all__ = ["COMMIT_SECONDS", "CONNECTED", "Collection", "Options", "RefusedError
 
 # A transaction lasts at most so long: what others see is never older.
 COMMIT_SECONDS = 2.0
-# How long the end waits for the tails.
+# How long the end waits for the streams, and then for the tails.
 _TAIL_SECONDS = 15.0
 
 
@@ -196,6 +196,9 @@ class Collection:
             self._recovery.stored(reader.name, node, latest)
             if call.purpose is Purpose.FOLLOW:
                 self._recovery.lagged(node, now - latest)
+                self._recovery.followed(reader.name, node, earliest, latest)
+                if self._recovery.unseen(reader.name, node):
+                    reader.look_now()  # a Relay does not say that it has a node again
         self.progress.lost += digest.lost
         if call.purpose is Purpose.FOLLOW:
             for status in digest.statuses:
@@ -221,6 +224,7 @@ class Collection:
         self._loop(lambda: time.monotonic() > deadline or not any(reader.alive for reader in following))
         self._drain()
         self._fetcher.finish(self._readers, following, self._clock())
+        deadline = time.monotonic() + _TAIL_SECONDS
         self._loop(lambda: time.monotonic() > deadline or (not self._fetcher.fetching and self._watches.synced))
         self._drain()
         now = self._clock()

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from conftest import import_into
-from mesh import OUTSIDE, START, Mesh
+from mesh import OUTSIDE, SECOND, START, Mesh
 
 from meshobs.analyzer import Question, Report, run
 from meshobs.store import Store
+from meshobs.times import rfc3339
 
 GLOBAL = {"service.cilium.io/global": "true"}
 LOCAL = {**GLOBAL, "service.cilium.io/affinity": "local"}
@@ -436,6 +437,39 @@ def test_a_replay_after_a_lost_connection_leaves_no_gap(replayed: bool, answer: 
 
     assert (affinity.coverage["gaps"], affinity.verdict.value) == ((0, "ok") if replayed else (1, "insufficient"))
     assert only(affinity)["connections"] == 40
+
+
+@pytest.mark.parametrize("later", [None, SECOND // 2], ids=["whole", "a window after the loss"])
+@pytest.mark.parametrize("replayed", [True, False])
+def test_a_lost_node_that_is_dialled_in_vain_is_one_gap_or_none(
+    replayed: bool, later: int | None, answer: Callable[..., Report]
+) -> None:
+    """A Relay tells late of the loss and of the dialling; what the node then sends of the time between closes both."""
+    mesh = Mesh()
+    client, address, backends = shop(mesh, LOCAL)
+
+    def call(times: int) -> None:
+        for n in range(times):
+            mesh.call(client, backends["west"][n % 2], aim=(address, 80))
+
+    call(20)
+    lost = mesh.now
+    before = mesh.messages[:]
+    mesh.now += SECOND
+    call(20)
+    dialled = mesh.now
+    mesh.now += 5 * SECOND
+    between = [message for message in mesh.messages[len(before) :] if message.node_name != "west/west-2"]
+    if replayed:
+        between = [message for message in mesh.messages if message.node_name == "west/west-2"] + between
+    mesh.messages = before + between
+    call(20)
+    mesh.status("NODE_ERROR", "west/west-2", text="error reading from server: EOF", at=lost)
+    mesh.status("NODE_ERROR", "west/west-2", text='desc = "transport: Error while dialing: refused"', at=dialled)
+
+    coverage = answer(mesh, "affinity", since=rfc3339(lost + later) if later else None).coverage
+
+    assert coverage["gaps"] == (0 if replayed else 1)
 
 
 def test_a_connected_node_that_says_nothing_of_its_own_traffic_is_not_watched(answer: Callable[..., Report]) -> None:

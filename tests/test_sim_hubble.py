@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import grpc
 import pytest
@@ -18,6 +19,8 @@ from conftest import RECORDINGS
 from google.protobuf import json_format
 from hubble import SECOND, Event, Peers, RelayProcess, Run, expected, recorded, stored, wait_until
 
+from meshobs.collector import importer
+from meshobs.collector.recorder import Recorder
 from meshobs.collector.relay import Relay
 from meshobs.collector.target import parse
 from meshobs.lab.mesh import Mesh, walkthrough
@@ -360,22 +363,22 @@ def _timed(number: int) -> Message:
 
 
 def test_equal_errors_are_one() -> None:
-    """An error waits ten seconds for equal ones of other nodes; another one pushes it out."""
-    told: list[tuple[list[str], str]] = []
+    """An error waits ten seconds for equal ones of other nodes, another one pushes it out; the time is the first one's."""
+    told: list[tuple[list[str], str, int]] = []
 
-    def event(_state: NodeState, names: Any, text: str) -> Message:
-        told.append((list(names), text))
+    def event(_state: NodeState, names: Any, text: str, at: int) -> Message:
+        told.append((list(names), text, at))
         return _timed(0)
 
-    errors = Errors(event)
+    errors = Errors(event, iter(range(1, 9)).__next__)
     for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
         errors.add(name, text)
     errors.due(errors.next_flush - 0.1)
     before = list(told)
     errors.due(errors.next_flush)
 
-    assert before == [(["a", "b"], "x")]
-    assert told[1:] == [(["c"], "y")]
+    assert before == [(["a", "b"], "x", 1)]
+    assert told[1:] == [(["c"], "y", 2)]
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------
@@ -847,3 +850,54 @@ def test_a_slow_reader_is_overtaken_alone(history: Flows) -> None:
     assert lost == 999 - 255
     assert list(slow) == []
     assert all(first <= second for first, second in pairwise(sorted(found)))
+
+
+def away_for_a_while(hubble: Hubble, history: Flows, done: Callable[[], object], seconds: float) -> Flows:
+    """Let flows happen while every node is followed, while one is out of reach, and after it is back."""
+    happened = played(hubble, {name: events[9:300] for name, events in history.items()})
+    wait_until(done)
+    hubble.hide(NODE, hidden=True)
+    happened[NODE] += played(hubble, {NODE: history[NODE][300:320]})[NODE]
+    away = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > away)
+    hubble.hide(NODE, hidden=False)
+    wait_until(lambda: readers(hubble))
+    happened[NODE] += played(hubble, {NODE: history[NODE][320:400]})[NODE]
+    return happened
+
+
+@pytest.mark.parametrize("seconds", [0.5, 6.0], ids=["told when it is back", "told while it is away"])
+def test_a_node_that_is_back_before_the_end_leaves_no_gap(seconds: float, history: Flows, db: Path) -> None:
+    """The Relay has it again in the same stream and does not say so: a run that ends right then fetches what it lacks."""
+    with lab(flows={name: events[:9] for name, events in history.items()}) as hubble:
+        run = Run(db, {"west": Relay(parse(f"west={hubble.relays['west']}", None))})
+        wait_until(lambda: all(readers(hubble, name) >= 1 for name in hubble.agents))
+        happened = away_for_a_while(hubble, history, lambda: run.received >= 4 * 291 - 100, seconds)
+        run.end()
+
+    assert set(expected(happened)) <= set(stored(db))
+    assert query(db, "from gaps") == []
+
+
+def test_a_recording_keeps_what_a_relay_sends_again(history: Flows, db: Path, tmp_path: Path) -> None:
+    """A Relay that has a node again sends its flows once more: without them the recording would look as if some lacked."""
+    capture = tmp_path / "west.bin"
+    with lab() as hubble, capture.open("wb") as file:
+        came: list[str] = []
+
+        def flow(_name: str, raw: bytes) -> None:
+            came.append(said(raw))
+            file.write(len(raw).to_bytes(4, "big") + raw)
+
+        recorder = Recorder({"west": Relay(parse(f"west={hubble.relays['west']}", None))}, {}, (), flow, Mock())
+        recorder.start()
+        wait_until(lambda: all(readers(hubble, name) >= 1 for name in hubble.agents))
+        happened = away_for_a_while(hubble, history, lambda: len(came) >= 4 * 291 - 100, 6.0)
+        wait_until(lambda: max(Counter(came).values()) > 1)
+        recorder.end()
+    with Store(db, write=True) as store:
+        importer.run(store, importer.plan([capture]), importer.Options(), Mock())
+
+    assert stored(db) == expected(happened)
+    assert query(db, "select distinct state from node_status order by all") == [("NODE_CONNECTED",), ("NODE_ERROR",)]
+    assert query(db, "from gaps_between('2000-01-01'::timestamp, '2100-01-01'::timestamp)") == []
