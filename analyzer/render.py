@@ -130,6 +130,8 @@ def _value(value: object, *, is_time: bool) -> object:
 def _cell(value: object, *, is_time: bool) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()  # as DuckDB, and JSON, have it
     if is_time:
         return clock(str(value))
     if isinstance(value, Sequence) and not isinstance(value, str):
