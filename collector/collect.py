@@ -23,7 +23,7 @@ from meshobs.collector.ledger import Ledger, State
 from meshobs.collector.messages import BATCH_ITEMS, Batch
 from meshobs.collector.news import News, RefusedError
 from meshobs.collector.options import Options
-from meshobs.collector.progress import Progress
+from meshobs.collector.progress import Phase, Progress
 from meshobs.collector.reader import QUEUE_LENGTH, Asking, Call, Ended, Item, Purpose, Reader, Told
 from meshobs.collector.recovery import CONNECTED, Gap, Recovery
 from meshobs.collector.relay import Relay
@@ -85,6 +85,7 @@ class Collection:
             for name, relay in relays.items()
         ]
         self._pending: dict[Call, list[bytes]] = {}
+        self._before_end = 0
         stored_until = partial(resume.stored_until, store)
         self._recovery = Recovery(relays, resume.positions_of(store, self._asked), self._started, stored_until)
         self._news = News(store, self._ledger.number, self._recovery, options.cluster, say, clock)
@@ -101,8 +102,10 @@ class Collection:
             self._watches.start()
             self._begin()
             self._loop(self._done)
+            self.progress.time_is_up = self._time_is_up
             self.stop.set()
             self._finish()
+            self._enter(Phase.CLOSING)
             state = State.COMPLETE
         except KeyboardInterrupt:
             state = State.INTERRUPTED
@@ -139,8 +142,16 @@ class Collection:
             return True
         if not self._options.follow:
             return self._fetcher.idle and self._queue.empty()
+        return self._time_is_up
+
+    @property
+    def _time_is_up(self) -> bool:
         seconds = self._options.seconds
         return seconds is not None and self._clock() - self._started >= seconds * SECOND
+
+    def _enter(self, phase: Phase) -> None:
+        self.progress.phase = phase
+        self._show(self._state())
 
     def _loop(self, done: Callable[[], bool]) -> None:
         shown = 0.0
@@ -216,8 +227,11 @@ class Collection:
 
     def _finish(self) -> None:
         """Fetch the tails, write what waits, and tell what stayed away."""
+        self._before_end = self._came
         deadline = time.monotonic() + _TAIL_SECONDS
         following = self._readers if self._options.follow else []
+        if following:
+            self._enter(Phase.FETCHING)
         for reader in following:
             reader.end()
         # Every stream ends first: what comes after it is the tail.
@@ -226,6 +240,7 @@ class Collection:
         self._fetcher.finish(self._readers, following, self._clock())
         deadline = time.monotonic() + _TAIL_SECONDS
         self._loop(lambda: time.monotonic() > deadline or (not self._fetcher.fetching and self._watches.synced))
+        self._enter(Phase.WRITING)
         self._drain()
         now = self._clock()
         self._note_gaps(self._recovery.rest(now))
@@ -233,8 +248,8 @@ class Collection:
         self._watches.end()
         self._drain()
         self._writer.commit()
+        self._enter(Phase.HISTORY)
         self._watches.refresh()
-        self._show(self._state())
 
     def _drain(self) -> None:
         """Take and write everything that waits."""
@@ -254,9 +269,16 @@ class Collection:
     def _stored_name(self, name: str) -> str:
         return scope.full_name(name, self._options.cluster)
 
+    @property
+    def _unwritten(self) -> int:
+        return sum(map(len, self._pending.values()))
+
+    @property
+    def _came(self) -> int:
+        return self._ledger.total.received + self._unwritten
+
     def _state(self) -> Progress:
         total = self._ledger.total
-        waiting = sum(map(len, self._pending.values()))
         every = self._recovery.states.values()
         states = {node: False for nodes in every for node in nodes}
         for nodes in every:
@@ -265,5 +287,7 @@ class Collection:
         progress.received, progress.stored, progress.duplicate = total.received, total.stored, total.duplicate
         progress.connected, progress.expected = sum(states.values()), len(states)
         progress.topology = self._watches.states
-        progress.waiting = waiting + self._queue.qsize() * 300
+        if progress.phase is not Phase.COLLECTING:
+            progress.fetched = self._came - self._before_end
+        progress.waiting = self._unwritten + self._queue.qsize() * 300
         return progress

@@ -15,11 +15,14 @@ from unittest.mock import Mock
 
 import grpc
 import pytest
-from conftest import RECORDINGS
+from conftest import RECORDINGS, Outcome
 from google.protobuf import json_format
 from hubble import SECOND, Event, Peers, RelayProcess, Run, expected, recorded, stored, wait_until
 
+from meshobs.cli.collect import Rate
 from meshobs.collector import importer
+from meshobs.collector.collect import Collection, Options
+from meshobs.collector.progress import Phase, Progress
 from meshobs.collector.recorder import Recorder
 from meshobs.collector.relay import Relay
 from meshobs.collector.target import parse
@@ -901,3 +904,21 @@ def test_a_recording_keeps_what_a_relay_sends_again(history: Flows, db: Path, tm
     assert stored(db) == expected(happened)
     assert query(db, "select distinct state from node_status order by all") == [("NODE_CONNECTED",), ("NODE_ERROR",)]
     assert query(db, "from gaps_between('2000-01-01'::timestamp, '2100-01-01'::timestamp)") == []
+
+
+def test_what_a_run_does_at_its_end_is_told(history: Flows, db: Path, meshobs: Callable[..., Outcome]) -> None:
+    """Time being up is not the end: one line in a pipe says what is fetched then, a living one what is done after it."""
+    shown: list[Progress] = []
+    show = lambda progress: shown.append(replace(progress))  # noqa: E731
+    with lab(flows={name: events[:9] for name, events in history.items()}) as hubble, Store(db, write=True) as store:
+        relay = Relay(parse(f"west={hubble.relays['west']}", None))
+        Collection(store, {"west": relay}, Options(seconds=1), show=show).run()
+        store.close()
+        outcome = meshobs("--db", db, "collect", "--relay", f"west={hubble.relays['west']}", "--duration", "1s")
+
+    assert list(dict.fromkeys(progress.phase for progress in shown)) == list(Phase)
+    assert shown[-1].fetched >= 36
+    assert Rate().line(shown[-1]) == "time is up; closing the database"
+    told = Rate().line(replace(shown[-1], phase=Phase.FETCHING, fetched=12_400))
+    assert told == "time is up; fetching what Relays still hold: 12,400 flows"
+    assert (outcome.code, outcome.err.count("time is up; fetching what Relays still hold")) == (0, 1), outcome.err
