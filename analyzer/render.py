@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from meshobs.analyzer import crossings
 from meshobs.analyzer.reports import Report
 from meshobs.analyzer.verdicts import Row, row_name
 from meshobs.text import printable
@@ -79,8 +80,9 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def headline(report: Report) -> list[str]:
     """Return verdict, window and coverage as lines for people."""
     coverage = report.coverage
+    cost = crossings.summary(report.rows.rows(named=True)) if report.name == "hops" else ""
     return [
-        f"{report.name}: {report.verdict.value}",
+        ", ".join(filter(None, [f"{report.name}: {report.verdict.value}", cost])),
         ", ".join(
             [
                 f"{clock(report.since)} to {clock(report.until)}",
@@ -130,6 +132,8 @@ def _value(value: object, *, is_time: bool) -> object:
 def _cell(value: object, *, is_time: bool) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()  # as DuckDB, and JSON, have it
     if is_time:
         return clock(str(value))
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -35,7 +35,7 @@ from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.kube.cluster import ClusterInfo, KubeCluster
 from meshobs.collector.node_name import full_name
 from meshobs.collector.options import CollectOptions
-from meshobs.collector.progress import Progress
+from meshobs.collector.progress import Phase, Progress
 from meshobs.collector.recordings.framing import BATCH_ITEMS, Batch
 from meshobs.collector.write import facts, positions
 from meshobs.collector.write.gap import Gap
@@ -49,7 +49,7 @@ __all__ = ["COMMIT_SECONDS", "CONNECTED", "CollectOptions", "Collection", "Selec
 
 # A transaction lasts at most so long: what others see is never older.
 COMMIT_SECONDS = 2.0
-# How long the end waits for the tails.
+# How long the end waits for the streams, and then for the tails.
 _TAIL_SECONDS = 15.0
 
 
@@ -97,6 +97,7 @@ class Collection:
             for name, relay in relays.items()
         ]
         self._pending: dict[FlowRequest, list[bytes]] = {}
+        self._before_end = 0
         stored_until = partial(positions.stored_until, store)
         self._recovery = Recovery(relays, positions.positions_of(store, self._asked), self._started, stored_until)
         self._node_tracker = NodeTracker(store, self._ledger.number, self._recovery, options.cluster, say, clock)
@@ -113,8 +114,10 @@ class Collection:
             self._watches.start()
             self._begin()
             self._loop(self._done)
+            self.progress.time_is_up = self._time_is_up
             self.stop.set()
             self._finish()
+            self._enter(Phase.CLOSING)
             state = RunState.COMPLETE
         except KeyboardInterrupt:
             state = RunState.INTERRUPTED
@@ -151,8 +154,16 @@ class Collection:
             return True
         if not self._options.follow:
             return self._fetcher.idle and self._queue.empty()
+        return self._time_is_up
+
+    @property
+    def _time_is_up(self) -> bool:
         seconds = self._options.seconds
         return seconds is not None and self._clock() - self._started >= seconds * SECOND
+
+    def _enter(self, phase: Phase) -> None:
+        self.progress.phase = phase
+        self._show(self._state())
 
     def _loop(self, done: Callable[[], bool]) -> None:
         shown = 0.0
@@ -208,6 +219,9 @@ class Collection:
             self._recovery.on_stored(reader.name, node, latest)
             if call.purpose is Purpose.FOLLOW:
                 self._recovery.on_lag(node, now - latest)
+                self._recovery.on_followed(reader.name, node, earliest, latest)
+                if self._recovery.is_away(reader.name, node):
+                    reader.look_now()  # a Relay does not say that it has a node again
         self.progress.lost += digest.lost
         if call.purpose is Purpose.FOLLOW:
             for status in digest.statuses:
@@ -225,15 +239,20 @@ class Collection:
 
     def _finish(self) -> None:
         """Fetch the tails, write what waits, and tell what stayed away."""
+        self._before_end = self._came
         deadline = time.monotonic() + _TAIL_SECONDS
         following = self._readers if self._options.follow else []
+        if following:
+            self._enter(Phase.FETCHING)
         for reader in following:
             reader.end()
         # Every stream ends first: what comes after it is the tail.
         self._loop(lambda: time.monotonic() > deadline or not any(reader.alive for reader in following))
         self._drain()
         self._fetcher.finish(self._readers, following, self._clock())
+        deadline = time.monotonic() + _TAIL_SECONDS
         self._loop(lambda: time.monotonic() > deadline or (not self._fetcher.fetching and self._watches.synced))
+        self._enter(Phase.WRITING)
         self._drain()
         now = self._clock()
         self._note_gaps(self._recovery.rest(now))
@@ -241,8 +260,8 @@ class Collection:
         self._watches.end()
         self._drain()
         self._writer.commit()
+        self._enter(Phase.HISTORY)
         self._watches.refresh()
-        self._show(self._state())
 
     def _drain(self) -> None:
         """Take and write everything that waits."""
@@ -262,9 +281,16 @@ class Collection:
     def _stored_name(self, name: str) -> str:
         return full_name(name, self._options.cluster)
 
+    @property
+    def _unwritten(self) -> int:
+        return sum(map(len, self._pending.values()))
+
+    @property
+    def _came(self) -> int:
+        return self._ledger.total.received + self._unwritten
+
     def _state(self) -> Progress:
         total = self._ledger.total
-        waiting = sum(map(len, self._pending.values()))
         every = self._recovery.states.values()
         states = {node: False for nodes in every for node in nodes}
         for nodes in every:
@@ -273,5 +299,7 @@ class Collection:
         progress.received, progress.stored, progress.duplicate = total.received, total.stored, total.duplicate
         progress.connected, progress.expected = sum(states.values()), len(states)
         progress.topology = self._watches.states
-        progress.waiting = waiting + self._queue.qsize() * 300
+        if progress.phase is not Phase.COLLECTING:
+            progress.fetched = self._came - self._before_end
+        progress.waiting = self._unwritten + self._queue.qsize() * 300
         return progress

@@ -1,6 +1,17 @@
 """How a live collection stands, for whoever shows it."""
 
 from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Phase(Enum):
+    """What a run does; all but the first when it ends."""
+
+    COLLECTING = "collecting"
+    FETCHING = "fetching what Relays still hold"
+    WRITING = "writing"
+    HISTORY = "making the history of Kubernetes objects"
+    CLOSING = "closing the database"
 
 
 @dataclass
@@ -12,6 +23,8 @@ class Progress:
         expected: nodes that the Relays know.
         waiting: messages that were received and not yet written.
         topology: state of the Kubernetes watches by cluster, in a word or two.
+        time_is_up: the run ends because it has lasted as long as it was to.
+        fetched: messages that came since the run began to end.
     """
 
     received: int = 0
@@ -22,3 +35,6 @@ class Progress:
     expected: int = 0
     waiting: int = 0
     topology: dict[str, str] = field(default_factory=dict)
+    phase: Phase = Phase.COLLECTING
+    time_is_up: bool = False
+    fetched: int = 0

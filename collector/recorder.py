@@ -98,7 +98,8 @@ class Recorder:
             request.until.FromNanoseconds(until)
             for messages in relay.flows(request).messages():
                 for raw in messages:
-                    self._put(name, raw)
+                    if self._fresh(name, raw):
+                        self._flow(name, raw)
 
     def objects(self) -> dict[str, list[Mapping[str, Any]]]:
         """Return all objects that there are, by cluster."""
@@ -121,17 +122,19 @@ class Recorder:
         with suppress(Exception):
             for messages in stream.messages():
                 for raw in messages:
-                    self._put(name, raw)
+                    # A Relay that has a node again sends its flows again: that proves that none is missing.
+                    self._fresh(name, raw)
+                    self._flow(name, raw)
 
-    def _put(self, name: str, raw: bytes) -> None:
-        """Pass a message on, a flow only once."""
+    def _fresh(self, name: str, raw: bytes) -> bool:
+        """Tell whether a message comes for the first time, as far as it is a flow."""
         message = GetFlowsResponse.FromString(raw)
-        if message.HasField("flow"):
-            key = f"{message.node_name} {message.flow.uuid}"
-            if key in self._seen[name]:
-                return
-            self._seen[name].add(key)
-        self._flow(name, raw)
+        if not message.HasField("flow"):
+            return True
+        key = f"{message.node_name} {message.flow.uuid}"
+        fresh = key not in self._seen[name]
+        self._seen[name].add(key)
+        return fresh
 
     def _list(self, name: str, cluster: KubeCluster, resource: Resource) -> str:
         page = cluster.get(resource.path())

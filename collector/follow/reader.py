@@ -222,13 +222,17 @@ class RelayReader:
         self._put(Ended(call, status))
 
     def _poll(self) -> None:
-        while not self._stop.is_set():
+        over = False
+        while not over:
+            # Once more at the end: what is back by then can still be fetched.
+            over = self._stop.is_set()
             try:
                 answer = self.look()
             except MeshobsError as error:
                 answer = RelayAnswer(self, None, None, str(error))
             self._put(answer)
-            self._look.wait(POLL_SECONDS)
+            if not over:
+                self._look.wait(POLL_SECONDS)
             if self._look.is_set():
                 self._look.clear()
                 self._stop.wait(1)  # a node that just failed needs a moment

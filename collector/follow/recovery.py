@@ -39,11 +39,21 @@ class Trouble:
     Attributes:
         position: until where it is stored; 0 where its ring was empty when the run began.
         due: when to fetch what is missing, by the monotonic clock; None while the node is away.
+        asked: it is being fetched, and the node was not lost again since.
+        lost_at: flows of the stream that are later, by the node's own clock, came after it had the node again.
+        resumed: the first such flow; from there on the stream has everything.
     """
 
     position: int
     reason: str
     due: float | None = None
+    asked: bool = False
+    lost_at: int = 0
+    resumed: int | None = None
+
+    def end(self, latest: int) -> int:
+        """Return until when something is missing, `latest` at most."""
+        return latest if self.resumed is None else min(latest, self.resumed)
 
 
 class Recovery:
@@ -108,6 +118,18 @@ class Recovery:
             self._fresh[reader][node] = self.positions[node]
         self.states[reader].setdefault(node, CONNECTED)
 
+    def on_followed(self, reader: str, node: str, earliest: int, latest: int) -> None:
+        """Flows of a node came in the stream, between two times of the node's clock."""
+        trouble = self.troubles.get((reader, node))
+        # Relay's sorting may hold flows from before the loss back: they say nothing.
+        if trouble and latest > trouble.lost_at:
+            first = earliest if earliest > trouble.lost_at else latest
+            trouble.resumed = trouble.end(first)
+
+    def is_away(self, reader: str, node: str) -> bool:
+        """Tell whether a node is away, as far as is known."""
+        return self.states[reader].get(node, CONNECTED) != CONNECTED
+
     def on_lag(self, node: str, lag: int) -> None:
         """A flow that was followed came so many nanoseconds after its time."""
         self.lag[node] = min(lag, self.lag.get(node, lag))
@@ -142,12 +164,14 @@ class Recovery:
         """A node is away, since a moment of the collector's clock."""
         self.states[reader][node] = "NODE_UNAVAILABLE"
         known = self.troubles.get((reader, node))
+        own = at - self.lag.get(node, 0)
         # Where the ring was empty when the run began (position 0) nothing was missing: what is, is missing since now.
         if known is None or not known.position:
             # A Relay tells of a node that failed up to ten seconds later; the node may be back by then.
             position = self._stored_until(node, at - max(0, self.lag.get(node, 0)))
-            self.troubles[reader, node] = Trouble(position or self._started, reason)
-        self.troubles[reader, node].due = None
+            known = Trouble(position or self._started, reason)
+        # What is being fetched just now may end before this loss: it proves nothing any more.
+        self.troubles[reader, node] = Trouble(known.position, known.reason, lost_at=own + _WAY)
 
     def on_stream_end(self, reader: str, reason: str, at: int) -> None:
         """The stream of a reader is over, and with it all of its nodes are away."""
@@ -175,20 +199,23 @@ class Recovery:
     def on_fetched(self, reader: str, positions: Mapping[str, int], first: Mapping[str, int]) -> dict[str, int]:
         """Everything that rings hold since some positions came; return the nodes of which that may not be enough.
 
-        A flow not later than the position proves that nothing is missing.
+        A flow not later than the position proves that nothing is missing, unless the node was lost again meanwhile.
 
         Args:
             reader: who fetched.
             positions: node -> until where it was stored.
             first: node -> first flow that came.
         """
-        unproved = {node: at for node, at in positions.items() if first.get(node, at + 1) > at}
-        for node in set(positions) - set(unproved):
+        standing = {node: at for node, at in positions.items() if self._stands(reader, node)}
+        unproved = {node: at for node, at in standing.items() if first.get(node, at + 1) > at}
+        for node in set(standing) - set(unproved):
             self._over(reader, node)
         return unproved
 
     def on_probed(self, reader: str, positions: Mapping[str, int], oldest: Mapping[str, int]) -> list[Gap]:
         """Return what fetching could not bring: rings begin later than what is stored ends.
+
+        A gap ends where the ring begins, or before it where the stream has gone on.
 
         Args:
             reader: who asked.
@@ -197,13 +224,16 @@ class Recovery:
         """
         gaps = []
         for node, position in positions.items():
+            if not self._stands(reader, node):
+                continue
             trouble = self._over(reader, node)
             # An empty ring began when the agent did; nothing says more of one that is silent.
             begins = oldest.get(node) or max(self._agents.get(node, 0), position + 1)
             # A ring that was empty when the run began (position 0) begins with the first flow of all.
             if position and begins > position and not self._is_covered(reader, node):
                 reason = trouble.reason if trouble else "Hubble did not have it any more"
-                gaps.append(Gap(reader, node, position, begins, reason))
+                end = max(trouble.end(begins), position + 1) if trouble else begins
+                gaps.append(Gap(reader, node, position, end, reason))
         return gaps
 
     # What to do.
@@ -211,11 +241,13 @@ class Recovery:
     def due(self, reader: str, busy: Container[str], now: float) -> list[Backfill]:
         """Return what to fetch now, without the nodes for which a call is under way."""
         waiting = {
-            node: trouble.position
+            node: trouble
             for (other, node), trouble in self.troubles.items()
             if other == reader and node not in busy and trouble.due is not None and trouble.due <= now
         }
-        return backfill.backfills(waiting, waiting)
+        for trouble in waiting.values():
+            trouble.asked = True
+        return backfill.backfills({node: trouble.position for node, trouble in waiting.items()}, waiting)
 
     def hurry(self) -> None:
         """Make everything due that waits for its time."""
@@ -240,8 +272,13 @@ class Recovery:
         for (reader, node), trouble in self.troubles.items():
             first = trouble.position or self._started
             if now > first and not self._is_covered(reader, node):
-                gaps.append(Gap(reader, node, first, now, trouble.reason))
+                gaps.append(Gap(reader, node, first, max(trouble.end(now), first + 1), trouble.reason))
         return gaps
+
+    def _stands(self, reader: str, node: str) -> bool:
+        """Tell whether what was fetched counts: the node was not lost again since it was asked."""
+        trouble = self.troubles.get((reader, node))
+        return trouble is None or trouble.asked
 
     def _over(self, reader: str, node: str) -> Trouble | None:
         """Nothing is missing any more that could be had."""

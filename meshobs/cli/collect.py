@@ -13,6 +13,7 @@ import click
 from meshobs.cli.output import say
 from meshobs.cli.session import Session, pass_session
 from meshobs.cli.window import Moment, duration
+from meshobs.collector.progress import Phase
 from meshobs.errors import InputError, MeshobsError
 from meshobs.text import printable
 from meshobs.times import nanoseconds, rfc3339
@@ -158,7 +159,8 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
         nodes = [node for relay in members.relays.values() for node in relay.nodes() or []]
         options = _options(given, members, nodes, session)
         _advise(members, {node.node_name: node for node in nodes}.values())
-        with session.write() as store, live.serving(store, _warn), _showing() as show:
+        # Closing the database takes a while, too: it is shown to the end.
+        with _showing() as show, session.write() as store, live.serving(store, _warn):
             collection = Collection(store, members.relays, options, _warn, show, members.clusters)
             with stopping(collection):
                 ledger = collection.run()
@@ -287,7 +289,7 @@ def stopping(collection: "Collection") -> Iterator[None]:
 @contextmanager
 def _showing() -> Iterator[Callable[["Progress"], None]]:
     """Show the state in one living line on a terminal, in a line a minute elsewhere."""
-    rate = _Rate()
+    rate = Rate()
     if not sys.stderr.isatty():
         yield rate.each_minute
         return
@@ -299,18 +301,21 @@ def _showing() -> Iterator[Callable[["Progress"], None]]:
         yield lambda progress: live.update(Text(rate.line(progress)))
 
 
-class _Rate:
-    """Says how fast flows come."""
+class Rate:
+    """Says how a run stands: how fast flows come, and what is done at its end."""
 
     def __init__(self) -> None:
         self._before: tuple[float, int] = (time.monotonic(), 0)
         self._said = time.monotonic()
+        self._ending = False
 
     def line(self, progress: "Progress") -> str:
         """Return the state in one line; the rate is that since the last call."""
         now, received = time.monotonic(), progress.received
         seconds, flows = now - self._before[0], received - self._before[1]
         self._before = (now, received)
+        if progress.phase is not Phase.COLLECTING:
+            return _ending(progress)
         topology = "".join(f", {cluster} {state}" for cluster, state in progress.topology.items())
         return (
             f"{flows / max(seconds, 0.001):,.0f} flows/s, {progress.stored:,} stored,"
@@ -319,10 +324,19 @@ class _Rate:
         )
 
     def each_minute(self, progress: "Progress") -> None:
-        """Say the state if a minute has passed."""
-        if time.monotonic() - self._said >= 60:  # noqa: PLR2004 - a minute
+        """Say the state if a minute has passed, and once that the run ends."""
+        ends = progress.phase is Phase.FETCHING and not self._ending
+        if ends or time.monotonic() - self._said >= 60:  # noqa: PLR2004 - a minute
             self._said = time.monotonic()
+            self._ending = self._ending or ends
             say(self.line(progress))
+
+
+def _ending(progress: "Progress") -> str:
+    """Return in one line what a run does that ends."""
+    why = "time is up; " if progress.time_is_up else ""
+    fetched = f": {progress.fetched:,} flows" if progress.phase is Phase.FETCHING and progress.fetched else ""
+    return f"{why}{progress.phase.value}{fetched}"
 
 
 def _summary(db: Path, ledger: "Ledger", progress: "Progress") -> None:

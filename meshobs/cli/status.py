@@ -7,6 +7,8 @@ from meshobs.analyzer import render
 from meshobs.cli.output import format_option, print_frame
 from meshobs.cli.session import Session, pass_session
 
+_TABLES = ("relays", "nodes", "runs")
+
 
 @click.command("status")
 @format_option()
@@ -15,20 +17,21 @@ def command(session: Session, form: str) -> None:
     """Tell what the database holds: clusters, Relays, nodes, window, flows, loss, size, and the runs that filled it."""
     size = session.db.stat().st_size if session.db.exists() else 0
     with session.read() as store:
-        summary = store.frame(sqlfiles.read("status/summary.sql"), {"bytes": size})
-        relays, nodes, runs = (store.frame(sqlfiles.read(f"status/{name}.sql")) for name in ("relays", "nodes", "runs"))
+        frame = store.texts if form == "csv" else store.frame
+        summary = frame(sqlfiles.read("status/summary.sql"), {"bytes": size})
+        tables = {name: frame(sqlfiles.read(f"status/{name}.sql")) for name in _TABLES}
     if form == "json":
-        parts = {name: render.values(frame) for name, frame in (("relays", relays), ("nodes", nodes), ("runs", runs))}
+        parts = {name: render.values(table) for name, table in tables.items()}
         click.echo(render.json_text({**render.values(summary)[0], **parts}))
         return
     if form == "table":
         (cells,) = render.cells(summary, short=True)
         for name, cell in zip(summary.columns, cells, strict=True):
             click.echo(f"{name.replace('_', ' '):12}{cell}")
-        runs = runs.drop("first_flow", "last_flow", "filtered", "asked")
+        tables["runs"] = tables["runs"].drop("first_flow", "last_flow", "filtered", "asked")
+        tables = {name: table for name, table in tables.items() if not table.is_empty()}
     else:
         print_frame(summary, form)
-    if form != "table" or not relays.is_empty():
-        print_frame(relays, form, "relays", short=True)
-    print_frame(nodes, form, "nodes", short=True)
-    print_frame(runs, form, "runs", short=True)
+    for name, table in tables.items():
+        click.echo()
+        print_frame(table, form, name, short=True)

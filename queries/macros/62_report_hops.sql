@@ -1,6 +1,8 @@
 -- Which connections crossed clusters, which needed not, through which door, and what did it cost?
 --   crossings:  how often the border between clusters was passed: twice for a trombone
+--   crossed:    calls that passed it at all
 --   avoidable:  crossed although the client's cluster had an active backend of that service
+--   undecided:  crossed, and not known: by which door, which service, or whether the client's cluster had a backend of it
 --   trombones:  left through another cluster's node and came back to the caller's own cluster
 --   hairpins:   left the mesh toward an outside address that then called in (an outside balancer)
 --   dropped:    attempts that were dropped on the way
@@ -21,7 +23,10 @@ counted as (
         source_cluster, destination_cluster, namespace, service, door,
         count(*) filter (outcome <> 'refused') as connections,
         coalesce(sum(passes) filter (outcome <> 'refused'), 0)::bigint as crossings,
+        count(*) filter (outcome <> 'refused' and passes > 0) as crossed,
         count(*) filter (outcome <> 'refused' and avoidable) as avoidable,
+        -- a pod that was called by its own address is where it is
+        count(*) filter (outcome <> 'refused' and passes > 0 and door <> 'pod' and (door = 'unknown' or service = '' or local_backends is null)) as undecided,
         count(*) filter (outcome <> 'refused' and trombone) as trombones,
         count(*) filter (outcome <> 'refused' and hairpin) as hairpins,
         count(*) filter (outcome = 'refused') as dropped,
@@ -60,7 +65,7 @@ judged as (
     ) h using (source_cluster, destination_cluster)
 )
 select
-    source_cluster, destination_cluster, namespace, service, door, connections, crossings, avoidable, trombones, hairpins, dropped,
+    source_cluster, destination_cluster, namespace, service, door, connections, crossings, crossed, avoidable, undecided, trombones, hairpins, dropped,
     avoidable / nullif(connections, 0) as avoidable_share, wilson_low(avoidable, connections) as ci_low, wilson_high(avoidable, connections) as ci_high,
     case
         when cause in ('trombone', 'hairpin', 'against-setting') or cause = 'known-bug:24692' and misled_astray > 0 then 'violation'

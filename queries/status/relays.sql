@@ -11,7 +11,7 @@ known as (
 select
     l.reader as relay, l.address, l.version, l.connected, l.unavailable,
     (select string_agg(k.cluster || ' ' || k.nodes, ', ' order by k.cluster) from known k where k.reader = l.reader) as nodes_of,
-    l.flows_rate as flows_per_s, l.certificate_expires, l.time as asked,
+    round(l.flows_rate, 1) as flows_per_s, l.certificate_expires, l.time as asked,
     (select until from watches w where w.cluster = l.reader) as objects_until
 from latest l
 order by 1;

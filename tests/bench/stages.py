@@ -11,7 +11,6 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
@@ -104,8 +103,11 @@ def main() -> None:
             options = ["--no-follow", "--since", live.BEFORE, "--watch-own-traffic"]
             sys.argv = ["meshobs", "--db", str(db), "collect", "--relay", relay, *options]
             before = time.process_time()
-            with suppress(SystemExit):
+            try:
                 meshobs()
+            except SystemExit as ended:
+                if ended.code:
+                    raise
             total = time.process_time() - before
     rows = [(seconds, stage, clock.calls[stage]) for stage, seconds in clock.seconds.items()]
     rows.append((total - sum(clock.seconds.values()), "start and end, threads of libraries", 1))

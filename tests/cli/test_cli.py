@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -213,6 +214,31 @@ def test_status(recorded: Callable[[str], Path], meshobs: Call) -> None:
     assert [(run["kind"], run["state"]) for run in content["runs"]] == [("import", "complete")]
     assert {node["version"] for node in content["nodes"]} == {"1.17.6"}
     assert "lost events" in meshobs("--db", recorded("loss"), "status").out
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "markdown", "json"])
+def test_status_can_be_read(form: str, db: Path, meshobs: Call) -> None:
+    """Rates have a digit, truth is written as DuckDB writes it, tables stand apart, the last line ends; JSON has values."""
+    import_into(db, RECORDINGS / "icmp")
+    with Store(db, write=True) as store:
+        store.run(
+            "insert into relays by name select '2026-01-01'::timestamp_ns as time, 'west' as reader, '' as address, '' as version,"
+            " 4 as connected, 0 as unavailable, 0 as num_flows, 0 as max_flows, 0 as seen_flows, 0 as uptime_ns,"
+            " 254.79999999999998 as flows_rate, 1 as collection"
+        )
+
+    out = meshobs("--db", db, "status", "--format", form).out
+
+    assert out.endswith("\n")
+    assert not out.endswith("\n\n")
+    if form == "json":
+        content = json.loads(out)
+        assert (content["relays"][0]["flows_per_s"], content["runs"][0]["own_traffic_left_out"]) == (254.8, False)
+        return
+    assert out.count("\n\n") == 3
+    assert re.search(r"[ ,]254\.8[ ,]", out)
+    assert re.search(r"[ ,]false\b", out)
+    assert "False" not in out
 
 
 def test_prune(db: Path, meshobs: Call) -> None:

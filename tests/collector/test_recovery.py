@@ -94,6 +94,8 @@ def test_the_position_stands_still_while_something_is_missing() -> None:
         recovery.on_stored("west", node, START + 9 * SECOND)
     assert recovery.fresh() == {"west": {B: START + 9 * SECOND}}
 
+    recovery.on_attached("west", A, now=50)
+    assert asked(recovery, 100) == {A: START}
     assert recovery.on_fetched("west", {A: START}, {A: START}) == {}
     assert recovery.fresh() == {"west": {A: START + 9 * SECOND}}
 
@@ -200,8 +202,9 @@ def test_a_flow_at_the_position_proves_that_nothing_is_missing() -> None:
     """Without one the ring is asked for its oldest flow."""
     recovery = made(positions={A: EARLIER, B: EARLIER})
     recovery.go_on("west", [A, B], now=0)
+    positions = asked(recovery, 100)
 
-    assert recovery.on_fetched("west", {A: EARLIER, B: EARLIER}, {A: EARLIER, B: EARLIER + 1}) == {B: EARLIER}
+    assert recovery.on_fetched("west", positions, {A: EARLIER, B: EARLIER + 1}) == {B: EARLIER}
     assert set(recovery.troubles) == {("west", B)}
 
 
@@ -226,8 +229,9 @@ def test_a_ring_that_begins_later_is_a_gap(
     recovery.on_agent(A, agent)
     recovery.on_listed("west", A, CONNECTED, now=0)
     recovery.mark("west", {A: position}, now=0)
+    positions = asked(recovery, 100)
 
-    found = recovery.on_probed("west", {A: position}, {} if oldest is None else {A: oldest})
+    found = recovery.on_probed("west", positions, {} if oldest is None else {A: oldest})
 
     assert found == ([Gap("west", A, *gap, "nothing collected it")] if gap else [])
     assert recovery.troubles == {}
@@ -244,8 +248,9 @@ def test_what_another_reader_had_all_the_time_is_no_gap(state: str, lost: bool, 
         recovery.on_lost("east", A, "away", START)
         recovery.on_listed("east", A, CONNECTED, now=0)
     recovery.on_lost("west", A, "away", START)
+    recovery.on_attached("west", A, now=0)
 
-    assert len(recovery.on_probed("west", {A: EARLIER}, {A: START})) == gaps
+    assert len(recovery.on_probed("west", asked(recovery, 100), {A: START})) == gaps
 
 
 def test_what_stays_away_is_a_gap_until_the_end() -> None:
@@ -278,6 +283,7 @@ def test_tails_are_those_of_nodes_without_trouble() -> None:
         recovery.on_listed("west", node, CONNECTED, now=0)
     recovery.mark("west", {A: EARLIER, B: EARLIER, "west/c": EARLIER}, now=0)
     recovery.on_listed("west", "west/newer", CONNECTED, now=0)
+    asked(recovery, 100)
     for node in (A, B, "west/c", "west/new"):
         recovery.on_fetched("west", {node: EARLIER}, {node: EARLIER})
     recovery.on_stored("west", A, START)
@@ -369,3 +375,58 @@ def test_a_loss_right_after_an_empty_ring_is_a_gap() -> None:
 
     assert positions == {A: START + SECOND}
     assert gaps == [Gap("west", A, START + SECOND, START + 9 * SECOND, "EOF")]
+
+
+def test_a_node_that_is_lost_again_while_it_is_fetched() -> None:
+    """What came then ends before the second loss: nothing is closed by it, and it is fetched again once it is back."""
+    recovery = made(until=EARLIER)
+    recovery.on_lost("west", A, "away", START)
+    recovery.on_attached("west", A, now=0)
+    positions = asked(recovery, 10)
+    recovery.on_lost("west", A, "away again", START + SECOND)
+    recovery.on_attached("west", A, now=10)
+
+    assert recovery.on_fetched("west", positions, {A: EARLIER}) == {}
+    assert recovery.on_probed("west", positions, {A: START}) == []
+    assert asked(recovery, 20) == {A: EARLIER}
+    assert recovery.on_fetched("west", positions, {A: EARLIER}) == {}
+    assert recovery.troubles == {}
+
+
+@pytest.mark.parametrize(
+    ("came", "end"),
+    [
+        ([], 60),  # nothing: until the ring begins
+        ([(10, 12), (13, 20)], 10),
+        ([(10, 90)], 10),
+        ([(-9, 1)], 60),  # held back by the Relay's sorting from before the loss
+        ([(-9, 12), (13, 20)], 12),  # some of both: the newest is one of the new
+        ([(90, 95)], 60),
+    ],
+)
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_gap_ends_where_the_stream_goes_on(came: list[tuple[int, int]], end: int, stays: bool) -> None:
+    """What a Relay sends after it has a node again is not missing, however late the ring is asked, or never."""
+    recovery = made(until=EARLIER)
+    recovery.on_lag(A, 0)
+    recovery.on_lost("west", A, "away", START)
+    for earliest, latest in came:
+        recovery.on_followed("west", A, START + earliest * SECOND, START + latest * SECOND)
+    recovery.on_listed("west", A, CONNECTED, now=0)
+    positions = asked(recovery, 100)
+
+    gaps = (
+        recovery.rest(START + 60 * SECOND) if stays else recovery.on_probed("west", positions, {A: START + 60 * SECOND})
+    )
+
+    assert gaps == [Gap("west", A, EARLIER, START + end * SECOND, "away")]
+
+
+def test_a_second_loss_makes_the_gap_longer() -> None:
+    """What came between two losses does not end it."""
+    recovery = made(until=EARLIER)
+    recovery.on_lost("west", A, "away", START)
+    recovery.on_followed("west", A, START + 10 * SECOND, START + 11 * SECOND)
+    recovery.on_lost("west", A, "away again", START + 12 * SECOND)
+
+    assert recovery.rest(START + 60 * SECOND) == [Gap("west", A, EARLIER, START + 60 * SECOND, "away")]

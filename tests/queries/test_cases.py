@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.handmade_mesh import OUTSIDE, START, Mesh
+from support.handmade_mesh import OUTSIDE, SECOND, START, Mesh
 from support.recordings import import_into
 
-from meshobs.analyzer import Question, Report, run
+from meshobs.analyzer import Question, Report, crossings, render, run
 from meshobs.store import Store
+from meshobs.times import rfc3339
 
 GLOBAL = {"service.cilium.io/global": "true"}
 LOCAL = {**GLOBAL, "service.cilium.io/affinity": "local"}
@@ -438,6 +439,39 @@ def test_a_replay_after_a_lost_connection_leaves_no_gap(replayed: bool, answer: 
     assert only(affinity)["connections"] == 40
 
 
+@pytest.mark.parametrize("later", [None, SECOND // 2], ids=["whole", "a window after the loss"])
+@pytest.mark.parametrize("replayed", [True, False])
+def test_a_lost_node_that_is_dialled_in_vain_is_one_gap_or_none(
+    replayed: bool, later: int | None, answer: Callable[..., Report]
+) -> None:
+    """A Relay tells late of the loss and of the dialling; what the node then sends of the time between closes both."""
+    mesh = Mesh()
+    client, address, backends = shop(mesh, LOCAL)
+
+    def call(times: int) -> None:
+        for n in range(times):
+            mesh.call(client, backends["west"][n % 2], aim=(address, 80))
+
+    call(20)
+    lost = mesh.now
+    before = mesh.messages[:]
+    mesh.now += SECOND
+    call(20)
+    dialled = mesh.now
+    mesh.now += 5 * SECOND
+    between = [message for message in mesh.messages[len(before) :] if message.node_name != "west/west-2"]
+    if replayed:
+        between = [message for message in mesh.messages if message.node_name == "west/west-2"] + between
+    mesh.messages = before + between
+    call(20)
+    mesh.status("NODE_ERROR", "west/west-2", text="error reading from server: EOF", at=lost)
+    mesh.status("NODE_ERROR", "west/west-2", text='desc = "transport: Error while dialing: refused"', at=dialled)
+
+    coverage = answer(mesh, "affinity", since=rfc3339(lost + later) if later else None).coverage
+
+    assert coverage["gaps"] == (0 if replayed else 1)
+
+
 def test_a_connected_node_that_says_nothing_of_its_own_traffic_is_not_watched(answer: Callable[..., Report]) -> None:
     """What other nodes show of its pods proves that its events are missing."""
     mesh = Mesh()
@@ -493,3 +527,69 @@ def test_hops_judge_no_call_around_a_change(answer: Callable[..., Report]) -> No
         found[seconds] = answer(mesh, "hops").verdict.value
 
     assert found == {1: "ok", 4: "violation"}
+
+
+def crossing_calls(mesh: Mesh, *, backends_at_home: int = 2) -> None:
+    """Let a client call a global service: three answers of the other cluster, three of its own where it has backends."""
+    client, address, backends = shop(mesh, GLOBAL) if backends_at_home else abroad(mesh)
+    for n in range(3):
+        mesh.call(client, backends["east"][n % 2], aim=(address, 80))
+        if backends_at_home:
+            mesh.call(client, backends["west"][n % 2], aim=(address, 80))
+
+
+def abroad(mesh: Mesh) -> tuple[str, str, dict[str, list[str]]]:
+    """Put the backends of service shop/back into the other cluster only."""
+    client = mesh.pod("west", "front-1")
+    backends = {"west": [], "east": [mesh.pod("east", f"back-{n}", n) for n in (1, 2)]}
+    addresses = {c: mesh.service(c, "back", backends[c], annotations=GLOBAL) for c in mesh.clusters}
+    return client, addresses["west"], backends
+
+
+def without_objects(mesh: Mesh) -> None:
+    """Forget all but the nodes."""
+    mesh.objects = {name: [one for one in objects if one["kind"] == "Node"] for name, objects in mesh.objects.items()}
+
+
+@pytest.mark.parametrize("aggregation", ["none", "medium"])
+def test_what_crossings_cost_is_said(aggregation: str, answer: Callable[..., Report]) -> None:
+    """The verdict is ok, for no setting is broken; the first line says how much of it needed not be. Unknown is not none."""
+    avoidable, needed, unknown, either = (Mesh(aggregation=aggregation) for _ in range(4))
+    crossing_calls(avoidable)
+    crossing_calls(needed, backends_at_home=0)
+    crossing_calls(unknown)
+    without_objects(unknown)
+    # A call of the service or of the pod: no socket event tells.
+    client, _, backends = shop(either)
+    either.call(client, backends["east"][0])
+
+    said = [render.headline(answer(mesh, "hops"))[0] for mesh in (avoidable, needed, unknown, either)]
+
+    assert said == [
+        "hops: ok, 3 of 6 calls crossed, all avoidable with affinity local",
+        "hops: ok, 3 of 3 calls crossed, none avoidable with affinity local",
+        "hops: ok, 3 of 6 calls crossed, whether they needed to is not known",
+        "hops: ok, 1 of 1 calls crossed, whether they needed to is not known",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "cause", "sentence"),
+    [
+        ([], "", ""),
+        ([(0, 0, 0, 0)], "policy-drops", ""),
+        ([(5, 0, 0, 0)], "", "none of 5 calls crossed"),
+        ([(5, 4, 3, 0), (5, 0, 0, 0)], "", "4 of 10 calls crossed, 3 avoidable with affinity local"),
+        ([(5, 4, 0, 0)], "", "4 of 5 calls crossed, none avoidable with affinity local"),
+        ([(5, 4, 3, 0)], "against-setting", "4 of 5 calls crossed, 3 avoidable"),
+        ([(5, 4, 3, 1)], "", "4 of 5 calls crossed, 3 known to be avoidable with affinity local, 1 not known"),
+        ([(5, 4, 4, 4)], "", "4 of 5 calls crossed, whether they needed to is not known"),
+        ([(5, 4, 0, 1)], "", "4 of 5 calls crossed, none known to be avoidable with affinity local, 1 not known"),
+    ],
+)
+def test_the_sentence_on_crossings(counts: list[tuple[int, ...]], cause: str, sentence: str) -> None:
+    """It adds the rows up, and says of what is known and what is not."""
+    names = ("connections", "crossed", "avoidable", "undecided")
+    rows = [{**dict(zip(names, row, strict=True)), "cause": cause} for row in counts]
+
+    assert crossings.summary(rows) == sentence

@@ -269,10 +269,10 @@ class Mesh:
         lost.num_events_lost = events
         self.messages.append(message)
 
-    def status(self, state: str, *nodes: str, text: str = "") -> None:
-        """Add what the Relay says of nodes."""
+    def status(self, state: str, *nodes: str, text: str = "", at: int | None = None) -> None:
+        """Add what the Relay says of nodes, of now or of another moment."""
         message = GetFlowsResponse(node_name="relay")
-        message.time.seconds, message.time.nanos = divmod(self.now, SECOND)
+        message.time.FromNanoseconds(self.now if at is None else at)
         told: Any = message.node_status
         told.state_change = relay_pb2.NodeState.Value(state)
         told.node_names.extend(nodes)

@@ -55,7 +55,7 @@ class Fanout:
         # Peers that broke off: a Relay tries each once more before it sees that there is no connection.
         self._suspects: set[str] = set()
         self._sorter = Sorter(request.number * len(agents))
-        self._errors = Errors(event)
+        self._errors = Errors(event, clock)
 
     def close(self) -> None:
         """Leave the rings."""
@@ -67,7 +67,7 @@ class Fanout:
         connected, unavailable = self._collect()
         for state, names in ((NODE_CONNECTED, connected), (NODE_UNAVAILABLE, unavailable)):
             if names:
-                yield self._event(state, names, "").raw
+                yield self._event(state, names, "", self._clock()).raw
         refresh = time.monotonic() + _REFRESH_SECONDS
         # As a Relay's: without any stream left the call is over, followed or not.
         while self._streams and not self._wakeup.over:

@@ -51,13 +51,12 @@ class SimulatedRelay:
         finally:
             call.close()
 
-    def status_event(self, state: NodeState, names: Sequence[str], text: str) -> Message:
-        """Return what is said of some nodes."""
-        now = self.clock()
+    def status_event(self, state: NodeState, names: Sequence[str], text: str, at: int) -> Message:
+        """Return what is said of some nodes, of a moment in nanoseconds."""
         event = NodeStatusEvent(state_change=state, node_names=names, message=text)
         made = GetFlowsResponse(node_status=event, node_name=self.name)
-        made.time.FromNanoseconds(now)
-        return Message(now, made.SerializeToString())
+        made.time.FromNanoseconds(at)
+        return Message(at, made.SerializeToString())
 
     def server_status(self) -> ServerStatusResponse:
         """Return the sum of what the agents say."""

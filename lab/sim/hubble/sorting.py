@@ -12,7 +12,8 @@ _LENGTH = 100
 _DRAIN_SECONDS = 1.0
 _ERROR_SECONDS = 10.0
 
-StatusEvent = Callable[[NodeState, Sequence[str], str], Message]
+# State, names, text, time in nanoseconds.
+StatusEvent = Callable[[NodeState, Sequence[str], str, int], Message]
 
 
 class Sorter:
@@ -65,12 +66,16 @@ class Sorter:
 class Errors:
     """Errors of peers: the last one waits for equal ones, until another comes or ten seconds have passed.
 
+    It is told late, with the time of the first.
+
     Attributes:
         next_flush: when (monotonic) the one that waits is to be sent.
     """
 
-    def __init__(self, event: StatusEvent) -> None:
+    def __init__(self, event: StatusEvent, clock: Callable[[], int]) -> None:
         self._event = event
+        self._clock = clock
+        self._at = 0
         self._text = ""
         self._names: list[str] = []
         self._ready: list[Message] = []
@@ -81,6 +86,7 @@ class Errors:
         if self._names and text != self._text:
             self._flush()
         if not self._names:
+            self._at = self._clock()
             self.next_flush = time.monotonic() + _ERROR_SECONDS
         self._text = text
         self._names.append(name)
@@ -97,6 +103,6 @@ class Errors:
         return self.due(float("inf"))
 
     def _flush(self) -> None:
-        self._ready.append(self._event(NODE_ERROR, self._names, self._text))
+        self._ready.append(self._event(NODE_ERROR, self._names, self._text, self._at))
         self._names = []
         self.next_flush = float("inf")

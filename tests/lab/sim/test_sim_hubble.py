@@ -11,15 +11,23 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import grpc
 import pytest
 from google.protobuf import json_format
+from support.command_line import Outcome
 from support.recordings import RECORDINGS
 from support.relay_nodes import SECOND, Event, Peers, RelayProcess, Run, expected, recorded, stored, wait_until
 
+from meshobs.cli.collect import Rate
+from meshobs.collector import importer
+from meshobs.collector.collect import Collection
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.hubble.target import parse
+from meshobs.collector.options import CollectOptions
+from meshobs.collector.progress import Phase, Progress
+from meshobs.collector.recorder import Recorder
 from meshobs.lab.mesh.model import Mesh, walkthrough
 from meshobs.lab.sim.hubble import getflows
 from meshobs.lab.sim.hubble.agent import Agent
@@ -363,22 +371,22 @@ def _timed(number: int) -> Message:
 
 
 def test_equal_errors_are_one() -> None:
-    """An error waits ten seconds for equal ones of other nodes; another one pushes it out."""
-    told: list[tuple[list[str], str]] = []
+    """An error waits ten seconds for equal ones of other nodes, another one pushes it out; the time is the first one's."""
+    told: list[tuple[list[str], str, int]] = []
 
-    def event(_state: NodeState, names: Any, text: str) -> Message:
-        told.append((list(names), text))
+    def event(_state: NodeState, names: Any, text: str, at: int) -> Message:
+        told.append((list(names), text, at))
         return _timed(0)
 
-    errors = Errors(event)
+    errors = Errors(event, iter(range(1, 9)).__next__)
     for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
         errors.add(name, text)
     errors.due(errors.next_flush - 0.1)
     before = list(told)
     errors.due(errors.next_flush)
 
-    assert before == [(["a", "b"], "x")]
-    assert told[1:] == [(["c"], "y")]
+    assert before == [(["a", "b"], "x", 1)]
+    assert told[1:] == [(["c"], "y", 2)]
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------
@@ -850,3 +858,72 @@ def test_a_slow_reader_is_overtaken_alone(history: Flows) -> None:
     assert lost == 999 - 255
     assert list(slow) == []
     assert all(first <= second for first, second in pairwise(sorted(found)))
+
+
+def away_for_a_while(hubble: Hubble, history: Flows, done: Callable[[], object], seconds: float) -> Flows:
+    """Let flows happen while every node is followed, while one is out of reach, and after it is back."""
+    happened = played(hubble, {name: events[9:300] for name, events in history.items()})
+    wait_until(done)
+    hubble.hide(NODE, hidden=True)
+    happened[NODE] += played(hubble, {NODE: history[NODE][300:320]})[NODE]
+    away = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > away)
+    hubble.hide(NODE, hidden=False)
+    wait_until(lambda: readers(hubble))
+    happened[NODE] += played(hubble, {NODE: history[NODE][320:400]})[NODE]
+    return happened
+
+
+@pytest.mark.parametrize("seconds", [0.5, 6.0], ids=["told when it is back", "told while it is away"])
+def test_a_node_that_is_back_before_the_end_leaves_no_gap(seconds: float, history: Flows, db: Path) -> None:
+    """The Relay has it again in the same stream and does not say so: a run that ends right then fetches what it lacks."""
+    with lab(flows={name: events[:9] for name, events in history.items()}) as hubble:
+        run = Run(db, {"west": Relay(parse(f"west={hubble.relays['west']}", None))})
+        wait_until(lambda: all(readers(hubble, name) >= 1 for name in hubble.agents))
+        happened = away_for_a_while(hubble, history, lambda: run.received >= 4 * 291 - 100, seconds)
+        run.end()
+
+    assert set(expected(happened)) <= set(stored(db))
+    assert query(db, "from gaps") == []
+
+
+def test_a_recording_keeps_what_a_relay_sends_again(history: Flows, db: Path, tmp_path: Path) -> None:
+    """A Relay that has a node again sends its flows once more: without them the recording would look as if some lacked."""
+    capture = tmp_path / "west.bin"
+    with lab() as hubble, capture.open("wb") as file:
+        came: list[str] = []
+
+        def flow(_name: str, raw: bytes) -> None:
+            came.append(said(raw))
+            file.write(len(raw).to_bytes(4, "big") + raw)
+
+        recorder = Recorder({"west": Relay(parse(f"west={hubble.relays['west']}", None))}, {}, (), flow, Mock())
+        recorder.start()
+        wait_until(lambda: all(readers(hubble, name) >= 1 for name in hubble.agents))
+        happened = away_for_a_while(hubble, history, lambda: len(came) >= 4 * 291 - 100, 6.0)
+        wait_until(lambda: max(Counter(came).values()) > 1)
+        recorder.end()
+    with Store(db, write=True) as store:
+        importer.run(store, importer.plan([capture]), importer.ImportOptions(), Mock())
+
+    assert stored(db) == expected(happened)
+    assert query(db, "select distinct state from node_status order by all") == [("NODE_CONNECTED",), ("NODE_ERROR",)]
+    assert query(db, "from gaps_between('2000-01-01'::timestamp, '2100-01-01'::timestamp)") == []
+
+
+def test_what_a_run_does_at_its_end_is_told(history: Flows, db: Path, meshobs: Callable[..., Outcome]) -> None:
+    """Time being up is not the end: one line in a pipe says what is fetched then, a living one what is done after it."""
+    shown: list[Progress] = []
+    show = lambda progress: shown.append(replace(progress))  # noqa: E731
+    with lab(flows={name: events[:9] for name, events in history.items()}) as hubble, Store(db, write=True) as store:
+        relay = Relay(parse(f"west={hubble.relays['west']}", None))
+        Collection(store, {"west": relay}, CollectOptions(seconds=1), show=show).run()
+        store.close()
+        outcome = meshobs("--db", db, "collect", "--relay", f"west={hubble.relays['west']}", "--duration", "1s")
+
+    assert list(dict.fromkeys(progress.phase for progress in shown)) == list(Phase)
+    assert shown[-1].fetched >= 36
+    assert Rate().line(shown[-1]) == "time is up; closing the database"
+    told = Rate().line(replace(shown[-1], phase=Phase.FETCHING, fetched=12_400))
+    assert told == "time is up; fetching what Relays still hold: 12,400 flows"
+    assert (outcome.code, outcome.err.count("time is up; fetching what Relays still hold")) == (0, 1), outcome.err
