@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from tools import PROGRAMS
 
 from meshobs.cli import main as cli_main
+from meshobs.cli.flags import with_flags
 from meshobs.collector import importer
 from meshobs.collector.importer import Options, Result
 from meshobs.errors import MeshobsError
 from meshobs.store import Store
-from meshobs.text import printable
 
 # CI looks at the same examples every time: a new find belongs to whoever changes code, not to whoever lands next.
 hypothesis.settings.register_profile("ci", derandomize=True)
@@ -83,7 +83,7 @@ def meshobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ou
     def call(*arguments: object, stdin: bytes | None = None) -> Outcome:
         result = CliRunner().invoke(cli_main.cli, [str(argument) for argument in arguments], input=stdin)
         if isinstance(result.exception, MeshobsError):
-            return Outcome(2, result.stdout, result.stderr + f"meshobs: {printable(str(result.exception))}\n")
+            return Outcome(2, result.stdout, result.stderr + f"meshobs: {with_flags(str(result.exception))}\n")
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Outcome(result.exit_code, result.stdout, result.stderr)

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from hubble import wait_until
 
-from meshobs.cli.lab_build import build as command
+from meshobs.cli.lab.build import build as command
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import programs
 from meshobs.lab.programs import Finding, Module

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from meshobs.cli.output import format_option, print_table, say
+from meshobs.cli.output import format_option, print_table, remark
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import driver, versions
 
@@ -27,13 +27,13 @@ def build(name: str, wanted: Sequence[str], force: bool, form: str) -> None:
     modules = [programs.cilium(version) for version in wanted or [versions.CILIUM]]
     lacking = programs.missing()
     for one in lacking:
-        say(f"meshobs: {one.what}: {one.cure}")
+        remark(f"{one.what}: {one.cure}")
     if lacking and not force:
         raise MeshobsError(
             f"this machine cannot run the driver {name} yet: mend the {len(lacking)} above; --force builds nevertheless"
         )
     needed = {one.path: one for module in modules for one in programs.of_netns(module.version)}
-    programs.build(list(needed.values()), lambda text: say(f"meshobs: {text}"))
+    programs.build(list(needed.values()), remark)
     rows = [[one.name, one.module.version, str(path)] for path, one in needed.items()]
     rows += [[data, module.version, str(module.folder / data)] for module in modules for data in module.data]
     if form == "json":
