@@ -119,7 +119,7 @@ def _read(writer: Writer, entry: Entry, source: Source, progress: Progress, *, s
                 writer.write_lines(batch, entry)
             if strict and entry.counts.undecodable:
                 writer.commit()
-                raise InputError(f"{entry.counts.problems[0]} (stopped here because of --strict)")
+                raise InputError(f"{entry.counts.problems[0]} (stopped here because of `strict`)")
     writer.commit()
 
 
@@ -154,6 +154,6 @@ def _cluster(source: Source, options: Options) -> str:
     cluster = topology.cluster_of(source.stem) or options.cluster
     if not cluster:
         raise InputError(
-            f"{source.name} does not say whose objects it holds: name it k8s-CLUSTER.json, or pass --cluster"
+            f"{source.name} does not say whose objects it holds: name it k8s-CLUSTER.json, or pass `cluster`"
         )
     return cluster

@@ -143,5 +143,5 @@ class Switches:
 
     def _served(self) -> Servers:
         if not self._servers:
-            raise InputError("this fault needs a mesh in real time: leave --accelerated out")
+            raise InputError("this fault needs a mesh in real time: leave `accelerated` out")
         return self._servers
