@@ -1,7 +1,7 @@
 """`meshobs import`: recordings -> the database."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,9 +9,9 @@ import click
 
 from meshobs.cli.output import say
 from meshobs.cli.session import Session, pass_session
-from meshobs.collector import importer
-from meshobs.collector.importer import Options, Progress, Result
+from meshobs.collector.importer import Progress, Result
 from meshobs.collector.sources import Source
+from meshobs.jobs.importing import import_recordings
 from meshobs.text import printable
 from meshobs.times import rfc3339
 
@@ -36,10 +36,14 @@ def command(session: Session, paths: tuple[Path, ...], cluster: str | None, stri
 
     An event that is there already is not stored again: importing twice changes nothing.
     """  # noqa: D301
-    options = Options(cluster or session.settings.cluster, strict, arguments=tuple(sys.argv[1:]))
-    recordings = importer.plan(paths)
-    with session.write() as store, _progress([source for recording in recordings for source in recording]) as progress:
-        result = importer.run(store, recordings, options, progress)
+    result = import_recordings(
+        session.db,
+        *paths,
+        cluster=cluster or session.settings.cluster,
+        strict=strict,
+        arguments=sys.argv[1:],
+        showing=_progress,
+    )
     _summary(session.db, result)
 
 
@@ -58,7 +62,7 @@ def _summary(db: Path, result: Result) -> None:
 
 
 @contextmanager
-def _progress(sources: list[Source]) -> Iterator[Progress]:
+def _progress(sources: Sequence[Source]) -> Iterator[Progress]:
     """Show a bar over all bytes on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _source, _size: None
