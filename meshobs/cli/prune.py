@@ -5,7 +5,6 @@ import click
 from meshobs.cli.output import say
 from meshobs.cli.session import Session, pass_session
 from meshobs.errors import InputError
-from meshobs.jobs import maintenance
 from meshobs.times import duration
 
 
@@ -17,6 +16,8 @@ def command(session: Session, older_than: str) -> None:
 
     The space is used again by later flows; the file itself does not shrink.
     """
+    from meshobs.jobs import maintenance  # noqa: PLC0415 - DuckDB
+
     age = duration(older_than)
     if age is None:
         raise InputError(f"--older-than {older_than!r} is no age: write it as 12h or 7d")
