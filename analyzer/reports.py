@@ -44,6 +44,8 @@ class Question:
         Raises:
             InputError: a time is none, or there is nothing between them.
         """
+        if not 0 <= self.max_unproved < 1:
+            raise InputError(f"`max_unproved` must be a number from 0 to 1, not {self.max_unproved!r}")
         begin, end = (None if one is None else instant(one) for one in (self.since, self.until))
         if self.whole and (begin is not None or end is not None):
             raise InputError("`whole` is the whole database: leave it out, or leave out `since` and `until`")

@@ -95,7 +95,7 @@ class Database:
             max_unproved: share of lost or one-sided events, 0 to 1, above which a verdict is insufficient.
 
         Raises:
-            InputError: there is no such report or service, no flow in the window, or a time is none.
+            InputError: there is no such report or service, no flow in the window, or an argument is wrong.
         """
         return analyzer.run(self._store, name, Question(since, until, whole, namespace, service, max_unproved))
 
@@ -122,8 +122,10 @@ class Database:
             limit: at most so many flows.
 
         Raises:
-            InputError: there is no such report or service, or a time is none.
+            InputError: there is no such report or service, or an argument is wrong.
         """
+        if limit < 1:
+            raise InputError(f"`limit` must be at least 1, not {limit}")
         return analyzer.evidence(self._store, name, Question(since, until, whole, namespace, service), limit)
 
     def sql(self, query: str, parameters: Parameters = None) -> "pl.DataFrame":

@@ -165,6 +165,34 @@ def test_an_older_file_is_brought_up_to_date(here: Path) -> None:
         assert db.report("nat").rows.height > 0
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"since": "yesterday"}, "'yesterday' is neither a time"),
+        ({"since": "5m", "until": timedelta(minutes=10)}, "`until` is not later than `since`"),
+        ({"whole": True, "until": "5m"}, "`whole` is the whole database"),
+        ({"max_unproved": 1.5}, "`max_unproved` must be a number from 0 to 1, not 1.5"),
+        ({"service": "nope"}, "no service */nope in"),
+        ({"since": "2030-01-01"}, "no flow since 2030-01-01T00:00:00.000000000Z until the end"),
+    ],
+)
+def test_mistakes_in_a_question(recorded: Callable[[str], Path], options: dict[str, object], words: str) -> None:
+    """A question that cannot be meant is refused in one line."""
+    with meshobs.open(recorded("icmp")) as db, pytest.raises(InputError) as told:
+        db.report("nat", **options)  # type: ignore[arg-type]
+
+    assert words in str(told.value)
+
+
+def test_no_evidence_is_no_answer(recorded: Callable[[str], Path]) -> None:
+    """Less than one flow cannot be asked for, nor of a report that is none."""
+    with meshobs.open(recorded("icmp")) as db:
+        with pytest.raises(InputError, match="`limit` must be at least 1, not 0"):
+            db.evidence("nat", limit=0)
+        with pytest.raises(InputError, match="there is no report traffic: choose one of affinity"):
+            db.evidence("traffic")
+
+
 def test_nothing_to_import(here: Path) -> None:
     """No recording at all is a mistake, and no file is made of it."""
     with pytest.raises(InputError, match="no recording is named"):
@@ -182,6 +210,8 @@ def test_nothing_to_import(here: Path) -> None:
         ({"only": [("colour", "red")]}, "there is no filter 'colour': one of namespace, pod"),
         ({"only": [("port", "http")]}, "`port` 'http' is no port"),
         ({"relays": [""]}, "`relays` names no Relay"),
+        ({"relays": "west=127.0.0.1:1"}, "`relays` is a list of texts, not the text 'west=127.0.0.1:1'"),
+        ({"clusters": {"west": {"relay": "a", "colour": "red"}}}, "[clusters.west] has an unknown key colour"),
         ({"relays": ["west="]}, "`relays` 'west=' is not NAME=HOST:PORT"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
-from meshobs import live
+from meshobs import live, settings
 from meshobs.collector import advice, filters, members, scope
 from meshobs.collector.collect import Collection, Options
 from meshobs.collector.filters import Given
@@ -49,7 +49,7 @@ def collect(
     relays: Sequence[str] = (),
     contexts: Sequence[str] = (),
     clusters: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
-    kubeconfig: Path | None = None,
+    kubeconfig: str | Path | None = None,
     kube_namespace: str = "kube-system",
     kube: bool = True,
     duration: Length | None = None,
@@ -109,6 +109,11 @@ def collect(
         InputError: an argument is not what it should be, or names nothing.
         MeshobsError: no Relay can be reached, or nothing more can be stored.
     """
+    for name, value in (("relays", relays), ("contexts", contexts), ("allowlist", allowlist), ("denylist", denylist)):
+        if isinstance(value, str):
+            raise InputError(f"`{name}` is a list of texts, not the text {value!r}")
+    if mistakes := settings.mistakes_of_clusters(clusters):
+        raise InputError(mistakes)
     ends = stop or threading.Event()
     named = [Source(relay=text, tls=tls) for text in relays]
     named += [Source(context=one, namespace=kube_namespace, tls=tls) for one in contexts]
@@ -127,7 +132,7 @@ def collect(
         arguments=arguments,
     )
     with Members() as opened:
-        sources, config = _sources(named, clusters, kubeconfig, kube_namespace, tls, say)
+        sources, config = _sources(named, clusters, Path(kubeconfig) if kubeconfig else None, kube_namespace, tls, say)
         for source in sources:
             opened.add(source, kubeconfig=config, watch=kube, say=say)
         if not opened.relays:

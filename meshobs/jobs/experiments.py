@@ -37,7 +37,7 @@ class _StoppedError(Exception):
 
 
 def run(
-    db: Path,
+    db: str | Path,
     needs: Mapping[str, str],
     group: Sequence[Experiment],
     *,
@@ -66,12 +66,12 @@ def run(
         if skip and (lacking := [f"{key} {value}" for key, value in needs.items() if not lab.mesh.has(key, value)]):
             say(f"left out: {', '.join(one.name for one in group)} (needs {', '.join(lacking)})")
             return []
-        with open_lab(found, say) as members, Store(db, write=True) as store:
+        with open_lab(found, say) as members, Store(Path(db), write=True) as store:
             return prove(store, lab, members, group, say=say, tell=tell, running=running)
 
 
 def accelerated(
-    db: Path,
+    db: str | Path,
     content: Mapping[str, object],
     group: Sequence[Experiment],
     *,
@@ -90,7 +90,7 @@ def accelerated(
         tell: told of progress, a line each.
     """
     fit = _unserved(group, say) if skip else group
-    with Store(db, write=True) as store:
+    with Store(Path(db), write=True) as store:
         return prove_accelerated(store, mesh_of(content), fit, tell)
 
 

@@ -8,7 +8,7 @@ from meshobs.store import Store
 from meshobs.times import SECOND
 
 
-def prune(db: Path, age: timedelta) -> int:
+def prune(db: str | Path, age: timedelta) -> int:
     """Delete flows and events older than an age; the history of objects stays as far as it still counts.
 
     Args:
@@ -19,7 +19,7 @@ def prune(db: Path, age: timedelta) -> int:
         How many flows were deleted.
     """
     before = int((datetime.now(tz=UTC) - age).timestamp()) * SECOND
-    with Store(db, write=True) as store:
+    with Store(Path(db), write=True) as store:
         flows = store.value("select count(*) from flows where time < make_timestamp_ns(?)", [before])
         with store.transaction():
             store.run("set variable prune_before = make_timestamp_ns(?)", [before])

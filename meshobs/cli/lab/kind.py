@@ -4,10 +4,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from meshobs.cli.options import Command
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # Names of what `options` adds, as click passes them; keys of table `kind` of a mesh description.
 KEYS = ("set", "engine", "node_image", "chart_directory")
@@ -28,7 +32,11 @@ def options(function: Command) -> Command:
 
 def table(given: Mapping[str, object]) -> dict[str, object]:
     """Return what `options` read as keys of table `kind`, without what was not given."""
-    found = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items() if value}
+    found = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in given.items()
+        if value not in (None, ())
+    }
     if "chart_directory" in found:
         found["chart_directory"] = str(Path(str(found["chart_directory"])).absolute())
     return found
@@ -40,24 +48,28 @@ def showing() -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield lambda _text: None
         return
-    from rich.console import Console  # noqa: PLC0415 - rich is slow to load
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    running = False
-
-    def now(text: str) -> None:
-        nonlocal running
-        for task in progress.task_ids:
-            progress.remove_task(task)
-        if text:
-            progress.add_task(text, total=None)
-        if bool(text) != running:
-            (progress.start if text else progress.stop)()
-            running = bool(text)
-
+    shown = _Shown()
     try:
-        yield now
+        yield shown
     finally:
-        now("")
+        shown("")
+
+
+class _Shown:
+    """Shows one text at a time with a spinner; loads rich for the first."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def __call__(self, text: str) -> None:
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+        if text:
+            from rich.console import Console  # noqa: PLC0415 - rich is slow to load
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._progress.add_task(text, total=None)
+            self._progress.start()
