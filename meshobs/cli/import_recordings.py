@@ -4,16 +4,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from meshobs.cli.output import say
 from meshobs.cli.session import Session, pass_session
-from meshobs.collector.importer import Progress, Result
-from meshobs.collector.sources import Source
-from meshobs.jobs.importing import import_recordings
 from meshobs.text import printable
 from meshobs.times import rfc3339
+
+if TYPE_CHECKING:
+    from meshobs.collector.importer import Progress, Result
+    from meshobs.collector.sources import Source
 
 
 @click.command("import")
@@ -36,6 +38,8 @@ def command(session: Session, paths: tuple[Path, ...], cluster: str | None, stri
 
     An event that is there already is not stored again: importing twice changes nothing.
     """  # noqa: D301
+    from meshobs.jobs.importing import import_recordings  # noqa: PLC0415 - DuckDB and protobuf
+
     result = import_recordings(
         session.db,
         *paths,
@@ -47,7 +51,7 @@ def command(session: Session, paths: tuple[Path, ...], cluster: str | None, stri
     _summary(session.db, result)
 
 
-def _summary(db: Path, result: Result) -> None:
+def _summary(db: Path, result: "Result") -> None:
     for entry in result.ledger.entries:
         counts = entry.counts
         say(
@@ -62,7 +66,7 @@ def _summary(db: Path, result: Result) -> None:
 
 
 @contextmanager
-def _progress(sources: Sequence[Source]) -> Iterator[Progress]:
+def _progress(sources: "Sequence[Source]") -> "Iterator[Progress]":
     """Show a bar over all bytes on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _source, _size: None
