@@ -8,7 +8,7 @@ from meshobs.analyzer.catalog import questions
 from meshobs.analyzer.verdicts import Judgement, Verdict, judge
 from meshobs.errors import InputError
 from meshobs.store import Store
-from meshobs.times import rfc3339
+from meshobs.times import Moment, instant, rfc3339
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,7 +23,7 @@ class Question:
     """What is asked.
 
     Attributes:
-        since: first time of the window as text (RFC 3339), None for the start of the last run.
+        since: first time of the window, or how long ago; None for the start of the last run. Kept as text (RFC 3339).
         until: end of the window, not part of it; None for the end of the last run, or with `since` the end of all.
         whole: look at the whole database.
         namespace: only this namespace.
@@ -31,12 +31,28 @@ class Question:
         max_unproved: share of lost or one-sided events above which nothing is said.
     """
 
-    since: str | None = None
-    until: str | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     whole: bool = False
     namespace: str | None = None
     service: str | None = None
     max_unproved: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Fix the window: how long ago is counted from now on.
+
+        Raises:
+            InputError: a time is none, or there is nothing between them.
+        """
+        if not 0 <= self.max_unproved < 1:
+            raise InputError(f"`max_unproved` must be a number from 0 to 1, not {self.max_unproved!r}")
+        begin, end = (None if one is None else instant(one) for one in (self.since, self.until))
+        if self.whole and (begin is not None or end is not None):
+            raise InputError("`whole` is the whole database: leave it out, or leave out `since` and `until`")
+        if begin is not None and end is not None and end <= begin:
+            raise InputError("`until` is not later than `since`: nothing lies between them, give a later `until`")
+        for name, moment in (("since", begin), ("until", end)):
+            object.__setattr__(self, name, None if moment is None else rfc3339(moment))
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,12 @@ class Report:
     coverage: Mapping[str, int | float]
     limits: Sequence[str]
     rows: "pl.DataFrame"
+
+    def _repr_html_(self) -> str:
+        """Return the report as notebooks show it."""
+        from meshobs.analyzer.html import html  # noqa: PLC0415 - which knows reports
+
+        return html(self)  # pyright: ignore[reportArgumentType] - the linked room is two modules to it
 
 
 def run(store: Store, name: str, question: Question) -> Report:

@@ -64,6 +64,7 @@ class Collection:
         show: called about four times a second with the state.
         clusters: whose Kubernetes objects to watch, by name.
         clock: the collector's clock in nanoseconds.
+        stop: set it to end the run in order; None to make one.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class Collection:
         show: Callable[[Progress], None] = lambda _progress: None,
         clusters: Mapping[str, tuple[KubeCluster, ClusterInfo]] = MappingProxyType({}),
         clock: Callable[[], int] = time.time_ns,
+        stop: threading.Event | None = None,
     ) -> None:
-        self.stop = threading.Event()
+        self.stop = stop or threading.Event()
         self.progress = Progress()
         self._store = store
         self._options = options

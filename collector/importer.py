@@ -123,7 +123,7 @@ def _read(writer: Writer, entry: LedgerEntry, source: RecordingFile, progress: P
                 writer.write_lines(batch, entry)
             if strict and entry.counts.undecodable:
                 writer.commit()
-                raise InputError(f"{entry.counts.problems[0]} (stopped here because of --strict)")
+                raise InputError(f"{entry.counts.problems[0]} (stopped here because of `strict`)")
     writer.commit()
 
 
@@ -158,6 +158,6 @@ def _cluster(source: RecordingFile, options: ImportOptions) -> str:
     cluster = objects.cluster_of(source.stem) or options.cluster
     if not cluster:
         raise InputError(
-            f"{source.name} does not say whose objects it holds: name it k8s-CLUSTER.json, or pass --cluster"
+            f"{source.name} does not say whose objects it holds: name it k8s-CLUSTER.json, or pass `cluster`"
         )
     return cluster

@@ -46,9 +46,9 @@ class CollectOptions:
         """Refuse what no Relay can be asked.
 
         Raises:
-            InputError: it says which flags to mend.
+            InputError: it says what to mend.
         """
         if self.last > _MOST:
-            raise InputError(f"--last {self.last} is more than Hubble can be asked for: give at most {_MOST}")
+            raise InputError(f"`last` {self.last} is more than Hubble can be asked for: give at most {_MOST}")
         if self.until and self.until <= self.since:
-            raise InputError("--until is not later than --since: nothing lies between them, give a later --until")
+            raise InputError("`until` is not later than `since`: nothing lies between them, give a later `until`")

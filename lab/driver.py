@@ -158,7 +158,7 @@ def choose_driver(name: str | None) -> tuple[str, str]:
     if name:
         return name, "as asked"
     if shell.run(("docker", "info"), _ENGINE_SECONDS)[0]:
-        return "sim", "no Docker answers here (podman: --driver kind --engine podman)"
+        return "sim", "no Docker answers here (podman: `driver` kind, `engine` podman)"
     if missing := [tool for tool in ("kind", "cilium", "kubectl") if not shutil.which(tool)]:
         return "sim", f"docker is here, but not {', '.join(missing)}"
     return "kind", "docker, kind, cilium and kubectl are here"

@@ -2,7 +2,11 @@
 
 
 class MeshobsError(Exception):
-    """Something the user can fix. The message names what was tried, with what, and what to do next."""
+    """Something the user can fix. The message names what was tried, with what, and what to do next.
+
+    Settings stand in it in backticks, by the name that functions and the configuration have: `tls_server_name`. The
+    command line says its flags instead.
+    """
 
 
 class DatabaseError(MeshobsError):

@@ -85,12 +85,13 @@ def _mistake(key: str, value: object) -> str:
         good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
         return "" if good else f"max_unproved must be a number from 0 to 1, not {value!r}"
     if key == "clusters":
-        return _mistakes_of_clusters(value)
+        return mistakes_of_clusters(value)
     return "" if isinstance(value, str) else f"{key} must be a text, not {value!r}"
 
 
-def _mistakes_of_clusters(value: object) -> str:
-    if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
+def mistakes_of_clusters(value: object) -> str:
+    """Return what is wrong with a table of clusters, empty for nothing."""
+    if not isinstance(value, Mapping) or not all(isinstance(one, Mapping) for one in value.values()):
         return "clusters must be tables: [clusters.west]"
     found = []
     for name, keys in value.items():

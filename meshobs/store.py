@@ -137,14 +137,18 @@ class Store:
         with self.translated():
             return self._connection.sql(sql, params=parameters).select("columns(*)::varchar").pl()
 
+    def tables(self) -> list[str]:
+        """Return the names of the tables, in order."""
+        return [str(name) for (name,) in self.rows(_TABLES)]
+
     def copy_tables(self, folder: Path) -> Iterator[tuple[str, Value]]:
         """Write each table to `folder`/TABLE.parquet; yield its name and number of rows when it is done."""
-        for (table,) in self.rows(_TABLES):
+        for table in self.tables():
             target = sqlfiles.quoted(str(folder / f"{table}.parquet"))
-            sql = f"copy ({self.copied(str(table))}) to '{target}' (format parquet, compression zstd)"
+            sql = f"copy ({self.copied(table)}) to '{target}' (format parquet, compression zstd)"
             with self.translated():
                 (written,) = self._connection.execute(sql).fetchone() or (0,)
-            yield str(table), written
+            yield table, written
 
     def copied(self, table: str) -> str:
         """Return the SQL that reads a table."""
@@ -251,18 +255,16 @@ class Store:
 
     def _check(self) -> None:
         """Refuse what is not ours or newer; read only, also what is older."""
-        tables = {name for (name,) in self.rows(_TABLES)}
+        tables = self.tables()
         if not tables and self.write:
             return
         if "schema_migrations" not in tables:
-            raise DatabaseError(
-                f"{self.path} is a DuckDB database, but not one of meshobs: choose another file with --db"
-            )
+            raise DatabaseError(f"{self.path} is a DuckDB database, but not one of meshobs: choose another file")
         newest, known = self.value("select max(number) from schema_migrations"), len(sqlfiles.names("schema"))
         if isinstance(newest, int) and newest > known:
             raise DatabaseError(
                 f"{self.path} was written by a newer meshobs (schema {newest}, this one knows {known}):"
-                " upgrade meshobs, or choose another file with --db"
+                " upgrade meshobs, or choose another file"
             )
         if not self.write and (newest != known or self.value("select fingerprint from queries") != _fingerprint()):
             raise OutdatedError(f"{self.path} was written by an older meshobs")
@@ -310,18 +312,16 @@ def _attached(path: Path, options: str) -> duckdb.DuckDBPyConnection:
 
 def _connect(path: Path, make: Callable[[Path], None], *, write: bool) -> duckdb.DuckDBPyConnection:
     if path.is_dir():
-        raise DatabaseError(f"{path} is a folder: name a file with --db")
+        raise DatabaseError(f"{path} is a folder: name a file")
     if not write and not path.exists():
         raise DatabaseError(
             f"{path} does not exist: `meshobs collect` or `meshobs import` makes it (without a mesh of yours, first"
-            " `meshobs lab up`), or choose another file with --db"
+            " `meshobs lab up`), or choose another file"
         )
     if write and not path.parent.is_dir():
-        raise DatabaseError(f"the folder {path.parent} does not exist: make it, or choose another file with --db")
+        raise DatabaseError(f"the folder {path.parent} does not exist: make it, or choose another file")
     if path.exists() and path.stat().st_size == 0:
-        raise DatabaseError(
-            f"{path} is empty and so not a DuckDB database: delete it, or choose another file with --db"
-        )
+        raise DatabaseError(f"{path} is empty and so not a DuckDB database: delete it, or choose another file")
     try:
         if write:
             if not path.exists():
@@ -337,14 +337,18 @@ def _connect(path: Path, make: Callable[[Path], None], *, write: bool) -> duckdb
 
 # What DuckDB says -> what the user is told; `{path}` is the file, `{text}` DuckDB's words. The first that fits counts.
 _EXPLANATIONS = (
+    (
+        "already attached by database|different configuration than existing",
+        "{path} is open in this program already: close it first",
+    ),
     ("Could not set lock", "{path} is in use by another process: wait until it ends, or stop it"),
     (
         "not a valid DuckDB database|sqlite_scanner",
-        "{path} is not a DuckDB database: choose another file with --db",
+        "{path} is not a DuckDB database: choose another file",
     ),
     (
         "Trying to read a database file with version|was written with a newer",
-        "{path} was written by a newer DuckDB: upgrade meshobs, or choose another file with --db",
+        "{path} was written by a newer DuckDB: upgrade meshobs, or choose another file",
     ),
     (
         "Corrupt database file|Could not read enough bytes|deserialization",
@@ -364,7 +368,7 @@ _EXPLANATIONS = (
 def _explained(error: duckdb.Error, path: Path, *, write: bool) -> DatabaseError:
     text = " ".join(str(error).split())
     if not write and "attached in read-only mode" in text:
-        return DatabaseError(f"{path} is opened read only: to change it use `meshobs shell --write`")
+        return DatabaseError(f"{path} is opened read only")
     holder = re.search(r"Conflicting lock is held in (\S+) \(PID (\d+)\)", text)
     if holder:
         return DatabaseError(

@@ -14,8 +14,8 @@ from support.real_programs import PROGRAMS
 from support.recordings import RECORDINGS, import_into
 
 from meshobs.cli import main as cli_main
+from meshobs.cli.flags import with_flags
 from meshobs.errors import MeshobsError
-from meshobs.text import printable
 
 # CI looks at the same examples every time: a new find belongs to whoever changes code, not to whoever lands next.
 hypothesis.settings.register_profile("ci", derandomize=True)
@@ -54,7 +54,7 @@ def meshobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ou
     def call(*arguments: object, stdin: bytes | None = None) -> Outcome:
         result = CliRunner().invoke(cli_main.cli, [str(argument) for argument in arguments], input=stdin)
         if isinstance(result.exception, MeshobsError):
-            return Outcome(2, result.stdout, result.stderr + f"meshobs: {printable(str(result.exception))}\n")
+            return Outcome(2, result.stdout, result.stderr + f"meshobs: {with_flags(str(result.exception))}\n")
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Outcome(result.exit_code, result.stdout, result.stderr)

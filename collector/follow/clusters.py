@@ -107,7 +107,7 @@ class OpenClusters:
             found = parse(source.relay, source.tls)
             return Target(name, found.host, found.port, found.tls) if name else found
         if not cluster:
-            where = f"[clusters.{name}] of the configuration" if name else "--relay"
+            where = f"[clusters.{name}] of the configuration" if name else "`relays`"
             raise InputError(f"{where} names no Relay: write HOST:PORT, as in west=10.0.0.1:4245")
         service = cluster.relay()
         forward = cluster.forward(service, say)
@@ -127,7 +127,7 @@ class OpenClusters:
                 return Tls((paths["ca.crt"],), paths["tls.crt"], paths["tls.key"], _RELAY_NAME)
         raise KubeError(
             f"context {cluster.context}: the Relay speaks TLS, and no Secret {' or '.join(_CLIENT_SECRETS)} says how:"
-            " give --tls-ca-cert-files, --tls-client-cert-file, --tls-client-key-file, --tls-server-name"
+            " give `tls_ca_cert_files`, `tls_client_cert_file`, `tls_client_key_file`, `tls_server_name`"
         )
 
 

@@ -25,7 +25,7 @@ _SETTINGS = 4
 
 # What OpenSSL says of a handshake -> what to tell the user. The first that fits counts.
 _CURES = (
-    ("WRONG_VERSION_NUMBER|HTTP_REQUEST|record layer failure", "does not speak TLS: leave --tls and tls:// out"),
+    ("WRONG_VERSION_NUMBER|HTTP_REQUEST|record layer failure", "does not speak TLS: leave `tls` and tls:// out"),
     ("NO_APPLICATION_PROTOCOL|no application protocol", "does not speak HTTP/2: is it a Hubble Relay?"),
     (
         "ALERT_CERTIFICATE_EXPIRED|alert certificate expired",
@@ -38,36 +38,36 @@ _CURES = (
         "certificate has expired",
         (
             "shows a certificate that has expired: renew it (secret hubble-relay-server-certs),"
-            " or use --tls-allow-insecure for now"
+            " or use `tls_allow_insecure` for now"
         ),
     ),
     ("not yet valid", "shows a certificate that is not valid yet: compare this machine's clock with the cluster's"),
     (
         "Hostname mismatch|IP address mismatch|doesn't match",
         (
-            "shows a certificate that is not for {name}: name one that it carries with --tls-server-name"
+            "shows a certificate that is not for {name}: name one that it carries with `tls_server_name`"
             " (Cilium's is ui.hubble-relay.cilium.io or any other name before .hubble-relay.cilium.io)"
         ),
     ),
     (
         "unable to get local issuer|self-signed|self signed|unable to verify the first",
         (
-            "shows a certificate of an authority that is not trusted: give Cilium's with --tls-ca-cert-files"
+            "shows a certificate of an authority that is not trusted: give Cilium's with `tls_ca_cert_files`"
             " (key ca.crt of secret cilium-ca)"
         ),
     ),
     (
         "CERTIFICATE_REQUIRED|certificate required",
         (
-            "wants a client certificate: give --tls-client-cert-file and --tls-client-key-file"
+            "wants a client certificate: give `tls_client_cert_file` and `tls_client_key_file`"
             " (secret hubble-ui-client-certs)"
         ),
     ),
     (
         "BAD_CERTIFICATE|bad certificate|certificate unknown|unsupported certificate|unknown ca|UNKNOWN_CA",
         (
-            "refuses this client's certificate: give one of an authority that it trusts with --tls-client-cert-file and"
-            " --tls-client-key-file (secret hubble-ui-client-certs)"
+            "refuses this client's certificate: give one of an authority that it trusts with `tls_client_cert_file` and"
+            " `tls_client_key_file` (secret hubble-ui-client-certs)"
         ),
     ),
     ("timed out", "does not finish the TLS handshake: is it a Hubble Relay?"),
@@ -166,10 +166,10 @@ def context(tls: Tls) -> ssl.SSLContext:
         try:
             made.load_verify_locations(path)
         except (OSError, ssl.SSLError) as error:
-            raise DialError(f"--tls-ca-cert-files: cannot read certificates from {path} ({_words(error)})") from error
+            raise DialError(f"`tls_ca_cert_files`: cannot read certificates from {path} ({_words(error)})") from error
     if tls.client_cert or tls.client_key:
         if not tls.client_cert or not tls.client_key:
-            raise DialError("--tls-client-cert-file and --tls-client-key-file belong together: give both")
+            raise DialError("`tls_client_cert_file` and `tls_client_key_file` belong together: give both")
         _show(made, tls.client_cert, tls.client_key)
     return made
 
@@ -181,7 +181,7 @@ def speaks_tls(answer: bytes) -> bool:
 
 def plain_to_tls(target: Target) -> str:
     """Return what to say where a plain connection met TLS."""
-    return f"{_describe(target)} speaks TLS: add --tls (and --tls-ca-cert-files, --tls-server-name as needed)"
+    return f"{_describe(target)} speaks TLS: add `tls` (and `tls_ca_cert_files`, `tls_server_name` as needed)"
 
 
 def tls_trouble(target: Target, error: Exception) -> str:
@@ -195,11 +195,11 @@ def tls_trouble(target: Target, error: Exception) -> str:
 
 
 def _show(made: ssl.SSLContext, cert: Path, key: Path) -> None:
-    for flag, path in (("--tls-client-cert-file", cert), ("--tls-client-key-file", key)):
+    for name, path in (("tls_client_cert_file", cert), ("tls_client_key_file", key)):
         try:
             path.open("rb").close()
         except OSError as error:
-            raise DialError(f"{flag}: cannot read {path} ({_words(error)})") from error
+            raise DialError(f"`{name}`: cannot read {path} ({_words(error)})") from error
     try:
         # Without a password OpenSSL would ask the terminal for one.
         made.load_cert_chain(cert, key, password="")
@@ -215,7 +215,7 @@ def _check_server_name(made: ssl.SSLContext, target: Target) -> ssl.SSLContext:
     try:
         made.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=_server_name(target))
     except ValueError as error:
-        raise DialError(f"--tls-server-name: {_server_name(target)!r} is no name of a host") from error
+        raise DialError(f"`tls_server_name`: {_server_name(target)!r} is no name of a host") from error
     return made
 
 

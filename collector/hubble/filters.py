@@ -56,8 +56,8 @@ def build(
     allowed = _sides([one for one in given if not one.negated])
     denied = _sides([one for one in given if one.negated])
     return (
-        allowed + [made for one in allowlist for made in _raw(one, "--allowlist")],
-        denied + [made for one in denylist for made in _raw(one, "--denylist")],
+        allowed + [made for one in allowlist for made in _raw(one, "`allowlist`")],
+        denied + [made for one in denylist for made in _raw(one, "`denylist`")],
     )
 
 
@@ -105,27 +105,27 @@ def _refuse_contradictions(values: dict[str, list[str]]) -> None:
     """Refuse what nothing can fit, as the hubble CLI does."""
     for first, second in _APART:
         if first in values and second in values:
-            raise InputError(f"--{first} and --{second} cannot be combined: Hubble knows a pod by name or by address")
+            raise InputError(f"`{first}` and `{second}` cannot be combined: Hubble knows a pod by name or by address")
     own = {flag: [name for name in values.get(flag, []) if "/" in name] for flag in ("pod", "service")}
     for flag, name in ((flag, name) for flag, names in own.items() for name in names):
         if set(values.get("namespace", [])) - {name.partition("/")[0]}:
-            raise InputError(f"--{flag} {name!r} names a namespace already: leave --namespace out")
+            raise InputError(f"`{flag}` {name!r} names a namespace already: leave `namespace` out")
     for pod in own["pod"]:
         for service in values.get("service", []):
             if service.rpartition("/")[0] != pod.partition("/")[0]:
-                raise InputError(f"--pod {pod!r} and --service {service!r} are not of one namespace")
+                raise InputError(f"`pod` {pod!r} and `service` {service!r} are not of one namespace")
 
 
 def _check(given: FilterFlag) -> str:
     if given.flag == "verdict":
         name = given.value.upper()
         if name not in _VERDICTS:
-            raise InputError(f"--verdict {given.value!r} is none: choose of {', '.join(_VERDICTS)}")
+            raise InputError(f"`verdict` {given.value!r} is none: choose of {', '.join(_VERDICTS)}")
         return name
     if given.flag == "port" and not (
         given.value.isascii() and given.value.isdecimal() and 0 < int(given.value) < 2**16
     ):
-        raise InputError(f"--port {given.value!r} is no port")
+        raise InputError(f"`port` {given.value!r} is no port")
     return given.value
 
 

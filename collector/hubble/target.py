@@ -87,7 +87,7 @@ def parse(text: str, tls: Tls | None) -> Target:
     host, port = _split(address)
     if not host or not 0 < port < 2**16 or (separator and not name):
         raise InputError(
-            f"--relay {text!r} is not NAME=HOST:PORT: write it as west=10.0.0.1:4245 or west=tls://relay:443"
+            f"`relays` {text!r} is not NAME=HOST:PORT: write it as west=10.0.0.1:4245 or west=tls://relay:443"
         )
     return Target(name or host, host, port, (tls or Tls()) if wants_tls else tls)
 

@@ -67,7 +67,7 @@ class KubeClient:
         if context not in known and (context or not known):
             raise KubeError(
                 f"no context {context or '(none is current)'} in {self._paths}: known are {', '.join(known) or 'none'};"
-                " choose one with --context"
+                " choose one with `contexts`"
             )
         self.context = context or known[0]
         self._lock = threading.Lock()
@@ -219,10 +219,10 @@ def contexts(kubeconfig: Path | None = None) -> list[str]:
     except Exception as error:
         raise KubeError(
             f"kubeconfig {paths} cannot be read ({_short(str(error))}): `kubectl config view` must work with it,"
-            " or name another with KUBECONFIG, or --kubeconfig"
+            " or name another with KUBECONFIG, or `kubeconfig`"
         ) from error
     if config is None:
-        raise KubeError(f"no kubeconfig at {paths}: name one with KUBECONFIG, or --kubeconfig")
+        raise KubeError(f"no kubeconfig at {paths}: name one with KUBECONFIG, or `kubeconfig`")
     return sorted(names, key=lambda name: name != current)
 
 

@@ -77,7 +77,7 @@ class KubeCluster(KubeClient):
                 HTTPStatus.FORBIDDEN: str(error),
                 HTTPStatus.NOT_FOUND: (
                     f"context {self.context}: no ConfigMap {_CONFIG} in namespace {self.namespace}:"
-                    " name Cilium's namespace with --kube-namespace"
+                    " name Cilium's namespace with `kube_namespace`"
                 ),
             }
             if error.status not in problems:
@@ -174,10 +174,10 @@ class KubeCluster(KubeClient):
         places = sorted(text(one, "metadata", "namespace") for one in items(everywhere, "items"))
         start = f"context {self.context}: no Service {RELAY} in namespace {self.namespace}:"
         if places:
-            return f"{start} it is in {places[0]}, add --kube-namespace {places[0]}"
+            return f"{start} it is in {places[0]}, add `kube_namespace` {places[0]}"
         return (
             f"{start} switch it on with `cilium hubble enable --context {self.context}`,"
-            " or name Cilium's namespace with --kube-namespace"
+            " or name Cilium's namespace with `kube_namespace`"
         )
 
     def _get(self, path: str, what: str, resource: Resource, query: Mapping[str, str] | None = None) -> Json:

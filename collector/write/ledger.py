@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-import meshobs
 from meshobs import sqlfiles
 from meshobs.collector.span import Span
 from meshobs.collector.write.counts import Counts
 from meshobs.store import Store
+from meshobs.version import __version__
 
 
 class RunState(Enum):
@@ -61,7 +61,7 @@ class Ledger:
         self._batch = int(str(store.value("select coalesce(max(batch), 0) from batches")))
         with store.transaction():
             store.run(sqlfiles.read("ledger/close_killed.sql"))
-            parameters = {"kind": kind, "version": meshobs.__version__, "arguments": list(arguments)}
+            parameters = {"kind": kind, "version": __version__, "arguments": list(arguments)}
             self.number = int(str(store.value(sqlfiles.read("ledger/begin.sql"), parameters)))
 
     def open(self, name: str, reader: str, kind: str) -> LedgerEntry:

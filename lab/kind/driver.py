@@ -96,15 +96,15 @@ class KindDriver:
             )
         except MeshobsError:
             if self._cleanup:
-                say("clearing away what was built (--cleanup)")
+                say("clearing away what was built (`cleanup`)")
                 KindLab(found).down()
                 state.forget()
             raise
         return replace(found, whole=True)
 
-    def attach(self, found: LabState) -> KindLab:
+    def attach(self, state: LabState) -> KindLab:
         """Return a lab that is up, or half built."""
-        return KindLab(found)
+        return KindLab(state)
 
     def _look(self, mesh: Mesh, options: Options, tools: Tools, say: Callable[[str], None]) -> None:
         self._now("looking whether anything stands in the way")
@@ -118,8 +118,8 @@ class KindDriver:
             say(f"  {printable(one.problem)}")
             say(f"    -> {one.cure}")
         if not self._force:
-            raise InputError(f"{len(found)} {_THINGS[len(found) > 1]} in the way (above): mend, or go on with --force")
-        say("going on all the same (--force)")
+            raise InputError(f"{len(found)} {_THINGS[len(found) > 1]} in the way (above): mend, or go on with `force`")
+        say("going on all the same (`force`)")
 
     def _carry_out_all(
         self, todo: Sequence[Action], record: Build, execution: Execution, say: Callable[[str], None]

@@ -16,7 +16,7 @@ _ERROR = re.compile(r"\s*(\w+( \w+)?: )?(error|ERROR|Error|❌)")
 _CURES: tuple[tuple[str, str], ...] = (
     (
         r"Cannot connect to the Docker daemon|failed to get docker info|docker.*is not running",
-        "start the container engine (systemctl start docker), or leave --driver out for the embedded twin",
+        "start the container engine (systemctl start docker), or leave `driver` out for the embedded twin",
     ),
     (
         r"node\(s\) already exist for a cluster",
@@ -31,11 +31,11 @@ _CURES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"failed to pull image|toomanyrequests",
-        "the node image cannot be pulled: load it into the engine, or name one that is there with --node-image",
+        "the node image cannot be pulled: load it into the engine, or name one that is there with `node_image`",
     ),
     (
         r"not a valid chart repository|helm\.cilium\.io",
-        "the cilium CLI does not carry this chart and cannot fetch it: name a folder with --chart-directory",
+        "the cilium CLI does not carry this chart and cannot fetch it: name a folder with `chart_directory`",
     ),
     (
         r"cannot re-use a name that is still in use",
@@ -90,7 +90,7 @@ _CURES: tuple[tuple[str, str], ...] = (
         r"field \w+ not found in type|unable to decode config",
         "this kind does not know the cluster file: kind 0.20 or newer is needed",
     ),
-    (r"is not installed|command not found", "install it, or leave --driver out for the embedded twin"),
+    (r"is not installed|command not found", "install it, or leave `driver` out for the embedded twin"),
 )
 
 

@@ -48,9 +48,13 @@ class KindLab:
         self.clusters = {one.name: Kubectl(context(one.name), self.tools.kube) for one in self._described.clusters}
         self._faults = Faults(self._described, self.tools, self.clusters, self._folder)
 
-    @cached_property
+    @property
     def mesh(self) -> Mesh:
         """Return the mesh with the nodes' real addresses, which differ from run to run (trap T11)."""
+        return self._as_built
+
+    @cached_property
+    def _as_built(self) -> Mesh:
         return targets.with_nodes(self._described, self._nodes())
 
     @property

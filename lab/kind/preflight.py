@@ -102,7 +102,7 @@ def _engine(options: Options, tools: Tools) -> Mapping[str, Any] | Finding:
         said = " ".join((done.err or done.out).split())[-200:]
         return Finding(
             f"the container engine does not answer: {said or f'{name} info ended with {done.code}'}",
-            f"start it (systemctl start {name}), or leave --driver out for the embedded twin",
+            f"start it (systemctl start {name}), or leave `driver` out for the embedded twin",
         )
     host = told.get("host", {})
     return {
@@ -128,7 +128,7 @@ def _neighbours(mesh: Mesh, tools: Tools) -> Iterator[Finding]:
         else:
             yield Finding(
                 f"another kind cluster runs: {name}; API servers time out where it gets tight",
-                f"kind delete cluster --name {name}, or --force",
+                f"kind delete cluster --name {name}, or `force`",
             )
 
 

@@ -70,9 +70,9 @@ class NetnsDriver:
         link = {"address": ready["control"], "key": ready["key"], "process": str(number)}
         return LabState(self.name, str(folder), time.time_ns(), str(folder / "kubeconfig"), clusters, link)
 
-    def attach(self, found: LabState) -> "NetnsLab":
+    def attach(self, state: LabState) -> "NetnsLab":
         """Return the running mesh."""
-        return NetnsLab(found)
+        return NetnsLab(state)
 
 
 class NetnsLab(RemoteLab):

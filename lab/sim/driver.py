@@ -65,9 +65,9 @@ class SimDriver:
             link |= {"relay_binary": relay[0], "relay_processes": " ".join(map(str, ready["processes"]))}
         return LabState(self.name, str(folder), time.time_ns(), str(folder / KUBECONFIG), clusters, link)
 
-    def attach(self, found: LabState) -> "SimLab":
+    def attach(self, state: LabState) -> "SimLab":
         """Return the running sim."""
-        return SimLab(found)
+        return SimLab(state)
 
 
 class SimLab(RemoteLab):

@@ -143,5 +143,5 @@ class SimFaults:
 
     def _served(self) -> FaultyServers:
         if not self._servers:
-            raise InputError("this fault needs a mesh in real time: leave --accelerated out")
+            raise InputError("this fault needs a mesh in real time: leave `accelerated` out")
         return self._servers

@@ -2,31 +2,29 @@
 
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from meshobs.cli.output import say
+from meshobs.cli.options import Command, gathered
+from meshobs.cli.output import remark, say
 from meshobs.cli.session import Session, pass_session
-from meshobs.cli.window import Moment, duration
+from meshobs.cli.window import Moment
 from meshobs.collector.progress import Phase
-from meshobs.errors import InputError, MeshobsError
+from meshobs.settings import CLUSTER_KEYS
 from meshobs.text import printable
-from meshobs.times import nanoseconds, rfc3339
+from meshobs.times import DurationError, rfc3339, seconds
 
 if TYPE_CHECKING:
-    from meshobs.collector.collect import Collection, CollectOptions
-    from meshobs.collector.follow.clusters import ClusterSpec, OpenClusters
-    from meshobs.collector.hubble.answers import RelayNode
-    from meshobs.collector.hubble.filters import FilterFlag
     from meshobs.collector.hubble.target import Tls
     from meshobs.collector.progress import Progress
     from meshobs.collector.write.ledger import Ledger
-    from meshobs.lab.driver import ClusterState, LabState
 
 # Kept here, so that --help loads no protobuf; tests hold it against collector.filters.
 FILTERS = {
@@ -70,17 +68,65 @@ class Span(click.ParamType[float]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return seconds."""
-        found = duration(value)
-        if found is None or not found:
-            self.fail(f"{value!r} is no duration: write 90s, 5m, 1h30m", param, ctx)
-        return found.total_seconds()
+        try:
+            return seconds(value)
+        except DurationError as error:
+            self.fail(str(error), param, ctx)
 
 
-def filter_options(function: Any) -> Any:  # noqa: ANN401 - click's decorators take any function
-    """Add the filter flags."""
+@dataclass(frozen=True)
+class Filters:
+    """The filter flags that were given, as name and value."""
+
+    only: tuple[tuple[str, str], ...]
+    without: tuple[tuple[str, str], ...]
+
+
+def filter_options(function: Command) -> Command:
+    """Add the filter flags; the command takes them as `filters`."""
+    function = gathered("filters", _filters, (*(name.replace("-", "_") for name in FILTERS), "negated"))(function)
+    function = click.option("--not-filter", "negated", multiple=True, hidden=True)(function)
+    function = click.option(
+        "--not", "_not", is_flag=True, expose_value=False, help="Leave out what the next filter names."
+    )(function)
     for name, meaning in reversed(FILTERS.items()):
         function = click.option(f"--{name}", multiple=True, metavar="TEXT", help=meaning)(function)
     return function
+
+
+def _filters(negated: tuple[str, ...], **given: tuple[str, ...]) -> Filters:
+    only = [(name, value) for name in FILTERS for value in given[name.replace("-", "_")]]
+    split = (text.partition("=") for text in negated)
+    return Filters(tuple(only), tuple((name, value) for name, _, value in split))
+
+
+def tls_options(function: Command) -> Command:
+    """Add the flags for TLS with Relays; the command takes them as `tls`, None where they ask for none."""
+    options = (
+        click.option("--tls", is_flag=True, help="Speak TLS with every Relay."),
+        click.option(
+            "--tls-ca-cert-files",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="Certificates to trust (implies TLS).",
+        ),
+        click.option(
+            "--tls-client-cert-file", type=click.Path(path_type=Path), help="Certificate to show (implies TLS)."
+        ),
+        click.option("--tls-client-key-file", type=click.Path(path_type=Path), help="Its key."),
+        click.option("--tls-server-name", help="Name that the Relay's certificate must carry (implies TLS)."),
+        click.option("--tls-allow-insecure", is_flag=True, help="Believe any certificate (implies TLS)."),
+    )
+    function = gathered("tls", _tls, [key for key in CLUSTER_KEYS if key.startswith("tls")])(function)
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _tls(**given: object) -> "Tls | None":
+    from meshobs.collector.hubble.target import tls_of  # noqa: PLC0415 - only where it is used
+
+    return tls_of(given)
 
 
 @click.command("collect", cls=Collect)
@@ -118,24 +164,34 @@ def filter_options(function: Any) -> Any:  # noqa: ANN401 - click's decorators t
     is_flag=True,
     help="Do not leave out the traffic of observers, Relays and API servers in use.",
 )
-@click.option("--tls", is_flag=True, help="Speak TLS with every Relay.")
-@click.option(
-    "--tls-ca-cert-files", multiple=True, type=click.Path(path_type=Path), help="Certificates to trust (implies TLS)."
-)
-@click.option("--tls-client-cert-file", type=click.Path(path_type=Path), help="Certificate to show (implies TLS).")
-@click.option("--tls-client-key-file", type=click.Path(path_type=Path), help="Its key.")
-@click.option("--tls-server-name", help="Name that the Relay's certificate must carry (implies TLS).")
-@click.option("--tls-allow-insecure", is_flag=True, help="Believe any certificate (implies TLS).")
+@tls_options
 @filter_options
-@click.option("--not", "_not", is_flag=True, expose_value=False, help="Leave out what the next filter names.")
-@click.option("--not-filter", "negated", multiple=True, hidden=True)
 @click.option("--allowlist", multiple=True, metavar="JSON", help="A raw FlowFilter; one of them must fit.")
 @click.option("--denylist", multiple=True, metavar="JSON", help="A raw FlowFilter; none may fit.")
 @click.option(
     "--stock-grpc", is_flag=True, hidden=True, help="Read flows by grpcio: the reference, at four times the price."
 )
 @pass_session
-def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what click read
+def command(
+    session: Session,
+    relays: tuple[str, ...],
+    contexts: tuple[str, ...],
+    kube_namespace: str,
+    kubeconfig: Path | None,
+    kube: bool,
+    seconds: float | None,
+    since: str | None,
+    until: str | None,
+    last: int | None,
+    follow: bool,
+    redundant: bool,
+    watch_own_traffic: bool,
+    tls: "Tls | None",
+    filters: Filters,
+    allowlist: tuple[str, ...],
+    denylist: tuple[str, ...],
+    stock_grpc: bool,
+) -> None:
     """Collect live flows of any number of Relays, each once, every one tagged with its cluster.
 
     A Relay of a mesh returns the nodes of all clusters. Of several Relays each is asked for its own cluster's nodes;
@@ -145,140 +201,53 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
     The next run goes on where this one ends: what the nodes still hold of the time between is fetched, what they do not
     is recorded as a gap.
     """
-    from meshobs import live  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
-    from meshobs.collector.collect import Collection  # noqa: PLC0415
-    from meshobs.collector.follow.clusters import OpenClusters  # noqa: PLC0415
+    from meshobs.jobs.collecting import collect  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
 
-    with OpenClusters() as members:
-        for source in _sources(given, session):
-            members.add(source, kubeconfig=given["kubeconfig"], watch=given["kube"], say=_warn)
-        if not members.relays:
-            raise MeshobsError("; ".join(members.problems))
-        for problem in members.problems:
-            _warn(problem)
-        nodes = [node for relay in members.relays.values() for node in relay.nodes() or []]
-        options = _options(given, members, nodes, session)
-        _advise(members, {node.node_name: node for node in nodes}.values())
-        # Closing the database takes a while, too: it is shown to the end.
-        with _showing() as show, session.write() as store, live.serving(store, _warn):
-            collection = Collection(store, members.relays, options, _warn, show, members.clusters)
-            with stopping(collection):
-                ledger = collection.run()
-        _summary(session.db, ledger, collection.progress)
-
-
-def _sources(given: dict[str, Any], session: Session) -> list["ClusterSpec"]:
-    """Return what to read: what the command line names, else the lab, the configuration, every context with a Relay."""
-    from meshobs.collector.follow import clusters  # noqa: PLC0415
-    from meshobs.collector.hubble import target  # noqa: PLC0415
-    from meshobs.lab import state as labs  # noqa: PLC0415
-
-    tls = target.tls_of(given)
-    named = [clusters.ClusterSpec(relay=text, tls=tls) for text in given["relays"]]
-    named += [
-        clusters.ClusterSpec(context=one, namespace=given["kube_namespace"], tls=tls) for one in given["contexts"]
-    ]
-    if named:
-        return named
-    if (lab := labs.read()) and labs.require_running():
-        say(f"meshobs: the lab that is up (driver {lab.driver}): {', '.join(one.name for one in lab.clusters)}")
-        given["kubeconfig"] = given["kubeconfig"] or Path(lab.kubeconfig)
-        return lab_sources(lab)
-    if session.settings.clusters:
-        say(f"meshobs: clusters of the configuration: {', '.join(session.settings.clusters)}")
-        return clusters.sources(session.settings.clusters)
-    found = clusters.found_contexts(given["kubeconfig"], given["kube_namespace"])
-    if not found:
-        raise InputError(
-            "no cluster is named and no context of the kubeconfig has a Hubble Relay: give --relay NAME=HOST:PORT or"
-            " --context NAME for each cluster, or write them into meshobs.toml ([clusters.NAME])"
+    with _showing() as show:
+        collected = collect(
+            session.db,
+            relays=relays,
+            contexts=contexts,
+            clusters=session.settings.clusters,
+            kubeconfig=kubeconfig,
+            kube_namespace=kube_namespace,
+            kube=kube,
+            duration=seconds,
+            since=since,
+            until=until,
+            last=last or 0,
+            follow=follow,
+            redundant=redundant,
+            watch_own_traffic=watch_own_traffic,
+            tls=tls,
+            only=filters.only,
+            without=filters.without,
+            allowlist=allowlist,
+            denylist=denylist,
+            cluster=session.settings.cluster,
+            stock_grpc=stock_grpc,
+            arguments=sys.argv[1:],
+            say=remark,
+            show=show,
+            running=stopping,
         )
-    say(f"meshobs: contexts with a Hubble Relay: {', '.join(found)}")
-    return [clusters.ClusterSpec(context=one, namespace=given["kube_namespace"], tls=tls) for one in found]
-
-
-def lab_sources(lab: "LabState") -> list["ClusterSpec"]:
-    """Return the clusters of a running lab."""
-    from meshobs.collector.follow.clusters import ClusterSpec  # noqa: PLC0415 - grpc
-
-    return [
-        ClusterSpec(
-            name=one.name,
-            relay=f"{one.name}={one.relay}" if one.relay else "",
-            context=one.context,
-            tls=_lab_tls(one),
-        )
-        for one in lab.clusters
-    ]
-
-
-def _lab_tls(one: "ClusterState") -> "Tls | None":
-    if not one.ca:
-        return None
-    from meshobs.collector.hubble.target import Tls  # noqa: PLC0415
-
-    return Tls((Path(one.ca),), Path(one.client_cert), Path(one.client_key), one.server_name)
-
-
-def _advise(members: "OpenClusters", nodes: "Iterable[RelayNode]") -> None:
-    """Say what will make verdicts weak."""
-    from meshobs.collector import advice  # noqa: PLC0415
-
-    for name, (_, info) in members.clusters.items():
-        for line in advice.of_settings(name, info.settings):
-            _warn(line)
-    for line in advice.of_nodes(nodes):
-        _warn(line)
-
-
-def _warn(text: str) -> None:
-    say(f"meshobs: {printable(text)}")
-
-
-def _options(
-    given: dict[str, Any], members: "OpenClusters", nodes: "Sequence[RelayNode]", session: Session
-) -> "CollectOptions":
-    from meshobs.collector.collect import CollectOptions  # noqa: PLC0415
-    from meshobs.collector.hubble import filters, scope  # noqa: PLC0415
-
-    allow, deny = filters.build(_filters(given), given["allowlist"], given["denylist"])
-    relays = [relay.target.address for relay in members.relays.values()]
-    servers = [cluster.server for cluster, _ in members.clusters.values()]
-    own = scope.own_traffic([node.address for node in nodes], relays, servers)
-    return CollectOptions(
-        allow=allow,
-        deny=deny,
-        excluded=() if given["watch_own_traffic"] else own,
-        since=nanoseconds(given["since"]) or 0 if given["since"] else 0,
-        until=nanoseconds(given["until"]) or 0 if given["until"] else 0,
-        last=given["last"] or 0,
-        follow=given["follow"] and not given["until"],
-        seconds=given["seconds"],
-        redundant=given["redundant"],
-        cluster=session.settings.cluster,
-        stock=given["stock_grpc"],
-        arguments=tuple(sys.argv[1:]),
-    )
-
-
-def _filters(given: dict[str, Any]) -> list["FilterFlag"]:
-    from meshobs.collector.hubble.filters import FilterFlag  # noqa: PLC0415
-
-    found = [FilterFlag(name, value) for name in FILTERS for value in given[name.replace("-", "_")]]
-    negated = (text.partition("=") for text in given["negated"])
-    return found + [FilterFlag(name, value, negated=True) for name, _, value in negated]
+    _summary(session.db, collected.ledger, collected.progress)
 
 
 @contextmanager
-def stopping(collection: "Collection") -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the collection in order; a second one ends it at once."""
+def stopping(stop: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a collection in order; a second one ends it at once.
 
-    def stop(_number: int, _frame: object) -> None:
-        if collection.stop.is_set():
+    Args:
+        stop: set to end it.
+    """
+
+    def interrupt(_number: int, _frame: object) -> None:
+        if stop.is_set():
             raise KeyboardInterrupt
-        collection.stop.set()
+        stop.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

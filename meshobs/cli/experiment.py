@@ -1,21 +1,18 @@
 """`meshobs experiment`: what a setting promises, what clients saw, what the flows say."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from meshobs.analyzer import render
-from meshobs.cli import lab as labs
-from meshobs.cli.output import format_option, print_table, say
+from meshobs.cli.collect import stopping
+from meshobs.cli.output import format_option, print_table, remark, say
 from meshobs.cli.session import Session, pass_session
-from meshobs.lab import faults, state
 from meshobs.lab.experiments import model as experiments
 
 if TYPE_CHECKING:
-    from meshobs.lab.driver import LabState
     from meshobs.lab.experiments.findings import Finding
     from meshobs.lab.experiments.model import Experiment
 
@@ -43,11 +40,14 @@ def command(
         rows = [[one.name, one.source, one.question] for one in map(experiments.load, experiments.names())]
         print_table(["experiment", "walkthrough", "question"], rows, set())
         return
+    from meshobs.jobs import experiments as jobs  # noqa: PLC0415 - grpc and DuckDB
+
     chosen = [experiments.load(name) for name in (experiments.names() if "all" in names else names)]
     found: list[Finding] = []
-    for needs, group in _groups(chosen):
+    for needs, group in jobs.groups(chosen):
         if accelerated:
-            found += _accelerated(session, {**needs, "seed": seed}, _unserved(group) if "all" in names else group)
+            content = {**needs, "seed": seed}
+            found += jobs.accelerated(session.db, content, group, skip="all" in names, say=remark, tell=tell)
         else:
             found += run(session, needs, group, skip="all" in names)
     if form == "json":
@@ -59,39 +59,15 @@ def command(
 
 
 def run(session: Session, needs: Mapping[str, str], group: Sequence["Experiment"], *, skip: bool) -> list["Finding"]:
-    """Run experiments with the same needs on the lab that is up, else on one for them.
+    """Run experiments with the same needs in real time; Ctrl-C ends them in order."""
+    from meshobs.jobs import experiments as jobs  # noqa: PLC0415 - grpc and DuckDB
 
-    Args:
-        session: whose database.
-        needs: settings of the clusters.
-        group: the experiments.
-        skip: leave out those that do not fit the lab that is up, and say so.
-    """
-    from meshobs.cli.proving import open_lab, prove  # noqa: PLC0415 - grpc and DuckDB
-
-    with _lab(needs) as found:
-        lab = labs.attach(found)
-        if skip and (lacking := [f"{key} {value}" for key, value in needs.items() if not lab.mesh.has(key, value)]):
-            say(f"meshobs: left out: {', '.join(one.name for one in group)} (needs {', '.join(lacking)})")
-            return []
-        with open_lab(found) as members, session.write() as store:
-            return prove(store, lab, members, group, lambda text: say(f"  {text}"))
+    return jobs.run(session.db, needs, group, skip=skip, say=remark, tell=tell, running=stopping)
 
 
-def _unserved(group: Sequence["Experiment"]) -> list["Experiment"]:
-    """Return experiments whose faults need no servers; the others are said to be left out."""
-    fit = [one for one in group if not any(faults.find_fault(name).served for name in one.faults)]
-    if left := [one.name for one in group if one not in fit]:
-        say(f"meshobs: left out: {', '.join(left)} (needs real time)")
-    return fit
-
-
-def _accelerated(session: Session, content: Mapping[str, object], group: Sequence["Experiment"]) -> list["Finding"]:
-    from meshobs.cli.proving import prove_accelerated  # noqa: PLC0415 - DuckDB
-    from meshobs.lab.mesh.file import mesh_of  # noqa: PLC0415
-
-    with session.write() as store:
-        return prove_accelerated(store, mesh_of(content), group, lambda text: say(f"  {text}"))
+def tell(text: str) -> None:
+    """Tell of progress."""
+    say(f"  {text}")
 
 
 def show(found: Sequence["Finding"], *, reasons: bool = False) -> None:
@@ -116,25 +92,3 @@ def _cells(phase: str, line: "Finding") -> list[str]:
     flows = f"{line.flows} ({line.interval})" if line.interval else line.flows
     mark = "yes" if line.agrees else f"no: {line.expected}"
     return [phase, line.who, line.promise, line.clients, flows, line.verdict, mark]
-
-
-@contextmanager
-def _lab(needs: Mapping[str, str]) -> Iterator["LabState"]:
-    """Give the lab that is up, else one that is taken down afterwards."""
-    up = state.read()
-    if up and up.whole and labs.attach(up).alive:
-        yield up
-        return
-    made = labs.start("sim", labs.content_of(None, needs), rate=0)
-    try:
-        yield made
-    finally:
-        labs.stop(made)
-
-
-def _groups(chosen: Sequence["Experiment"]) -> list[tuple[Mapping[str, str], list["Experiment"]]]:
-    """Return experiments by what they need, those that need nothing first."""
-    groups: dict[tuple[tuple[str, str], ...], list[Experiment]] = {}
-    for one in chosen:
-        groups.setdefault(tuple(sorted(one.needs.items())), []).append(one)
-    return [(dict(key), groups[key]) for key in sorted(groups)]

@@ -1,19 +1,21 @@
 """`meshobs import`: recordings -> the database."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from meshobs.cli.output import say
 from meshobs.cli.session import Session, pass_session
-from meshobs.collector import importer
-from meshobs.collector.importer import ImportOptions, Progress, Result
-from meshobs.collector.recordings.files import RecordingFile
 from meshobs.text import printable
 from meshobs.times import rfc3339
+
+if TYPE_CHECKING:
+    from meshobs.collector.importer import Progress, Result
+    from meshobs.collector.recordings.files import RecordingFile
 
 
 @click.command("import")
@@ -36,14 +38,20 @@ def command(session: Session, paths: tuple[Path, ...], cluster: str | None, stri
 
     An event that is there already is not stored again: importing twice changes nothing.
     """  # noqa: D301
-    options = ImportOptions(cluster or session.settings.cluster, strict, arguments=tuple(sys.argv[1:]))
-    recordings = importer.plan(paths)
-    with session.write() as store, _progress([source for recording in recordings for source in recording]) as progress:
-        result = importer.run(store, recordings, options, progress)
+    from meshobs.jobs.importing import import_recordings  # noqa: PLC0415 - DuckDB and protobuf
+
+    result = import_recordings(
+        session.db,
+        *paths,
+        cluster=cluster or session.settings.cluster,
+        strict=strict,
+        arguments=sys.argv[1:],
+        showing=_progress,
+    )
     _summary(session.db, result)
 
 
-def _summary(db: Path, result: Result) -> None:
+def _summary(db: Path, result: "Result") -> None:
     for entry in result.ledger.entries:
         counts = entry.counts
         say(
@@ -58,7 +66,7 @@ def _summary(db: Path, result: Result) -> None:
 
 
 @contextmanager
-def _progress(sources: list[RecordingFile]) -> Iterator[Progress]:
+def _progress(sources: "Sequence[RecordingFile]") -> "Iterator[Progress]":
     """Show a bar over all bytes on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _source, _size: None

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 import meshobs
+from meshobs.cli.flags import with_flags
 from meshobs.cli.session import Session
 from meshobs.errors import MeshobsError
-from meshobs.text import printable
 
 # Name -> module of meshobs.cli and the line for --help, which therefore loads none of them.
 COMMANDS = {
@@ -87,7 +87,7 @@ def main() -> None:
         click.echo("meshobs: stopped; what was committed is kept", err=True)
         sys.exit(130)
     except MeshobsError as error:
-        click.echo(f"meshobs: {printable(str(error))}", err=True)
+        click.echo(f"meshobs: {with_flags(str(error))}", err=True)
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()  # the reader is gone; nobody wants to hear of it

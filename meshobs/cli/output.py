@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meshobs.cli.flags import with_flags
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,6 +36,11 @@ def format_option(default: str = "table") -> "Callable[[FC], FC]":
 def say(text: str) -> None:
     """Tell the user something that is no data."""
     click.echo(text, err=True)
+
+
+def remark(text: str) -> None:
+    """Tell the user something that a job says."""
+    say(f"meshobs: {with_flags(text)}")
 
 
 def print_frame(frame: "pl.DataFrame", form: str, title: str = "", *, short: bool = False) -> None:

@@ -6,7 +6,7 @@ from meshobs.analyzer import Question, Report, evidence, render, run, texts
 from meshobs.analyzer.catalog import questions
 from meshobs.cli.output import format_option, print_frame, print_table
 from meshobs.cli.session import Session, pass_session
-from meshobs.cli.window import check_window, window_options
+from meshobs.cli.window import window_options
 
 _TEXTS = {"from", "to", "protocol", "client", "service", "setting", "door", "cluster", "node", "version", "verdict"}
 _RANK = {"ok": 0, "insufficient": 1, "violation": 2}
@@ -57,7 +57,6 @@ def command(
 
     Without a window it is about the last import or collection.
     """  # noqa: D301
-    check_window(since, until, whole=whole)
     share = session.settings.max_unproved if max_unproved is None else max_unproved
     question = Question(since, until, whole, namespace, service, share)
     with session.read() as store:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meshobs import settings
-from meshobs.errors import MeshobsError, OutdatedError
+from meshobs.errors import MeshobsError
 
 if TYPE_CHECKING:
     from meshobs.store import Store
@@ -38,26 +38,10 @@ class Session:
         return self._db or Path(self.settings.db)
 
     def read(self) -> "Store":
-        """Open the database for reading, brought up to date first where an older meshobs wrote it.
+        """Open the database for reading, also while a collection writes it."""
+        from meshobs.database import open_store  # noqa: PLC0415 - DuckDB costs more than the rest
 
-        While a collection runs, its own process is asked.
-        """
-        from meshobs import live  # noqa: PLC0415 - DuckDB costs more than the rest
-        from meshobs.store import Store  # noqa: PLC0415
-
-        if server := live.find(self.db):
-            return live.LiveStore(self.db, server)
-        try:
-            return Store(self.db)
-        except OutdatedError:
-            Store(self.db, write=True).close()
-            return Store(self.db)
-
-    def write(self) -> "Store":
-        """Open the database for writing; made where there is none."""
-        from meshobs.store import Store  # noqa: PLC0415
-
-        return Store(self.db, write=True)
+        return open_store(self.db)
 
 
 pass_session = click.make_pass_decorator(Session)

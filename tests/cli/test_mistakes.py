@@ -59,10 +59,10 @@ def test_a_kubeconfig_that_is_a_folder(collect: Callable[..., str], tmp_path: Pa
 @pytest.mark.parametrize(
     ("since", "until", "last", "words"),
     [
-        (2, 1, 0, "--until is not later than --since"),
-        (2, 2, 0, "--until is not later than --since"),
-        (0, -1, 0, "--until is not later than --since"),
-        (0, 0, 2**64, "--last 18446744073709551616 is more than Hubble can be asked for"),
+        (2, 1, 0, "`until` is not later than `since`"),
+        (2, 2, 0, "`until` is not later than `since`"),
+        (0, -1, 0, "`until` is not later than `since`"),
+        (0, 0, 2**64, "`last` 18446744073709551616 is more than Hubble can be asked for"),
     ],
 )
 def test_what_no_relay_can_be_asked(since: int, until: int, last: int, words: str) -> None:

@@ -216,5 +216,5 @@ def test_filters_go_round(flags: list[FilterFlag]) -> None:
 def test_any_text_as_a_raw_filter(text: str) -> None:
     """None of these is a filter: a mistake of the user's, never a traceback."""
     if text.strip():
-        with pytest.raises(InputError, match=r"^--allowlist: "):
+        with pytest.raises(InputError, match=r"^`allowlist`: "):
             filters.build([], [text], [])

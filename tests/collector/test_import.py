@@ -282,7 +282,7 @@ def test_problems_are_named_up_to_ten(db: Path, tmp_path: Path) -> None:
 
 def test_strict_makes_the_first_bad_message_fatal(db: Path, tmp_path: Path) -> None:
     """--strict stops there; what was stored before stays, and the run says that it failed."""
-    with pytest.raises(InputError, match=r"message 3: .*--strict"):
+    with pytest.raises(InputError, match=r"message 3: .*`strict`"):
         import_into(db, broken_capture(tmp_path), options=ImportOptions(strict=True))
 
     assert rows(db, "select state, undecodable from collections") == [("failed", 2)]

@@ -461,7 +461,7 @@ def _mistaken(server: ApiServer, folder: Path) -> dict[str, tuple[str, Path]]:
         ("no file", "no kubeconfig at {path}: name one with KUBECONFIG, or --kubeconfig"),
         ("garbage", "kubeconfig {path} cannot be read"),
         ("list", "kubeconfig {path} cannot be read"),
-        ("no context", "no context north in {path}: known are west, watcher, stranger; choose one with --context"),
+        ("no context", "no context north in {path}: known are west, watcher, stranger; choose one with `contexts`"),
         ("stranger", "does not accept the kubeconfig's credentials, or they expired: log in again"),
         ("unreachable", "cannot be reached (Connection refused): is the cluster running?"),
         ("unknown", "context west: the Kubernetes API at https://kube.invalid:6443 cannot be reached"),
@@ -513,7 +513,7 @@ def _touch(port: int) -> bytes:
 def test_where_the_relay_is(server: ApiServer) -> None:
     """Found with its port, its Pods' port and TLS; else the message says what to do."""
     cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
-    with pytest.raises(KubeError, match=r"`cilium hubble enable --context west`, or .* --kube-namespace"):
+    with pytest.raises(KubeError, match=r"`cilium hubble enable --context west`, or .* `kube_namespace`"):
         cluster.relay()
 
     with closing(Kubelet(server, 0)) as kubelet:
@@ -523,7 +523,7 @@ def test_where_the_relay_is(server: ApiServer) -> None:
     assert (relay.namespace, relay.name, relay.port, relay.target) == ("kube-system", "hubble-relay", 80, "grpc")
     assert relay.selector == "k8s-app=hubble-relay"
     assert not relay.tls
-    with pytest.raises(KubeError, match="it is in kube-system, add --kube-namespace kube-system"):
+    with pytest.raises(KubeError, match="it is in kube-system, add `kube_namespace` kube-system"):
         KubeCluster("west", "cilium", server.kubeconfig).relay()
 
 

@@ -272,7 +272,7 @@ def test_windows_are_given_back() -> None:
 
 BROKEN = [
     (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak HTTP/2: is it a Hubble Relay?"),
-    (b"\x15\x03\x01\0\2\2\x46", "speaks TLS: add --tls"),
+    (b"\x15\x03\x01\0\2\2\x46", "speaks TLS: add `tls`"),
     (b"220 mail.example ESMTP\r\n", "does not speak HTTP/2"),
     (bytes(64), "does not speak HTTP/2"),
     (answered(first=[(":status", "404"), ("content-type", "text/html")]), "answers HTTP 404, not gRPC"),
@@ -539,7 +539,7 @@ def answering(answer: bytes, *, hangs_up: bool) -> Iterator[int]:
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", True, "does not speak HTTP/2: is it a Hubble Relay?"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", False, "does not speak HTTP/2: is it a Hubble Relay?"),
-        (b"\x15\x03\x01\0\2\2\x46", True, "speaks TLS: add --tls"),
+        (b"\x15\x03\x01\0\2\2\x46", True, "speaks TLS: add `tls`"),
         (b"", True, "closes the connection at once: is it a Hubble Relay?"),
         (b"", False, "takes connections but says nothing: is it a Hubble Relay?"),
         (b"\0\0", False, "takes connections but says nothing: is it a Hubble Relay?"),

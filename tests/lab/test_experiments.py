@@ -10,9 +10,9 @@ from support.command_line import Call
 from support.relay_nodes import Run, wait_until
 
 from meshobs.analyzer import Question, run
-from meshobs.cli import lab as labs
-from meshobs.cli.proving import open_lab
 from meshobs.collector import importer
+from meshobs.jobs import labs
+from meshobs.jobs.experiments import open_lab
 from meshobs.lab import state
 from meshobs.lab.driver import Stage
 from meshobs.lab.experiments import model as experiments
@@ -85,7 +85,7 @@ def test_a_fault_of_servers_turns_its_reports_and_no_other(name: str, alone: Cal
     assert alone("lab", "up", "--driver", "sim", "--traffic", 0).code == 0
     found_lab = state.require_running()
     lab = labs.attach(found_lab)
-    with open_lab(found_lab) as members:
+    with open_lab(found_lab, print) as members:
         collecting = Run(db, members.relays, clusters=members.clusters)
         wait_until(lambda: collecting.collection and collecting.collection.progress.connected == 4)
         settled(lab, name, time.sleep)

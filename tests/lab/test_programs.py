@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from support.recordings import TESTS
 from support.relay_nodes import wait_until
 
-from meshobs.cli.lab_build import build as command
+from meshobs.cli.lab.build import build as command
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab.programs import build, machine, modules
 from meshobs.lab.programs.machine import Lack

@@ -3,27 +3,30 @@
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from meshobs import sqlfiles
-from meshobs.analyzer import Question, run
-from meshobs.cli.output import say
+from meshobs.analyzer import Question
+from meshobs.analyzer import run as report
+from meshobs.collector import importer
+from meshobs.collector.collect import Collection
+from meshobs.collector.follow.clusters import OpenClusters
+from meshobs.collector.options import CollectOptions
 from meshobs.errors import InputError, MeshobsError
+from meshobs.jobs import labs
+from meshobs.jobs.collecting import Running, lab_sources
+from meshobs.lab import faults, state
+from meshobs.lab.driver import Lab, LabState
 from meshobs.lab.experiments.findings import Finding, ReportAnswer, findings
 from meshobs.lab.experiments.model import Experiment
 from meshobs.lab.experiments.runner import SETTLE_SECONDS, PhaseRun, Runner
+from meshobs.lab.mesh.file import mesh_of
+from meshobs.lab.mesh.model import Mesh
+from meshobs.store import Store
 from meshobs.times import SECOND, rfc3339
-
-if TYPE_CHECKING:
-    from meshobs.collector.collect import Collection
-    from meshobs.collector.follow.clusters import OpenClusters
-    from meshobs.lab.driver import Lab, LabState
-    from meshobs.lab.mesh.model import Mesh
-    from meshobs.store import Store
 
 _CONNECT_SECONDS = 30.0
 # Between two stretches of skipped time: no report's window joins them.
@@ -34,26 +37,122 @@ class _StoppedError(Exception):
     """The user ended it, in the experiments' own thread."""
 
 
+def run(
+    db: str | Path,
+    needs: Mapping[str, str],
+    group: Sequence[Experiment],
+    *,
+    skip: bool,
+    say: Callable[[str], None],
+    tell: Callable[[str], None],
+    running: Running = nullcontext,
+) -> list[Finding]:
+    """Run experiments with the same needs on the lab that is up, else on one for them.
+
+    Args:
+        db: the database file; made where there is none.
+        needs: settings of the clusters.
+        group: the experiments.
+        skip: leave out those that do not fit the lab that is up, and say so.
+        say: told what the user should know, a line each.
+        tell: told of progress, a line each.
+        running: entered while flows are collected.
+
+    Raises:
+        InputError: the lab does not have what an experiment needs.
+        KeyboardInterrupt: the user ended it.
+    """
+    with _lab(needs, say) as found:
+        lab = labs.attach(found)
+        if skip and (lacking := [f"{key} {value}" for key, value in needs.items() if not lab.mesh.has(key, value)]):
+            say(f"left out: {', '.join(one.name for one in group)} (needs {', '.join(lacking)})")
+            return []
+        with open_lab(found, say) as members, Store(Path(db), write=True) as store:
+            return prove(store, lab, members, group, say=say, tell=tell, running=running)
+
+
+def accelerated(
+    db: str | Path,
+    content: Mapping[str, object],
+    group: Sequence[Experiment],
+    *,
+    skip: bool,
+    say: Callable[[str], None],
+    tell: Callable[[str], None],
+) -> list[Finding]:
+    """Run experiments in time that is skipped, on a mesh of their own; see `run`.
+
+    Args:
+        db: the database file; made where there is none.
+        content: the mesh description.
+        group: the experiments.
+        skip: leave out those that need real time, and say so.
+        say: told what the user should know, a line each.
+        tell: told of progress, a line each.
+    """
+    fit = _unserved(group, say) if skip else group
+    with Store(Path(db), write=True) as store:
+        return prove_accelerated(store, mesh_of(content), fit, tell)
+
+
+def groups(chosen: Sequence[Experiment]) -> list[tuple[Mapping[str, str], list[Experiment]]]:
+    """Return experiments by what they need, those that need nothing first."""
+    found: dict[tuple[tuple[str, str], ...], list[Experiment]] = {}
+    for one in chosen:
+        found.setdefault(tuple(sorted(one.needs.items())), []).append(one)
+    return [(dict(key), found[key]) for key in sorted(found)]
+
+
 @contextmanager
-def open_lab(state: "LabState") -> "Iterator[OpenClusters]":
+def _lab(needs: Mapping[str, str], say: Callable[[str], None]) -> Iterator[LabState]:
+    """Give the lab that is up, else one that is taken down afterwards."""
+    up = state.read()
+    if up and up.whole and labs.attach(up).alive:
+        yield up
+        return
+    made = labs.start("sim", labs.content_of(None, needs), rate=0, say=say)
+    try:
+        yield made
+    finally:
+        labs.stop(made)
+
+
+def _unserved(group: Sequence[Experiment], say: Callable[[str], None]) -> list[Experiment]:
+    """Return experiments whose faults need no servers; the others are said to be left out."""
+    fit = [one for one in group if not any(faults.find_fault(name).served for name in one.faults)]
+    if left := [one.name for one in group if one not in fit]:
+        say(f"left out: {', '.join(left)} (needs real time)")
+    return fit
+
+
+@contextmanager
+def open_lab(found: LabState, say: Callable[[str], None]) -> Iterator[OpenClusters]:
     """Open the Relays and Kubernetes APIs of a running lab.
+
+    Args:
+        found: the lab.
+        say: told of troubles later on.
 
     Raises:
         MeshobsError: one of them does not answer.
     """
-    from meshobs.cli.collect import lab_sources  # noqa: PLC0415 - grpc
-    from meshobs.collector.follow.clusters import OpenClusters  # noqa: PLC0415
-
     with OpenClusters() as members:
-        for source in lab_sources(state):
-            members.add(source, kubeconfig=Path(state.kubeconfig), watch=True, say=lambda text: say(f"meshobs: {text}"))
+        for source in lab_sources(found):
+            members.add(source, kubeconfig=Path(found.kubeconfig), watch=True, say=say)
         if members.problems:
             raise MeshobsError("; ".join(members.problems))
         yield members
 
 
 def prove(
-    store: "Store", lab: "Lab", members: "OpenClusters", experiments: Sequence[Experiment], tell: Callable[[str], None]
+    store: Store,
+    lab: Lab,
+    members: OpenClusters,
+    experiments: Sequence[Experiment],
+    *,
+    say: Callable[[str], None],
+    tell: Callable[[str], None],
+    running: Running = nullcontext,
 ) -> list[Finding]:
     """Run experiments, collect what happens in them, and hold the reports against what the clients saw.
 
@@ -62,15 +161,14 @@ def prove(
         lab: where they run.
         members: its clusters, opened.
         experiments: which.
+        say: told what the collection has to say, a line each.
         tell: told of progress, a line each.
+        running: entered while flows are collected.
 
     Raises:
         InputError: the lab does not have what an experiment needs.
         KeyboardInterrupt: the user ended it.
     """
-    from meshobs.cli.collect import stopping  # noqa: PLC0415 - grpc
-    from meshobs.collector.collect import Collection, CollectOptions  # noqa: PLC0415
-
     collection = Collection(
         store,
         members.relays,
@@ -80,7 +178,7 @@ def prove(
     )
     beside = _Beside(lab, collection, experiments, tell)
     beside.start()
-    with stopping(collection):
+    with running(collection.stop):
         collection.run()
     beside.join()
     if isinstance(beside.error, _StoppedError):
@@ -92,15 +190,14 @@ def prove(
 
 
 def prove_accelerated(
-    store: "Store", mesh: "Mesh", experiments: Sequence[Experiment], tell: Callable[[str], None]
+    store: Store, mesh: Mesh, experiments: Sequence[Experiment], tell: Callable[[str], None]
 ) -> list[Finding]:
     """Run experiments in time that is skipped, import the recording of it, and judge as `prove` does.
 
     Raises:
         InputError: an experiment needs something else, or real time.
     """
-    from meshobs.collector import importer  # noqa: PLC0415 - grpc
-    from meshobs.lab.sim.accelerated import AcceleratedLab  # noqa: PLC0415
+    from meshobs.lab.sim.accelerated import AcceleratedLab  # noqa: PLC0415 - the sim, only here
 
     with tempfile.TemporaryDirectory(prefix="meshobs-") as folder:
         path = Path(folder) / "recording"
@@ -122,7 +219,7 @@ class _Beside(threading.Thread):
     """The experiments, while the collection has the main thread; ends it when they are over."""
 
     def __init__(
-        self, lab: "Lab", collection: "Collection", experiments: Sequence[Experiment], tell: Callable[[str], None]
+        self, lab: Lab, collection: Collection, experiments: Sequence[Experiment], tell: Callable[[str], None]
     ) -> None:
         super().__init__(name="experiments")
         self.runs: list[PhaseRun] = []
@@ -159,7 +256,7 @@ class _Beside(threading.Thread):
             raise _StoppedError
 
 
-def _record(store: "Store", runs: Sequence[PhaseRun]) -> None:
+def _record(store: Store, runs: Sequence[PhaseRun]) -> None:
     """Keep phases and truth beside the flows."""
     with store.transaction():
         for one in runs:
@@ -180,22 +277,22 @@ def _record(store: "Store", runs: Sequence[PhaseRun]) -> None:
                 store.run(sqlfiles.read("lab/add_truth.sql"), {**named, "rows": rows})
 
 
-def _answers(store: "Store", one: PhaseRun) -> dict[str, ReportAnswer]:
+def _answers(store: Store, one: PhaseRun) -> dict[str, ReportAnswer]:
     """Ask the reports that a phase names about its window."""
     question = Question(since=rfc3339(one.started), until=rfc3339(one.ended))
-    reports = {name: run(store, name, question) for name in one.phase.expect}
+    reports = {name: report(store, name, question) for name in one.phase.expect}
     return {
         name: ReportAnswer(
-            report.verdict.value,
-            report.rows.to_dicts(),
-            lossy=bool(report.coverage["lost_events"] or report.coverage["gaps"])
-            or report.coverage["nodes_watched"] < report.coverage["nodes_expected"],
+            answer.verdict.value,
+            answer.rows.to_dicts(),
+            lossy=bool(answer.coverage["lost_events"] or answer.coverage["gaps"])
+            or answer.coverage["nodes_watched"] < answer.coverage["nodes_expected"],
         )
-        for name, report in reports.items()
+        for name, answer in reports.items()
     }
 
 
-def _free_since(store: "Store") -> int:
+def _free_since(store: Store) -> int:
     """Return now, or a moment after all that is stored: time that was skipped may lie ahead."""
     last = store.value("select epoch_ns(max(time)) from flows")
     return max(time.time_ns(), int(str(last)) + _APART if last is not None else 0)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from meshobs.cli.output import format_option, print_table, say
+from meshobs.cli.output import format_option, print_table, remark
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import driver
 from meshobs.lab.mesh import versions
@@ -29,13 +29,13 @@ def build(name: str, wanted: Sequence[str], force: bool, form: str) -> None:
     wanted_modules = [modules.cilium(version) for version in wanted or [versions.CILIUM]]
     lacking = machine.find_lacks()
     for one in lacking:
-        say(f"meshobs: {one.what}: {one.cure}")
+        remark(f"{one.what}: {one.cure}")
     if lacking and not force:
         raise MeshobsError(
             f"this machine cannot run the driver {name} yet: mend the {len(lacking)} above; --force builds nevertheless"
         )
     needed = {one.path: one for module in wanted_modules for one in modules.of_netns(module.version)}
-    programs.build(list(needed.values()), lambda text: say(f"meshobs: {text}"))
+    programs.build(list(needed.values()), remark)
     rows = [[one.name, one.module.version, str(path)] for path, one in needed.items()]
     rows += [[data, module.version, str(module.folder / data)] for module in wanted_modules for data in module.data]
     if form == "json":

@@ -1,73 +1,62 @@
-"""`meshobs lab record`: what a lab really shows, with its ground truth, as a folder for tests and for `import`."""
+"""Records what a lab really shows, with its ground truth, as a folder for tests and for `import`."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import click
-
-from meshobs.cli.output import say
+from meshobs.collector.follow.clusters import OpenClusters
+from meshobs.collector.hubble.relay import Relay
+from meshobs.collector.recorder import Recorder
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab import state
-
-if TYPE_CHECKING:
-    from meshobs.collector.follow.clusters import OpenClusters
-    from meshobs.collector.hubble.relay import Relay
-    from meshobs.lab.driver import Lab
-    from meshobs.lab.experiments.model import Experiment
-    from meshobs.lab.mesh.model import Mesh
+from meshobs.jobs import labs
+from meshobs.jobs.collecting import own_traffic
+from meshobs.jobs.experiments import open_lab
+from meshobs.lab.driver import Lab, LabState
+from meshobs.lab.experiments.model import Experiment, Phase
+from meshobs.lab.experiments.recording import Recording
+from meshobs.lab.experiments.runner import SETTLE_SECONDS, Runner
+from meshobs.lab.experiments.truth import truth
+from meshobs.lab.mesh.model import Mesh
+from meshobs.lab.traffic import Traffic
 
 _CONNECT_SECONDS = 30.0
 
 
-@click.command("record")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--experiment", "name", metavar="NAME|FILE.toml",
-    help="Whose phases are recorded.  [default: 100 calls of each cluster's client to each of its services]",
-)  # fmt: skip
-def command(folder: Path, name: str | None) -> None:
-    """Record what happens on the lab into a new FOLDER: flows, Kubernetes objects and their changes, the ground truth.
+def record(found: LabState, folder: Path, experiment: Experiment | None, say: Callable[[str], None]) -> None:
+    """Record what happens on a lab: flows, Kubernetes objects and their changes, the ground truth.
 
-    \b
-    meshobs lab record shared-false --experiment mine.toml
-    meshobs --db case.duckdb import shared-false
-    """  # noqa: D301 - \b is click's
-    from meshobs.cli import lab as labs  # noqa: PLC0415 - which has this command
-    from meshobs.cli.proving import open_lab  # noqa: PLC0415 - grpc
-    from meshobs.lab.experiments import model as experiments  # noqa: PLC0415
-    from meshobs.lab.experiments.recording import Recording  # noqa: PLC0415
+    Args:
+        found: the lab.
+        folder: made where it is not there; must hold nothing.
+        experiment: whose phases are recorded; None for 100 calls of each cluster's client to each of its services.
+        say: told of progress, a line each.
 
-    found = state.require_running()
+    Raises:
+        InputError: the folder holds something, or no client would call anything.
+        MeshobsError: a Relay or an API does not answer.
+    """
     lab = labs.attach(found)
-    wanted = experiments.load(name) if name else _plain(lab.mesh)
+    wanted = experiment or _plain(lab.mesh)
     if not wanted.phases[0].traffic:
         raise InputError("the lab's mesh has no service that a client of its cluster calls: name an experiment")
     recording = Recording(folder)
-    with open_lab(found) as members:
-        _record(recording, lab, members, wanted)
-    say(f"meshobs: recorded in {folder}; read it with: meshobs --db case.duckdb import {folder}")
+    with open_lab(found, say) as members:
+        _record(recording, lab, members, wanted, say)
 
 
-def _record(recording: Any, lab: "Lab", members: "OpenClusters", wanted: "Experiment") -> None:  # noqa: ANN401 - a Recording
-    from meshobs.collector.hubble import scope  # noqa: PLC0415 - grpc
-    from meshobs.collector.recorder import Recorder  # noqa: PLC0415
-    from meshobs.lab.experiments.runner import SETTLE_SECONDS, Runner  # noqa: PLC0415
-    from meshobs.lab.experiments.truth import truth  # noqa: PLC0415
-
+def _record(
+    recording: Recording, lab: Lab, members: OpenClusters, wanted: Experiment, say: Callable[[str], None]
+) -> None:
     nodes = {node.address for relay in members.relays.values() for node in relay.nodes() or ()}
-    relays = [relay.target.address for relay in members.relays.values()]
-    servers = [cluster.server for cluster, _ in members.clusters.values()]
-    excluded = scope.own_traffic(sorted(nodes), relays, servers)
     apis = {name: cluster for name, (cluster, _) in members.clusters.items()}
+    excluded = own_traffic(members, sorted(nodes))
     recorder = Recorder(members.relays, apis, excluded, recording.flow, recording.event)
     _connected(members, len(lab.mesh.nodes))
     recorder.start()
     pause = threading.Event()
     # The first state must have been watched for a while before anything happens.
     pause.wait(SETTLE_SECONDS)
-    runs = Runner(lab, lambda text: say(f"meshobs: {text}")).run(wanted)
+    runs = Runner(lab, say).run(wanted)
     status = lab.status()
     # Agents hand on what they saw a little later.
     pause.wait(SETTLE_SECONDS)
@@ -76,7 +65,7 @@ def _record(recording: Any, lab: "Lab", members: "OpenClusters", wanted: "Experi
     recording.close(recorder.objects(), told, truth(recording.folder.name, lab.mesh, status, runs))
 
 
-def _connected(members: "OpenClusters", expected: int) -> None:
+def _connected(members: OpenClusters, expected: int) -> None:
     """Wait until each Relay has all nodes.
 
     Raises:
@@ -93,7 +82,7 @@ def _connected(members: "OpenClusters", expected: int) -> None:
             raise MeshobsError(f"the Relay of {name} has {connected} of {expected} nodes")
 
 
-def _about(relay: "Relay") -> Mapping[str, Any]:
+def _about(relay: Relay) -> Mapping[str, object]:
     """Return what a Relay says of itself, with 64-bit numbers as texts."""
     status = relay.status()
     numbers = ("num_flows", "max_flows", "seen_flows", "uptime_ns")
@@ -120,11 +109,8 @@ def _about(relay: "Relay") -> Mapping[str, Any]:
     }
 
 
-def _plain(mesh: "Mesh") -> "Experiment":
+def _plain(mesh: Mesh) -> Experiment:
     """Return the experiment that changes nothing."""
-    from meshobs.lab.experiments.model import Experiment, Phase  # noqa: PLC0415 - only here
-    from meshobs.lab.traffic import Traffic  # noqa: PLC0415
-
     callers = {cluster for one in mesh.workloads if not one.port for cluster in one.clusters}
     traffic = [
         Traffic(cluster, f"svc/{one.namespace}/{one.name}", one.protocol)

@@ -1,0 +1,99 @@
+"""`meshobs lab status`, `routes`, `env` and `versions`: what is up, and how else to reach it."""
+
+import json
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import click
+
+from meshobs.cli.output import format_option, print_table, remark
+from meshobs.errors import MeshobsError
+from meshobs.jobs import labs
+from meshobs.lab import state
+from meshobs.lab.mesh import versions
+
+
+@click.command("env")
+def env() -> None:
+    """Print what a shell needs for kubectl, cilium and hubble: eval "$(meshobs lab env)"."""
+    found = state.read()
+    if not found:
+        raise MeshobsError("no lab is up: meshobs lab up")
+    click.echo(f"export KUBECONFIG={shlex.quote(found.kubeconfig)}")
+    click.echo(f"# contexts: {', '.join(one.context for one in found.clusters)}")
+
+
+@click.command("status")
+@format_option()
+def status(form: str) -> None:
+    """Tell what is up: clusters, nodes, services, pods, faults."""
+    found = state.require_running()
+    told = labs.attach(found).status()
+    if form == "json":
+        clusters = [asdict(one) for one in found.clusters]
+        click.echo(
+            json.dumps(
+                {
+                    "driver": found.driver,
+                    "folder": found.folder,
+                    "kubeconfig": found.kubeconfig,
+                    "clusters": clusters,
+                    **told,
+                }
+            )
+        )
+        return
+    up_for = int(time.time() - found.started / 1e9)
+    remark(f"lab by driver {found.driver}, up for {up_for} s, files in {found.folder}")
+    remark(f"for kubectl: export KUBECONFIG={found.kubeconfig}")
+    print_table(
+        ["cluster", "relay", "context"],
+        [[one.name, one.relay or "by port-forward", one.context] for one in found.clusters],
+        set(),
+        "clusters",
+    )
+    _table("nodes", told["nodes"])
+    _table("services", told["services"])
+    _table("pods", told["pods"])
+    if told["faults"]:
+        remark(f"faults that are on: {', '.join(told['faults'])}")
+
+
+@click.command("routes")
+@format_option()
+def routes(form: str) -> None:
+    """Show each node's routes to pods before the mesh was joined, and what joining added (S6)."""
+    before, now = labs.attach(state.require_running()).routes()
+    if form == "json":
+        click.echo(json.dumps({"before": before, "now": now}))
+        return
+    for node, lines in now.items():
+        click.echo(node)
+        for line in lines:
+            click.echo(f"  {'  ' if line in before[node] else '+ '}{line}")
+
+
+@click.command("versions")
+@format_option()
+def list_versions(form: str) -> None:
+    """List the versions that a lab stands up."""
+    rows = [[name.lower().replace("_", " "), value] for name, value in vars(versions).items() if name.isupper()]
+    if form == "json":
+        click.echo(json.dumps(dict(rows)))
+        return
+    print_table(["what", "version"], rows, set())
+
+
+def _table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
+    if rows:
+        headings = list(rows[0])
+        cells = [[_cell(row[name]) for name in headings] for row in rows]
+        print_table(headings, cells, {name for name in headings if isinstance(rows[0][name], int)}, title)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={one}" for key, one in value.items())
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)

@@ -1,0 +1,226 @@
+"""Collects live flows: which clusters to read and how to reach them, what will weaken verdicts, the collection."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
+
+from meshobs import live, settings
+from meshobs.collector import advice
+from meshobs.collector.collect import Collection, CollectOptions
+from meshobs.collector.follow import clusters as members
+from meshobs.collector.follow.clusters import ClusterSpec, OpenClusters
+from meshobs.collector.hubble import filters, scope
+from meshobs.collector.hubble.answers import RelayNode
+from meshobs.collector.hubble.filters import FilterFlag
+from meshobs.collector.hubble.target import Tls
+from meshobs.collector.progress import Progress
+from meshobs.collector.write.ledger import Ledger
+from meshobs.errors import InputError, MeshobsError
+from meshobs.lab import state as labs
+from meshobs.lab.driver import ClusterState, LabState
+from meshobs.pb.flow.flow_pb2 import FlowFilter
+from meshobs.store import Store
+from meshobs.times import Length, Moment, instant, seconds
+
+# The name of a filter (`collector.filters.FLAGS`) and its value.
+Filter: TypeAlias = tuple[str, str]
+# Entered while flows are read; the event ends the collection.
+Running: TypeAlias = Callable[[threading.Event], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection brought.
+
+    Attributes:
+        ledger: what came from each Relay and what became of it.
+        progress: the state at the end: nodes, events lost.
+    """
+
+    ledger: Ledger
+    progress: Progress
+
+
+def collect(
+    db: str | Path,
+    *,
+    relays: Sequence[str] = (),
+    contexts: Sequence[str] = (),
+    clusters: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+    kubeconfig: str | Path | None = None,
+    kube_namespace: str = "kube-system",
+    kube: bool = True,
+    duration: Length | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    last: int = 0,
+    follow: bool = True,
+    redundant: bool = False,
+    watch_own_traffic: bool = False,
+    tls: Tls | None = None,
+    only: Sequence[Filter] = (),
+    without: Sequence[Filter] = (),
+    allowlist: Sequence[str] = (),
+    denylist: Sequence[str] = (),
+    cluster: str = "",
+    stock_grpc: bool = False,
+    arguments: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _text: None,
+    show: Callable[[Progress], None] = lambda _progress: None,
+    stop: threading.Event | None = None,
+    running: Running = nullcontext,
+) -> Collected:
+    """Collect live flows of any number of Relays into a database, each once, every one tagged with its cluster.
+
+    Without `relays` and `contexts` the lab is read if one is up, else `clusters`, else every context of the kubeconfig
+    that has a Hubble Relay. Others read the database meanwhile as if nobody wrote it.
+
+    Args:
+        db: the file; made where there is none.
+        relays: NAME=HOST:PORT or HOST:PORT each; tls:// before HOST asks for TLS.
+        contexts: of the kubeconfig: their Relay is read by port-forward, and their objects.
+        clusters: as `[clusters.NAME]` of the configuration has them.
+        kubeconfig: None for KUBECONFIG, else ~/.kube/config.
+        kube_namespace: where Cilium runs.
+        kube: watch services, backends and nodes.
+        duration: stop after so long; None: go on until `stop` is set.
+        since: also what the nodes still hold from then on.
+        until: end there instead of following.
+        last: also so many flows that each node already has.
+        follow: go on with new flows, or take only what the nodes hold.
+        redundant: ask every Relay for all nodes.
+        watch_own_traffic: do not leave out the traffic of observers, Relays and API servers in use.
+        tls: for the Relays that are named.
+        only: filters that must fit.
+        without: filters that must not fit.
+        allowlist: raw FlowFilters in JSON; one of them must fit.
+        denylist: raw FlowFilters in JSON; none may fit.
+        cluster: of nodes whose names carry none.
+        stock_grpc: read flows by grpcio: the reference, at four times the price.
+        arguments: the call, for the record.
+        say: told what the user should know, a line each.
+        show: called about four times a second with the state.
+        stop: set it to end the collection in order.
+        running: entered while flows are read.
+
+    Raises:
+        InputError: an argument is not what it should be, or names nothing.
+        MeshobsError: no Relay can be reached, or nothing more can be stored.
+    """
+    for name, value in (("relays", relays), ("contexts", contexts), ("allowlist", allowlist), ("denylist", denylist)):
+        if isinstance(value, str):
+            raise InputError(f"`{name}` is a list of texts, not the text {value!r}")
+    if mistakes := settings.mistakes_of_clusters(clusters):
+        raise InputError(mistakes)
+    ends = stop or threading.Event()
+    named = [ClusterSpec(relay=text, tls=tls) for text in relays]
+    named += [ClusterSpec(context=one, namespace=kube_namespace, tls=tls) for one in contexts]
+    allow, deny = filters.build([*_given(only), *_given(without, negated=True)], allowlist, denylist)
+    options = CollectOptions(
+        allow=allow,
+        deny=deny,
+        since=instant(since) if since is not None else 0,
+        until=instant(until) if until is not None else 0,
+        last=last,
+        follow=follow and until is None,
+        seconds=seconds(duration) if duration is not None else None,
+        redundant=redundant,
+        cluster=cluster,
+        stock=stock_grpc,
+        arguments=arguments,
+    )
+    with OpenClusters() as opened:
+        sources, config = _sources(named, clusters, Path(kubeconfig) if kubeconfig else None, kube_namespace, tls, say)
+        for source in sources:
+            opened.add(source, kubeconfig=config, watch=kube, say=say)
+        if not opened.relays:
+            raise MeshobsError("; ".join(opened.problems))
+        for problem in opened.problems:
+            say(problem)
+        nodes = [node for relay in opened.relays.values() for node in relay.nodes() or []]
+        if not watch_own_traffic:
+            options = replace(options, excluded=own_traffic(opened, [node.address for node in nodes]))
+        _advise(opened, {node.node_name: node for node in nodes}.values(), say)
+        with Store(Path(db), write=True) as store, live.serving(store, say):
+            collection = Collection(store, opened.relays, options, say, show, opened.clusters, stop=ends)
+            with running(ends):
+                ledger = collection.run()
+        return Collected(ledger, collection.progress)
+
+
+def lab_sources(lab: LabState) -> list[ClusterSpec]:
+    """Return the clusters of a running lab."""
+    return [
+        ClusterSpec(
+            name=one.name,
+            relay=f"{one.name}={one.relay}" if one.relay else "",
+            context=one.context,
+            tls=_lab_tls(one),
+        )
+        for one in lab.clusters
+    ]
+
+
+def own_traffic(opened: OpenClusters, nodes: Sequence[str]) -> list[FlowFilter]:
+    """Return what leaves out the flows of Hubble's and the collector's own traffic.
+
+    Args:
+        opened: the clusters that are read.
+        nodes: addresses of their observers.
+    """
+    relays = [relay.target.address for relay in opened.relays.values()]
+    servers = [cluster.server for cluster, _ in opened.clusters.values()]
+    return scope.own_traffic(nodes, relays, servers)
+
+
+def _sources(
+    named: list[ClusterSpec],
+    clusters: Mapping[str, Mapping[str, object]],
+    kubeconfig: Path | None,
+    namespace: str,
+    tls: Tls | None,
+    say: Callable[[str], None],
+) -> tuple[list[ClusterSpec], Path | None]:
+    """Return what to read and by which kubeconfig: what is named, else the lab, `clusters`, or all contexts."""
+    if named:
+        return named, kubeconfig
+    if (lab := labs.read()) and labs.require_running():
+        say(f"the lab that is up (driver {lab.driver}): {', '.join(one.name for one in lab.clusters)}")
+        return lab_sources(lab), kubeconfig or Path(lab.kubeconfig)
+    if clusters:
+        say(f"clusters of the configuration: {', '.join(clusters)}")
+        return members.sources(clusters), kubeconfig
+    found = members.found_contexts(kubeconfig, namespace)
+    if not found:
+        raise InputError(
+            "no cluster is named and no context of the kubeconfig has a Hubble Relay: give `relays` NAME=HOST:PORT or"
+            " `contexts` NAME for each cluster, or write them into meshobs.toml ([clusters.NAME])"
+        )
+    say(f"contexts with a Hubble Relay: {', '.join(found)}")
+    return [ClusterSpec(context=one, namespace=namespace, tls=tls) for one in found], kubeconfig
+
+
+def _lab_tls(one: ClusterState) -> Tls | None:
+    if not one.ca:
+        return None
+    return Tls((Path(one.ca),), Path(one.client_cert), Path(one.client_key), one.server_name)
+
+
+def _advise(opened: OpenClusters, nodes: Iterable[RelayNode], say: Callable[[str], None]) -> None:
+    """Say what will make verdicts weak."""
+    for name, (_, info) in opened.clusters.items():
+        for line in advice.of_settings(name, info.settings):
+            say(line)
+    for line in advice.of_nodes(nodes):
+        say(line)
+
+
+def _given(pairs: Sequence[Filter], *, negated: bool = False) -> list[FilterFlag]:
+    for name, _ in pairs:
+        if name not in filters.FLAGS:
+            raise InputError(f"there is no filter {name!r}: one of {', '.join(filters.FLAGS)}")
+    return [FilterFlag(name, value, negated) for name, value in pairs]

@@ -1,0 +1,38 @@
+"""Keeps a database in shape, and looks up what no report asks."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from meshobs import sqlfiles
+from meshobs.store import Store
+from meshobs.times import SECOND
+
+
+def prune(db: str | Path, age: timedelta) -> int:
+    """Delete flows and events older than an age; the history of objects stays as far as it still counts.
+
+    Args:
+        db: the database file.
+        age: of what is forgotten.
+
+    Returns:
+        How many flows were deleted.
+    """
+    before = int((datetime.now(tz=UTC) - age).timestamp()) * SECOND
+    with Store(Path(db), write=True) as store:
+        flows = store.value("select count(*) from flows where time < make_timestamp_ns(?)", [before])
+        with store.transaction():
+            store.run("set variable prune_before = make_timestamp_ns(?)", [before])
+            store.run(sqlfiles.read("maintenance/prune.sql"))
+        store.run("checkpoint")
+    return flows if isinstance(flows, int) else 0
+
+
+def pods_called(store: Store, phase: str) -> list[tuple[str, str, str]]:
+    """Return how many of each client's calls every pod answered in an experiment's phase.
+
+    Returns:
+        Client, what it saw, and what the flows say of it, by client.
+    """
+    rows = store.rows(sqlfiles.read("lab/pods.sql"), {"phase": phase})
+    return [(str(client), str(truth), str(flows)) for client, truth, flows in rows]
