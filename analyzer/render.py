@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 from meshobs.analyzer.reports import Report
@@ -47,7 +48,7 @@ def frame_json(frame: "pl.DataFrame") -> str:
 
 def json_text(value: object) -> str:
     """Return a value as JSON; every character that could steer a terminal is escaped."""
-    return json.dumps(value, indent=2, default=str)
+    return json.dumps(value, indent=2, default=_plain)
 
 
 def values(frame: "pl.DataFrame") -> list[dict[str, object]]:
@@ -117,6 +118,10 @@ def cells(frame: "pl.DataFrame", *, short: bool = False) -> list[list[str]]:
     """Return a frame's values as printable texts, nothing for null; `short` cuts times to seconds."""
     times = {name for name, kind in frame.schema.items() if str(kind).startswith("Datetime")} if short else set()
     return [[_cell(value, is_time=name in times) for name, value in row.items()] for row in values(frame)]
+
+
+def _plain(value: object) -> str:
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def _value(value: object, *, is_time: bool) -> object:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshobs.analyzer.catalog import questions
-from meshobs.analyzer.verdicts import Judgement, Verdict, judge
+from meshobs.analyzer.verdicts import Judgement, judge
+from meshobs.catalog import questions
 from meshobs.errors import InputError
 from meshobs.store import Store
 from meshobs.times import rfc3339
+from meshobs.verdict import Verdict
 
 if TYPE_CHECKING:
     import polars as pl

@@ -2,18 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import TypeAlias
 
+from meshobs.verdict import Verdict, worst
+
 Row: TypeAlias = Mapping[str, object]
-
-
-class Verdict(Enum):
-    """What a report says: everything as it should be, something is not, or the data do not tell."""
-
-    OK = "ok"
-    VIOLATION = "violation"
-    INSUFFICIENT = "insufficient"
 
 
 @dataclass(frozen=True)
@@ -31,12 +24,12 @@ def judge(report: str, rows: Sequence[Row]) -> Judgement:
     """
     rule = _RULES[report]
     counting = rule.counting(rows)
-    for verdict in (Verdict.VIOLATION, Verdict.INSUFFICIENT, Verdict.OK):
-        found = [row for row in counting if row["verdict"] == verdict.value]
-        if found:
-            more = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
-            return Judgement(verdict, f"{rule.name(found[0])}: {found[0]['reason']}{more}")
-    return Judgement(Verdict.INSUFFICIENT, rule.nothing)
+    verdict = worst(Verdict(row["verdict"]) for row in counting)
+    found = [row for row in counting if row["verdict"] == verdict.value]
+    if not found:
+        return Judgement(verdict, rule.nothing)
+    more = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
+    return Judgement(verdict, f"{rule.name(found[0])}: {found[0]['reason']}{more}")
 
 
 def row_name(report: str, row: Row) -> str:

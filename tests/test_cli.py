@@ -16,7 +16,7 @@ import pytest
 from conftest import RECORDINGS, TESTS, Outcome, import_into
 from mesh import Mesh
 
-from meshobs.analyzer.catalog import questions
+from meshobs.catalog import questions
 from meshobs.store import Store
 
 Call = Callable[..., Outcome]

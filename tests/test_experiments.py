@@ -9,6 +9,7 @@ import pytest
 from conftest import Outcome
 from hubble import Run, wait_until
 
+from meshobs import catalog
 from meshobs.analyzer import Question, run
 from meshobs.cli import lab as labs
 from meshobs.cli.proving import open_lab
@@ -16,7 +17,6 @@ from meshobs.collector import importer
 from meshobs.lab import experiment as experiments
 from meshobs.lab import state
 from meshobs.lab.driver import Stage
-from meshobs.lab.experiment import REPORTS
 from meshobs.lab.faults import FAULTS
 from meshobs.lab.mesh import AFFINITY, walkthrough
 from meshobs.lab.runner import SETTLE_SECONDS
@@ -24,6 +24,7 @@ from meshobs.lab.sim.accelerated import AcceleratedLab
 from meshobs.lab.traffic import Traffic
 from meshobs.store import Store
 from meshobs.times import rfc3339
+from meshobs.verdict import Verdict
 
 Call = Callable[..., Outcome]
 BOTH = (Traffic("west", "svc/webpod", rate=100), Traffic("east", "svc/webpod", rate=100))
@@ -42,13 +43,13 @@ def alone(meshobs: Call) -> Iterator[Call]:
 def verdicts(store: Store, started: int, ended: int) -> dict[str, tuple[str, str]]:
     """Return verdict and reason of each report on a window."""
     question = Question(since=rfc3339(started - AROUND), until=rfc3339(ended + AROUND))
-    found = {name: run(store, name, question) for name in REPORTS}
+    found = {name: run(store, name, question) for name in catalog.names()}
     return {name: (report.verdict.value, report.reason) for name, report in found.items()}
 
 
 def promised(name: str) -> dict[str, str]:
     """Return what each report must say of a fault."""
-    return {report: FAULTS[name].turns.get(report, "ok") for report in REPORTS}
+    return {report: FAULTS[name].turns.get(report, Verdict.OK).value for report in catalog.names()}
 
 
 def settled(lab: Stage, name: str, wait: Callable[[float], None]) -> None:
@@ -218,5 +219,5 @@ global = true
     with Store(db) as store:
         assert store.value("select count(distinct node) from relay_nodes where state = 'NODE_CONNECTED'") == 200
         assert store.value("select count(*) from backends where service = 'webpod'") == 4998
-        found = {name: run(store, name, Question()) for name in REPORTS}
+        found = {name: run(store, name, Question()) for name in catalog.names()}
     assert {name: (one.verdict.value, one.reason) for name, one in found.items() if one.verdict.value != "ok"} == {}

@@ -10,6 +10,7 @@ import click
 from meshobs.cli.output import say
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import state
+from meshobs.verdict import Verdict
 
 if TYPE_CHECKING:
     from meshobs.collector.members import Members
@@ -132,5 +133,5 @@ def _plain(mesh: "Mesh") -> "Experiment":
         for cluster in one.clusters
         if cluster in callers
     ]
-    phase = Phase("as described", "", tuple(traffic), "affinity", {"affinity": "ok", "nat": "ok"})
+    phase = Phase("as described", "", tuple(traffic), "affinity", {"affinity": Verdict.OK, "nat": Verdict.OK})
     return Experiment("as described", "What does the mesh do as it was described?", "", (phase,))

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meshobs.verdict import Verdict
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "csv", "markdown")
 _ENDLESS = 10_000
-_COLOURS = {"ok": "green", "violation": "red", "insufficient": "yellow"}
+_COLOURS = {Verdict.OK.value: "green", Verdict.VIOLATION.value: "red", Verdict.INSUFFICIENT.value: "yellow"}
 
 
 def format_option(default: str = "table") -> "Callable[[FC], FC]":

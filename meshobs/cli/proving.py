@@ -182,7 +182,7 @@ def _answers(store: "Store", one: PhaseRun) -> dict[str, Answer]:
     reports = {name: run(store, name, question) for name in one.phase.expect}
     return {
         name: Answer(
-            report.verdict.value,
+            report.verdict,
             report.rows.to_dicts(),
             lossy=bool(report.coverage["lost_events"] or report.coverage["gaps"])
             or report.coverage["nodes_watched"] < report.coverage["nodes_expected"],

@@ -3,13 +3,15 @@
 import click
 
 from meshobs.analyzer import Question, Report, evidence, render, run, texts
-from meshobs.analyzer.catalog import questions
+from meshobs.catalog import questions
 from meshobs.cli.output import format_option, print_frame, print_table
 from meshobs.cli.session import Session, pass_session
 from meshobs.cli.window import check_window, window_options
+from meshobs.verdict import Verdict
 
 _TEXTS = {"from", "to", "protocol", "client", "service", "setting", "door", "cluster", "node", "version", "verdict"}
-_RANK = {"ok": 0, "insufficient": 1, "violation": 2}
+# The worst first. Every report is ok or worse.
+_FLAGGED = [verdict.value for verdict in reversed(Verdict) if verdict is not Verdict.OK]
 
 
 @click.command("report")
@@ -26,9 +28,7 @@ _RANK = {"ok": 0, "insufficient": 1, "violation": 2}
     type=click.FloatRange(0, 1, max_open=True),
     help="Share of lost or one-sided events above which a verdict is insufficient.  [default: 0.01]",
 )
-@click.option(
-    "--fail-on", type=click.Choice(["violation", "insufficient"]), help="Exit with 1 at this verdict or a worse one."
-)
+@click.option("--fail-on", type=click.Choice(_FLAGGED), help="Exit with 1 at this verdict or a worse one.")
 @format_option()
 @pass_session
 @click.pass_context
@@ -71,7 +71,7 @@ def command(
             _print(report, form)
             if flows is not None:
                 print_frame(flows, form)
-    if fail_on and _RANK[report.verdict.value] >= _RANK[fail_on]:
+    if fail_on and report.verdict.at_least(Verdict(fail_on)):
         ctx.exit(1)
 
 
