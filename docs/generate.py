@@ -74,7 +74,8 @@ def reference() -> str:
     """Return the whole page."""
     items = list(_items())
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "x.duckdb", write=True) as store:
-        parts = [_HEAD, *_commands(), _REPORTS, *_reports(store, items), *_tables(store, items), *_macros(items)]
+        parts = [_HEAD, *_commands(), _REPORTS, *_reports(store, items), *causes(store)]
+        parts += [*_tables(store, items), *_macros(items)]
     return "\n".join([*parts, *_settings()])
 
 
@@ -97,7 +98,7 @@ def _subcommands(group: click.Group, context: click.Context) -> Iterator[str]:
 
 
 def _items() -> Iterator[Item]:
-    for folder in ("schema", "macros"):
+    for folder in ("schema", "macros", "reports"):
         for name in sqlfiles.names(folder):
             for match in _CREATED.finditer(sqlfiles.read(name)):
                 comment, kind, created, parameters = match.groups()
@@ -110,6 +111,22 @@ def _reports(store: Store, items: list[Item]) -> Iterator[str]:
             yield from _heading(item)
             yield item.comment + "\n"
             yield _columns(store.rows(f"select column_name, column_type from (describe from {item.name}())"))
+
+
+def causes(store: Store) -> Iterator[str]:
+    """Give the view `causes` as a table for each report."""
+    yield "## Causes\n"
+    yield (
+        "Each row of a report names the `cause` of its verdict, empty where nothing is wrong."
+        " The same in any DuckDB shell: `from causes`.\n"
+    )
+    for (report,) in store.rows("select distinct report from causes order by all"):
+        yield f"### Causes of report_{report}\n"
+        rows = store.rows(
+            "select cause, verdict, meaning, cure from causes where report = ? order by cause, verdict", [report]
+        )
+        cells = [(f"`{cause}`" if cause else "", *map(str, texts)) for cause, *texts in rows]
+        yield _table(("cause", "verdict", "meaning", "what to do"), cells)
 
 
 def _heading(item: Item) -> Iterator[str]:
@@ -147,7 +164,8 @@ def _column_comments() -> dict[tuple[str, str], str]:
 def _macros(items: list[Item]) -> Iterator[str]:
     yield "## Other macros\n"
     for item in items:
-        if item.kind == "macro" and not (item.name.startswith("report_") and item.name != "report_protocol"):
+        is_report = item.name.startswith("report_") and item.name != "report_protocol"
+        if item.kind == "macro" and not is_report and not item.name.startswith("causes_"):
             yield from _heading(item)
             yield item.comment + "\n"
 
