@@ -84,7 +84,13 @@ FAULTS = {
         ),
         Fault("clock-skew", "a node's clock is 400 ms off", "node"),
         Fault("policy", "the last cluster refuses what comes from the first", ""),
-        Fault("kube-down", "a cluster's Kubernetes API is not reachable", "cluster", served=True),
+        Fault(
+            "kube-down",
+            "a cluster's Kubernetes API is not reachable",
+            "cluster",
+            served=True,
+            turns={"services": Verdict.INSUFFICIENT},
+        ),
     )
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pytest
 from conftest import import_into
-from mesh import OUTSIDE, Mesh
+from mesh import OUTSIDE, START, Mesh
 from test_cases import GLOBAL, LOCAL, shop
 
 from meshobs import catalog, sqlfiles
@@ -18,6 +18,8 @@ from meshobs.verdict import Verdict
 
 REMOTE = {**GLOBAL, "service.cilium.io/affinity": "remote"}
 LITERAL_NONE = {**GLOBAL, "service.cilium.io/affinity": "none"}
+# In which east is no longer watched from a moment on, as a live collection notes it.
+WATCH_ENDED = "watch ended"
 SETTINGS = ("none", "literal-none", "local", "remote", "not-global")
 # Whose cause is made of a setting: `'cause': 'affinity-' || setting`.
 _CAUSE = re.compile(r"'cause': '([^']*)'( \|\| setting)?")
@@ -210,6 +212,13 @@ def without(mesh: Mesh, cluster: str, *kinds: str) -> None:
     mesh.objects[cluster] = [one for one in mesh.objects[cluster] if one["kind"] not in kinds]
 
 
+def only_in_west(mesh: Mesh) -> None:
+    """A global service that the other cluster does not have."""
+    client, back = mesh.pod("west", "front"), mesh.pod("west", "back")
+    mesh.service("east", "other", [])
+    mesh.call(client, back, aim=(mesh.service("west", "back", [back], annotations=GLOBAL), 80))
+
+
 def without_objects(mesh: Mesh) -> None:
     """Nothing is known of any cluster's objects; Hubble names the service that sockets aimed at."""
     both_sides(mesh)
@@ -226,7 +235,7 @@ def on_cilium(version: str, mesh: Mesh) -> None:
 
 
 CASES: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
-    "both sides": (both_sides, {"affinity": {""}, "nat": {""}, "hops": {"", "affinity-none"}, "coverage": {""}}),
+    "both sides": (both_sides, {"affinity": {""}, "nat": {""}, "hops": {"", "affinity-none"}, "coverage": {""}, "services": {""}}),
     "one side": (one_side, {"affinity": {"unbalanced"}}),
     "a few calls": (lambda mesh: both_sides(mesh, count=6), {"affinity": {"small-sample"}}),
     "wrong side": (wrong_side, {"affinity": {"against-setting"}, "hops": {"", "against-setting"}}),
@@ -273,12 +282,18 @@ CASES: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
     "trombone": (trombone, {"hops": {"trombone"}}),
     "hairpin": (hairpin, {"hops": {"hairpin"}}),
     "slow clock": (slow_clock, {"coverage": {"", "clock-skew"}}),
-    "no objects of east": (lambda mesh: without(mesh, "east", "Service", "EndpointSlice"), {"affinity": {"unknown-objects"}}),
+    "no objects of east": (lambda mesh: without(mesh, "east", "Service", "EndpointSlice"), {"affinity": {"unknown-objects"}, "services": {"", "unknown-objects"}}),
+    "no backends of east": (lambda mesh: without(mesh, "east", "EndpointSlice"), {"services": {"", "unknown-backends"}}),
+    "only in west": (only_in_west, {"services": {"", "absent"}}),
+    WATCH_ENDED: (both_sides, {"services": {"", "watch-ended"}}),
     "no objects": (without_objects, {"affinity": {"unknown-setting"}}),
 }  # fmt: skip
 # Known from a look taken afterwards only.
 LOOKED_AFTERWARDS: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
-    "assumed": (lambda mesh: one_side(mesh, LOCAL, "east", 20), {"affinity": {"assumed-setting"}}),
+    "assumed": (
+        lambda mesh: one_side(mesh, LOCAL, "east", 20),
+        {"affinity": {"assumed-setting"}, "services": {"assumed-state"}},
+    ),
 }
 
 
@@ -335,7 +350,11 @@ def test_a_mesh_reaches_the_cause(
     import_into(db, mesh.write(tmp_path / "recording", watched=name in CASES))
 
     found: dict[str, set[str]] = {}
-    with Store(db) as store:
+    with Store(db, write=True) as store:
+        if name == WATCH_ENDED:
+            store.run("update collections set kind = 'collect'")
+            for cluster, seconds in (("west", 60), ("east", 3)):
+                store.run("insert into watches values (?, make_timestamp_ns(?))", [cluster, START + seconds * 10**9])
         for report in expected:
             for row in run(store, report, Question()).rows.rows(named=True):
                 found.setdefault(report, set()).add(row["cause"])

@@ -162,6 +162,24 @@ traffic = [{ from = "west", to = "svc/webpod", rate = 100 }]
     assert "no: ok" in outcome.out
 
 
+def test_an_experiment_may_ask_any_report(meshobs: Call, tmp_path: Path) -> None:
+    """A report that no client could contradict answers for the mesh."""
+    path = tmp_path / "known.toml"
+    path.write_text("""
+question = "Is it known what is set?"
+report = "services"
+[[phases]]
+name = "as described"
+promise = "all is watched"
+traffic = [{ from = "west", to = "svc/webpod", rate = 100 }]
+""")
+
+    outcome = meshobs("experiment", path, "--accelerated", "--format", "json")
+
+    (line,) = json.loads(outcome.out)
+    assert (outcome.code, line["who"], line["verdict"], line["expected"]) == (0, "mesh", "ok", "ok")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -169,6 +187,10 @@ traffic = [{ from = "west", to = "svc/webpod", rate = 100 }]
         ('question = "?"', "KeyError 'phases'"),
         ('question = "?"\ncolour = 1\nphases = []', "unknown key colour"),
         ('question = "?"\n[[phases]]\nname = "a"\npromise = "b"\ntraffic = []\nexpect = {nut = "ok"}', "no report nut"),
+        (
+            'question = "?"\n[[phases]]\nname = "a"\npromise = "b"\ntraffic = []\nexpect = {nat = "no"}',
+            "no is no verdict",
+        ),
         (
             'question = "?"\n[[phases]]\nname = "a"\npromise = "b"\ntraffic = []\nfaults = ["x"]',
             "there is no fault 'x'",
