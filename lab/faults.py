@@ -37,7 +37,7 @@ SMALL_RING = 15
 SMALL_QUEUE = 1
 
 # What rests on flows, and so on seeing all of them.
-_UNSEEN = dict.fromkeys(("affinity", "nat", "hops", "coverage"), Verdict.INSUFFICIENT)
+_UNSEEN: dict[str, Verdict] = dict.fromkeys(("affinity", "nat", "hops", "coverage"), Verdict.INSUFFICIENT)
 
 FAULTS = {
     fault.name: fault

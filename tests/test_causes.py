@@ -306,7 +306,7 @@ def causes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], li
     with duckdb.connect(str(db), read_only=True) as connection:
         names = ("report", "cause", "verdict", "meaning", "cure")
         for values in connection.execute(f"select {', '.join(names)} from causes").fetchall():
-            row = dict(zip(names, values, strict=True))
+            row: dict[str, str] = dict(zip(names, values, strict=True))
             found.setdefault((row["report"], row["cause"]), []).append(row)
     return found
 
