@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from meshobs.analyzer.verdicts import Row
+from meshobs.analyzer.spec import Row
 
 
 def summary(rows: Sequence[Row]) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from html import escape
 
 from meshobs.analyzer import render
-from meshobs.analyzer.reports import Report
+from meshobs.analyzer.answer import Report
 
 
 def html(report: Report) -> str:
     """Return verdict, window, table and reasons. All texts are escaped: what flows carry is whatever a sender chose."""
-    headings, rows = render.table(report)
+    headings, rows, _ = render.table(report)
     parts = ["".join(f"<p>{escape(line)}</p>" for line in render.headline(report))]
     if rows:
         parts.append(f"<table><thead>{_row(headings, 'th')}</thead><tbody>")

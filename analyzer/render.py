@@ -4,19 +4,18 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING
 
-from meshobs.analyzer import crossings
-from meshobs.analyzer.reports import Report
-from meshobs.analyzer.verdicts import Row, row_name
+from meshobs.analyzer.answer import Report
+from meshobs.analyzer.cells import clock
+from meshobs.analyzer.spec import Kind, spec_of
 from meshobs.text import printable
 from meshobs.times import rfc3339
 
 if TYPE_CHECKING:
     import polars as pl
-
-Column: TypeAlias = Callable[[Row], str]
 
 
 def report_json(report: Report, flows: "pl.DataFrame | None" = None) -> str:
@@ -48,7 +47,7 @@ def frame_json(frame: "pl.DataFrame") -> str:
 
 def json_text(value: object) -> str:
     """Return a value as JSON; every character that could steer a terminal is escaped."""
-    return json.dumps(value, indent=2, default=str)
+    return json.dumps(value, indent=2, default=_plain)
 
 
 def values(frame: "pl.DataFrame") -> list[dict[str, object]]:
@@ -80,9 +79,9 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def headline(report: Report) -> list[str]:
     """Return verdict, window and coverage as lines for people."""
     coverage = report.coverage
-    cost = crossings.summary(report.rows.rows(named=True)) if report.name == "hops" else ""
+    summary = spec_of(report.name).summary(report.rows.rows(named=True))
     return [
-        ", ".join(filter(None, [f"{report.name}: {report.verdict.value}", cost])),
+        ", ".join(filter(None, [f"{report.name}: {report.verdict.value}", summary])),
         ", ".join(
             [
                 f"{clock(report.since)} to {clock(report.until)}",
@@ -98,27 +97,28 @@ def headline(report: Report) -> list[str]:
 
 def reasons(report: Report) -> list[str]:
     """Return each row's reason under the row's name, the report's where no row exists; then what was not asked for."""
+    row_name = spec_of(report.name).row_name
     rows = report.rows.rows(named=True)
-    found = [printable(f"{row_name(report.name, row)}: {row['reason']}") for row in rows] or [report.reason]
+    found = [printable(f"{row_name(row)}: {row['reason']}") for row in rows] or [report.reason]
     return found + [printable(limit) for limit in report.limits]
 
 
-def table(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Return a report as a table for people: headings and rows of texts."""
-    columns = _TABLES[report.name]
-    rows = [[printable(column(row)) for column in columns.values()] for row in report.rows.rows(named=True)]
-    return list(columns), rows
-
-
-def clock(text: str) -> str:
-    """Return an RFC 3339 time to the second, for people."""
-    return f"{text[:10]} {text[11:19]}Z"
+def table(report: Report) -> tuple[list[str], list[list[str]], set[str]]:
+    """Return a report as a table for people: headings, rows of texts, and which headings are those of numbers."""
+    columns = spec_of(report.name).columns
+    rows = [[printable(column.text_of(row)) for column in columns] for row in report.rows.rows(named=True)]
+    numbers = {column.heading for column in columns if column.kind is Kind.NUMBER}
+    return [column.heading for column in columns], rows, numbers
 
 
 def cells(frame: "pl.DataFrame", *, short: bool = False) -> list[list[str]]:
     """Return a frame's values as printable texts, nothing for null; `short` cuts times to seconds."""
     times = {name for name, kind in frame.schema.items() if str(kind).startswith("Datetime")} if short else set()
     return [[_cell(value, is_time=name in times) for name, value in row.items()] for row in values(frame)]
+
+
+def _plain(value: object) -> str:
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def _value(value: object, *, is_time: bool) -> object:
@@ -139,80 +139,3 @@ def _cell(value: object, *, is_time: bool) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return printable(", ".join(str(item) for item in value))
     return printable(str(value))
-
-
-def _number(name: str) -> "Column":
-    return lambda row: str(row[name])
-
-
-def _cluster(name: str) -> "Column":
-    return lambda row: str(row[name]) or "(outside)"
-
-
-def _share(value: object) -> str:
-    return f"{value:.1%}" if isinstance(value, float) else ""
-
-
-def _with_interval(row: Row, name: str) -> str:
-    return f"{_share(row[name])} ({_share(row['ci_low'])}-{_share(row['ci_high'])})" if row[name] is not None else ""
-
-
-def _service(row: Row) -> str:
-    return f"{row['namespace']}/{row['service']}" if row["service"] else ""
-
-
-_VERDICT: "dict[str, Column]" = {"verdict": lambda row: str(row["verdict"])}
-_TABLES: "dict[str, dict[str, Column]]" = {
-    "nat": {
-        "from": _cluster("source_cluster"),
-        "to": _number("destination_cluster"),
-        "protocol": _number("protocol"),
-        "connections": _number("connections"),
-        "kept": _number("untranslated"),
-        "kept share (95 %)": lambda row: _with_interval(row, "untranslated_share"),
-        "source changed": _number("translated"),
-        "destination changed": _number("destination_translated"),
-        "one-sided": _number("one_sided"),
-        "ambiguous": _number("ambiguous"),
-        **_VERDICT,
-    },
-    "affinity": {
-        "client": _number("client_cluster"),
-        "service": _service,
-        "setting": _number("setting"),
-        "since": lambda row: clock(str(row["since"]))[11:],
-        "backends": lambda row: f"{row['backends_local']} + {row['backends_remote']}",
-        "local : remote": lambda row: f"{row['local']} : {row['remote']}",
-        "local share (95 %)": lambda row: _with_interval(row, "local_share"),
-        "expected": lambda row: _share(row["expected_local_share"]),
-        "fallback": _number("fallback"),
-        "against": _number("violations"),
-        "dropped": _number("dropped"),
-        **_VERDICT,
-    },
-    "hops": {
-        "from": _cluster("source_cluster"),
-        "to": _number("destination_cluster"),
-        "door": _number("door"),
-        "service": _service,
-        "connections": _number("connections"),
-        "crossings": _number("crossings"),
-        "avoidable": _number("avoidable"),
-        "avoidable share (95 %)": lambda row: _with_interval(row, "avoidable_share"),
-        "trombones": _number("trombones"),
-        "hairpins": _number("hairpins"),
-        "dropped": _number("dropped"),
-        **_VERDICT,
-    },
-    "coverage": {
-        "cluster": _number("cluster"),
-        "node": _number("node"),
-        "version": _number("version"),
-        "flows": _number("flows"),
-        "lost": _number("lost"),
-        "gaps": lambda row: f"{row['gap_seconds']:.1f} s",
-        "watched": lambda row: _share(row["watched_share"]),
-        "clock": lambda row: f"{row['clock_offset']:+.1f} s" if row["clock_offset"] is not None else "",
-        **_VERDICT,
-    },
-}

@@ -19,6 +19,7 @@ INDEX = "README.md"
 _PAGES = {
     "commands.md": ("Commands", "What `--help` prints."),
     "reports.md": ("Reports", "The questions with a verdict, their columns, and the flows behind them."),
+    "causes.md": ("Causes", "What each cause of a verdict means, and what to do."),
     "tables.md": ("Tables", "What the database file holds."),
     "views.md": ("Views", "Made from the tables when they are asked: `from connections limit 5` in any DuckDB shell."),
     "macros.md": ("Macros", "What views and reports are made of; each can be called in any DuckDB shell."),
@@ -90,6 +91,7 @@ def pages() -> dict[str, str]:
         parts = {
             "commands.md": _commands(),
             "reports.md": _reports(store, items),
+            "causes.md": causes(store),
             "tables.md": _tables(store, items, views=False),
             "views.md": _tables(store, items, views=True),
             "macros.md": _macros(items),
@@ -149,7 +151,22 @@ def _reports(store: Store, items: list[Item]) -> Iterator[str]:
 
 
 def _of_report(item: Item) -> bool:
-    return item.name.startswith(("report_", "evidence_")) and item.name != "report_protocol"
+    return item.name.startswith(("report_", "evidence_", "causes_")) and item.name != "report_protocol"
+
+
+def causes(store: Store) -> Iterator[str]:
+    """Give the view `causes` as a table for each report."""
+    yield (
+        "Each row of a report names the `cause` of its verdict, empty where nothing is wrong."
+        " The same in any DuckDB shell: `from causes`.\n"
+    )
+    for (report,) in store.rows("select distinct report from causes order by all"):
+        yield f"## report_{report}\n"
+        rows = store.rows(
+            "select cause, verdict, meaning, cure from causes where report = ? order by cause, verdict", [report]
+        )
+        cells = [(f"`{cause}`" if cause else "", *map(str, texts)) for cause, *texts in rows]
+        yield _table(("cause", "verdict", "meaning", "what to do"), cells)
 
 
 def _heading(item: Item) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Mesh
+from meshobs.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Fault:
     does: str
     scope: str
     served: bool = False
-    turns: Mapping[str, str] = field(default_factory=dict)
+    turns: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 # Of the fault `policy`.
@@ -35,12 +36,8 @@ SMALL_RING = 15
 # One event may wait for Hubble: what comes before it is read is lost, as it is where a kernel is faster.
 SMALL_QUEUE = 1
 
-_UNSEEN: dict[str, str] = {
-    "affinity": "insufficient",
-    "nat": "insufficient",
-    "hops": "insufficient",
-    "coverage": "insufficient",
-}
+# What rests on flows, and so on seeing all of them.
+_UNSEEN: dict[str, Verdict] = dict.fromkeys(("affinity", "nat", "hops", "coverage"), Verdict.INSUFFICIENT)
 
 FAULTS = {
     fault.name: fault
@@ -49,13 +46,13 @@ FAULTS = {
             "masquerade",
             "the masquerade settings do not spare the other clusters' pods",
             "cluster",
-            turns={"nat": "violation"},
+            turns={"nat": Verdict.VIOLATION},
         ),
         Fault(
             "stale-backends",
             "the agents stop following Services: a change of affinity does not reach the datapath",
             "cluster",
-            turns={"affinity": "violation", "hops": "violation"},
+            turns={"affinity": Verdict.VIOLATION, "hops": Verdict.VIOLATION},
         ),
         Fault(
             "event-loss",
@@ -87,7 +84,13 @@ FAULTS = {
         ),
         Fault("clock-skew", "a node's clock is 400 ms off", "node"),
         Fault("policy", "the last cluster refuses what comes from the first", ""),
-        Fault("kube-down", "a cluster's Kubernetes API is not reachable", "cluster", served=True),
+        Fault(
+            "kube-down",
+            "a cluster's Kubernetes API is not reachable",
+            "cluster",
+            served=True,
+            turns={"services": Verdict.INSUFFICIENT},
+        ),
     )
 }
 

@@ -11,12 +11,12 @@ from meshobs.version import __version__
 if TYPE_CHECKING:
     from meshobs import analyzer, collector, jobs, lab
     from meshobs.analyzer import Question, Report
-    from meshobs.analyzer.verdicts import Verdict
     from meshobs.database import Database
     from meshobs.database import open_database as open  # noqa: A004 - as `sqlite3.connect`, but for a file
     from meshobs.errors import MeshobsError
     from meshobs.jobs.collecting import collect
     from meshobs.jobs.importing import import_recordings
+    from meshobs.verdict import Verdict
 
 __all__ = [
     "Database",
@@ -41,7 +41,7 @@ _HOMES = {
     "MeshobsError": ("errors", "MeshobsError"),
     "Question": ("analyzer", "Question"),
     "Report": ("analyzer", "Report"),
-    "Verdict": ("analyzer.verdicts", "Verdict"),
+    "Verdict": ("verdict", "Verdict"),
     "collect": ("jobs.collecting", "collect"),
     "import_recordings": ("jobs.importing", "import_recordings"),
     "open": ("database", "open_database"),

@@ -65,7 +65,7 @@ class Database:
 
     @property
     def tables(self) -> list[str]:
-        """Return the names of the tables, in order; docs/reference.md says what is in them."""
+        """Return the names of the tables, in order; docs/reference/tables.md says what is in them."""
         return self._store.tables()
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class Database:
         return analyzer.evidence(self._store, name, Question(since, until, whole, namespace, service), limit)
 
     def sql(self, query: str, parameters: Parameters = None) -> "pl.DataFrame":
-        """Run a query; tables, views and macros are those of docs/reference.md.
+        """Run a query; tables, views and macros are those of docs/reference/README.md.
 
         Args:
             query: read only.

@@ -19,7 +19,7 @@ def names(folder: str) -> list[str]:
 
 def installed() -> list[str]:
     """Return the names of the files with views and macros, in the order in which they are run."""
-    return names("macros")
+    return [*names("macros"), *names("reports")]
 
 
 def quoted(text: str) -> str:

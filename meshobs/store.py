@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 import duckdb
 
-from meshobs import sqlfiles
+from meshobs import catalog, sqlfiles
 from meshobs.errors import DatabaseError, OutdatedError
 
 if TYPE_CHECKING:
@@ -285,8 +285,8 @@ class Store:
             self.run("checkpoint")
         if self.value("select fingerprint from queries") != _fingerprint():
             with self.transaction():
-                for name in sqlfiles.installed():
-                    self.run(sqlfiles.read(name))
+                for text in _queries():
+                    self.run(text)
                 self.run("delete from queries")
                 self.run("insert into queries values (?)", [_fingerprint()])
         self.run(sqlfiles.read("ledger/undo_torn.sql"))
@@ -294,8 +294,12 @@ class Store:
 
 def _fingerprint() -> str:
     """Return what tells the installed views and macros from others."""
-    texts = "".join(sqlfiles.read(name) for name in sqlfiles.installed())
-    return hashlib.sha256(texts.encode()).hexdigest()
+    return hashlib.sha256("".join(_queries()).encode()).hexdigest()
+
+
+def _queries() -> list[str]:
+    """Return what is installed into the file, in order: what reports call, the reports, what their causes mean."""
+    return [*map(sqlfiles.read, sqlfiles.installed()), catalog.causes()]
 
 
 def _number(name: str) -> int:

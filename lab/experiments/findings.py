@@ -8,6 +8,7 @@ from typing import Any
 from meshobs.lab.experiments.runner import PhaseRun
 from meshobs.lab.traffic import Request
 from meshobs.times import SECOND
+from meshobs.verdict import Verdict, worst
 
 Row = Mapping[str, Any]
 
@@ -21,7 +22,7 @@ class ReportAnswer:
         lossy: part of the mesh was not seen, so that fewer connections than there were are no mistake.
     """
 
-    verdict: str
+    verdict: Verdict
     rows: Sequence[Row]
     lossy: bool = False
 
@@ -46,8 +47,8 @@ class Finding:
     clients: str
     flows: str
     interval: str
-    verdict: str
-    expected: str
+    verdict: Verdict
+    expected: Verdict
     agrees: bool
     reason: str = ""
 
@@ -59,7 +60,7 @@ class _Line:
     who: str
     clients: str
     flows: str
-    verdict: str
+    verdict: Verdict
     agrees: bool
     reason: str
     interval: str = ""
@@ -84,7 +85,7 @@ def findings(run: PhaseRun, answers: Mapping[str, ReportAnswer]) -> list[Finding
             line.agrees and answer.verdict == expected,
             line.reason,
         )
-        for line in _MEASURES[phase.report](run, answer)
+        for line in _MEASURES.get(phase.report, _verdict_only)(run, answer)
     ]
     for report, wanted in phase.expect.items():
         if report != phase.report:
@@ -119,7 +120,7 @@ def _affinity(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
         exact = seen == (local, remote) or (answer.lossy and seen[0] <= local and seen[1] <= remote)
         promised = run.phase.share.get(cluster)
         kept = promised not in (0.0, 1.0) or local == promised * (local + remote)
-        verdict = _worst(row["verdict"] for row in rows)
+        verdict = _worst(rows)
         found.append(
             _Line(
                 cluster,
@@ -127,7 +128,7 @@ def _affinity(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
                 f"{seen[0]} : {seen[1]}",
                 verdict,
                 # A promise that clients saw broken is no `ok`, whatever the flows say.
-                exact and (kept or answer.verdict != "ok"),
+                exact and (kept or answer.verdict is not Verdict.OK),
                 _reason(rows, verdict),
                 _interval(rows, "ci_low", "ci_high"),
             )
@@ -164,7 +165,7 @@ def _nat(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
             sum(row["translated"] for row in rows),
         )
         exact = seen == (kept, changed) or (answer.lossy and seen[0] <= kept and seen[1] <= changed)
-        verdict = _worst(row["verdict"] for row in rows)
+        verdict = _worst(rows)
         found.append(
             _Line(
                 f"{way[0]} -> {way[1]} {way[2]}",
@@ -196,7 +197,7 @@ def _hops(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
         extra = {name: sum(row[name] for row in rows) for name in ("hairpins", "trombones", "avoidable")}
         notes = "".join(f", {count} {name}" for name, count in extra.items() if count)
         exact = seen == (local, remote) or (answer.lossy and seen[0] <= local and seen[1] <= remote)
-        verdict = _worst(row["verdict"] for row in rows)
+        verdict = _worst(rows)
         clients, flows = f"{local} stayed, {remote} crossed", f"{seen[0]} stayed, {seen[1]} crossed{notes}"
         found.append(_Line(cluster, clients, flows, verdict, exact, _reason(rows, verdict)))
     return found
@@ -208,6 +209,11 @@ def _coverage(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
     flows = f"{lost} events lost, {sum(row['gap_seconds'] or 0 for row in answer.rows):.1f} s of gaps"
     reason = _reason(answer.rows, answer.verdict)
     return [_Line("mesh", f"{answered} answered", flows, answer.verdict, agrees=True, reason=reason)]
+
+
+def _verdict_only(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:  # noqa: ARG001 - as the others
+    """Return what a report says that clients see nothing of."""
+    return [_Line("mesh", "", "", answer.verdict, agrees=True, reason=_reason(answer.rows, answer.verdict))]
 
 
 _MEASURES: Mapping[str, Callable[[PhaseRun, ReportAnswer], list[_Line]]] = {
@@ -225,12 +231,10 @@ def _interval(rows: Sequence[Row], low: str, high: str) -> str:
     return f"{rows[0][low]:.1%}-{rows[0][high]:.1%}"
 
 
-def _reason(rows: Sequence[Row], verdict: str) -> str:
+def _reason(rows: Sequence[Row], verdict: Verdict) -> str:
     """Return the reason of the first row with a verdict."""
-    return next((str(row["reason"]) for row in rows if row["verdict"] == verdict), "")
+    return next((str(row["reason"]) for row in rows if row["verdict"] == verdict.value), "")
 
 
-def _worst(verdicts: Iterable[str]) -> str:
-    order = ("violation", "insufficient", "ok")
-    found = set(verdicts)
-    return next((one for one in order if one in found), "insufficient")
+def _worst(rows: Iterable[Row]) -> Verdict:
+    return worst(Verdict(row["verdict"]) for row in rows)

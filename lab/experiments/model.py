@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from meshobs import catalog
 from meshobs.errors import InputError
 from meshobs.lab.faults import find_fault
 from meshobs.lab.traffic import Traffic
+from meshobs.verdict import Verdict
 
-REPORTS = ("affinity", "nat", "hops", "coverage")
-VERDICTS = ("ok", "violation", "insufficient")
+_VERDICTS = {verdict.value: verdict for verdict in Verdict}
 _FOLDER = Path(__file__).parent
 _PHASE = {"name", "promise", "set", "scale", "faults", "traffic", "during", "report", "expect", "share", "needs"}
 _TOP = {"question", "source", "report", "workloads", "services", "phases", "needs"}
@@ -45,7 +46,7 @@ class Phase:
     promise: str
     traffic: Sequence[Traffic]
     report: str
-    expect: Mapping[str, str]
+    expect: Mapping[str, Verdict]
     set: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     scale: Mapping[str, int] = field(default_factory=dict)
     faults: Sequence[str] = ()
@@ -113,9 +114,9 @@ def _experiment(name: str, content: Mapping[str, Any]) -> Experiment:
         where = one.get("name", f"phase {number}")
         mistakes += [f"{where}: unknown key {key}" for key in one if key not in _PHASE]
         report = one.get("report", content.get("report", "affinity"))
-        expect = {report: "ok", **one.get("expect", {})}
-        mistakes += [f"{where}: there is no report {key}" for key in expect if key not in REPORTS]
-        mistakes += [f"{where}: {value} is no verdict" for value in expect.values() if value not in VERDICTS]
+        expect: dict[str, str] = {report: Verdict.OK.value, **one.get("expect", {})}
+        mistakes += [f"{where}: there is no report {key}" for key in expect if key not in catalog.names()]
+        mistakes += [f"{where}: {value} is no verdict" for value in expect.values() if value not in _VERDICTS]
         for fault in one.get("faults", ()):
             find_fault(fault.partition(" ")[0])
         phases.append(
@@ -124,7 +125,7 @@ def _experiment(name: str, content: Mapping[str, Any]) -> Experiment:
                 one["promise"],
                 tuple(_traffic(given) for given in one["traffic"]),
                 report,
-                expect,
+                {key: _VERDICTS[value] for key, value in expect.items() if value in _VERDICTS},
                 one.get("set", {}),
                 one.get("scale", {}),
                 tuple(one.get("faults", ())),

@@ -9,6 +9,7 @@ from meshobs.lab.faults import find_fault
 from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.traffic import Request
 from meshobs.times import rfc3339
+from meshobs.verdict import Verdict
 
 
 def truth(name: str, mesh: Mesh, status: Mapping[str, Any], runs: Sequence[PhaseRun]) -> dict[str, object]:
@@ -22,7 +23,7 @@ def truth(name: str, mesh: Mesh, status: Mapping[str, Any], runs: Sequence[Phase
     """
     requests = [one for run in runs for one in run.requests]
     # Several phases have several settings: what a report says of all of them together is nobody's promise.
-    verdicts = dict(runs[0].phase.expect) if len(runs) == 1 else {}
+    verdicts = {report: verdict.value for report, verdict in runs[0].phase.expect.items()} if len(runs) == 1 else {}
     return {
         "scenario": name,
         "cilium_version": _common(one.cilium for one in mesh.clusters),
@@ -47,7 +48,7 @@ def truth(name: str, mesh: Mesh, status: Mapping[str, Any], runs: Sequence[Phase
         ],
         "verdicts": verdicts,
         "lossy": any(
-            find_fault(fault.partition(" ")[0]).turns.get("coverage") == "insufficient"
+            find_fault(fault.partition(" ")[0]).turns.get("coverage") is Verdict.INSUFFICIENT
             for run in runs
             for fault in run.phase.faults
         ),

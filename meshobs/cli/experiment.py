@@ -90,5 +90,5 @@ def table(lines: Sequence["Finding"], *, reasons: bool = False) -> None:
 
 def _cells(phase: str, line: "Finding") -> list[str]:
     flows = f"{line.flows} ({line.interval})" if line.interval else line.flows
-    mark = "yes" if line.agrees else f"no: {line.expected}"
-    return [phase, line.who, line.promise, line.clients, flows, line.verdict, mark]
+    mark = "yes" if line.agrees else f"no: {line.expected.value}"
+    return [phase, line.who, line.promise, line.clients, flows, line.verdict.value, mark]

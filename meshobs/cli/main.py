@@ -46,6 +46,14 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Name the reports, which are looked up only for this."""
+        from meshobs import catalog  # noqa: PLC0415
+
+        text, self.help = self.help, (self.help or "").format(reports=", ".join(catalog.names()))
+        super().format_help_text(ctx, formatter)
+        self.help = text
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
@@ -69,7 +77,7 @@ def cli(ctx: click.Context, db: Path | None, config: Path | None) -> None:
     meshobs collect --relay ...      live flows of Hubble Relays -> one DuckDB file
     meshobs import RECORDING...      recordings of flows and objects -> one DuckDB file
     meshobs report affinity          local : remote per service and setting, with a verdict
-    meshobs report nat|hops|coverage
+    meshobs report ...               {reports}
     duckdb meshobs.duckdb            the same: from report_affinity()
     """  # noqa: D301 - \b is click's
     ctx.obj = Session(db, config)

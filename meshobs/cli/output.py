@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meshobs.cli.flags import with_flags
+from meshobs.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "csv", "markdown")
 _ENDLESS = 10_000
-_COLOURS = {"ok": "green", "violation": "red", "insufficient": "yellow"}
+_COLOURS = {Verdict.OK.value: "green", Verdict.VIOLATION.value: "red", Verdict.INSUFFICIENT.value: "yellow"}
 
 
 def format_option(default: str = "table") -> "Callable[[FC], FC]":

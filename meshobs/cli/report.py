@@ -2,18 +2,29 @@
 
 import click
 
+from meshobs import catalog
 from meshobs.analyzer import Question, Report, evidence, render, run, texts
-from meshobs.analyzer.catalog import questions
 from meshobs.cli.output import format_option, print_frame, print_table
 from meshobs.cli.session import Session, pass_session
 from meshobs.cli.window import window_options
+from meshobs.verdict import Verdict
 
-_TEXTS = {"from", "to", "protocol", "client", "service", "setting", "door", "cluster", "node", "version", "verdict"}
-_RANK = {"ok": 0, "insufficient": 1, "violation": 2}
+# The worst first. Every report is ok or worse.
+_FLAGGED = [verdict.value for verdict in reversed(Verdict) if verdict is not Verdict.OK]
 
 
-@click.command("report")
-@click.argument("name", type=click.Choice(sorted(questions())))
+_QUESTIONS = "\n".join(f"{name:<10} {question}" for name, question in catalog.questions().items())
+_HELP = f"""Answer a question about the traffic, with a verdict: ok, violation or insufficient.
+
+\b
+{_QUESTIONS}
+
+Without a window it is about the last import or collection.
+"""
+
+
+@click.command("report", help=_HELP)
+@click.argument("name", type=click.Choice(catalog.names()))
 @window_options
 @click.option("--namespace", "-n", help="Only services of this namespace.")
 @click.option("--service", help="Only this service.")
@@ -26,9 +37,7 @@ _RANK = {"ok": 0, "insufficient": 1, "violation": 2}
     type=click.FloatRange(0, 1, max_open=True),
     help="Share of lost or one-sided events above which a verdict is insufficient.  [default: 0.01]",
 )
-@click.option(
-    "--fail-on", type=click.Choice(["violation", "insufficient"]), help="Exit with 1 at this verdict or a worse one."
-)
+@click.option("--fail-on", type=click.Choice(_FLAGGED), help="Exit with 1 at this verdict or a worse one.")
 @format_option()
 @pass_session
 @click.pass_context
@@ -47,16 +56,7 @@ def command(
     fail_on: str | None,
     form: str,
 ) -> None:
-    """Answer a question about the traffic, with a verdict: ok, violation or insufficient.
-
-    \b
-    affinity   Does each cluster reach local and remote backends as its setting says?
-    nat        Is any traffic between clusters translated, where, to what, and why?
-    hops       Which connections crossed clusters, which needed not, and by which door?
-    coverage   What could not have been seen?
-
-    Without a window it is about the last import or collection.
-    """  # noqa: D301
+    """Answer one report's question and print it."""
     share = session.settings.max_unproved if max_unproved is None else max_unproved
     question = Question(since, until, whole, namespace, service, share)
     with session.read() as store:
@@ -70,17 +70,17 @@ def command(
             _print(report, form)
             if flows is not None:
                 print_frame(flows, form)
-    if fail_on and _RANK[report.verdict.value] >= _RANK[fail_on]:
+    if fail_on and report.verdict.at_least(Verdict(fail_on)):
         ctx.exit(1)
 
 
 def _print(report: Report, form: str) -> None:
-    headings, rows = render.table(report)
+    headings, rows, numbers = render.table(report)
     for line in render.headline(report):
         click.echo(line)
     if form == "markdown":
         click.echo("\n" + render.markdown(headings, rows))
     elif rows:
-        print_table(headings, rows, {name for name in headings if name not in _TEXTS})
+        print_table(headings, rows, numbers)
     for line in render.reasons(report):
         click.echo(f"- {line}" if form == "markdown" else f"  {line}")

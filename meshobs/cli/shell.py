@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from meshobs import live
-from meshobs.analyzer.catalog import questions
+from meshobs.catalog import questions
 from meshobs.cli.session import Session, pass_session
 from meshobs.errors import MeshobsError
 

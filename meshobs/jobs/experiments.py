@@ -283,7 +283,7 @@ def _answers(store: Store, one: PhaseRun) -> dict[str, ReportAnswer]:
     reports = {name: report(store, name, question) for name in one.phase.expect}
     return {
         name: ReportAnswer(
-            answer.verdict.value,
+            answer.verdict,
             answer.rows.to_dicts(),
             lossy=bool(answer.coverage["lost_events"] or answer.coverage["gaps"])
             or answer.coverage["nodes_watched"] < answer.coverage["nodes_expected"],

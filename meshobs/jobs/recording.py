@@ -18,6 +18,7 @@ from meshobs.lab.experiments.runner import SETTLE_SECONDS, Runner
 from meshobs.lab.experiments.truth import truth
 from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.traffic import Traffic
+from meshobs.verdict import Verdict
 
 _CONNECT_SECONDS = 30.0
 
@@ -118,5 +119,5 @@ def _plain(mesh: Mesh) -> Experiment:
         for cluster in one.clusters
         if cluster in callers
     ]
-    phase = Phase("as described", "", tuple(traffic), "affinity", {"affinity": "ok", "nat": "ok"})
+    phase = Phase("as described", "", tuple(traffic), "affinity", {"affinity": Verdict.OK, "nat": Verdict.OK})
     return Experiment("as described", "What does the mesh do as it was described?", "", (phase,))

@@ -18,10 +18,10 @@ from support.command_line import Call
 from support.handmade_mesh import Mesh
 from support.recordings import RECORDINGS, TESTS, import_into
 
-from meshobs.analyzer.catalog import questions
+from meshobs.catalog import questions
 from meshobs.store import Store
 
-REPORTS = ("affinity", "coverage", "hops", "nat")
+REPORTS = ("affinity", "coverage", "hops", "nat", "services")
 ROWS = {
     "affinity": "client_cluster namespace service setting shared since until backends_local backends_remote"
     " expected_local_share connections local remote local_share ci_low ci_high fallback violations dropped door_unknown"
@@ -31,6 +31,8 @@ ROWS = {
     "hops": "source_cluster destination_cluster namespace service door connections crossings avoidable trombones hairpins"
     " dropped verdict cause reason",
     "coverage": "cluster node since until flows lost gap_seconds watched_share",
+    "services": "cluster namespace service global shared affinity annotations ports backends_active backends_known"
+    " since until known_from verdict cause reason",
 }
 COVERAGE = {"nodes_expected", "nodes_watched", "lost_events", "gaps", "one_sided_share", "door_unknown_share"}
 
@@ -90,6 +92,8 @@ def test_evidence_names_flows_that_are_there(report: str, recorded: Callable[[st
         for one in evidence:
             if report == "coverage":
                 assert {"cluster", "node", "class", "detail", "time"} <= set(one)
+            elif report == "services":
+                assert {"cluster", "namespace", "service", "class", "detail", "time", "known_from"} <= set(one)
             else:
                 found = store.value(
                     "select count(*) from flows where uuid_text(uuid) = ? and time = ?::timestamp_ns and cluster || '/' || node = ?",

@@ -93,7 +93,8 @@ def test_documents_name_files_that_exist() -> None:
         (document.name, span.rstrip("/"))
         for document in WRITTEN
         for span in re.findall(r"`([a-z0-9_./-]+)`", document.read_text())
-        if re.search(r"\w\.(py|sql|md|yaml|proto)$|/$", span) or ("/" in span and span.split("/")[0] in folders)
+        if re.search(r"\w\.(py|md|yaml|proto)$|/$|[/0-9_]\w*\.sql$", span)
+        or ("/" in span and span.split("/")[0] in folders)
     }
 
     assert len(named) > 40

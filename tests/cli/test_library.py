@@ -93,7 +93,7 @@ db.report("affinity", since=5)
     lines = [line.partition(": ")[2] for line in result.stdout.splitlines() if line.startswith(str(script))]
 
     assert [re.sub(r"(\[.*\])|(; expected .*)", "", line).strip() for line in lines] == [
-        'note: Revealed type is "meshobs.analyzer.reports.Report"',
+        'note: Revealed type is "meshobs.analyzer.answer.Report"',
         'note: Revealed type is "int"',
         'error: Module has no attribute "nothing"',
         'error: Argument "since" to "report" of "Database" has incompatible type "int"',

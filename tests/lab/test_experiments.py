@@ -9,6 +9,7 @@ import pytest
 from support.command_line import Call
 from support.relay_nodes import Run, wait_until
 
+from meshobs import catalog
 from meshobs.analyzer import Question, run
 from meshobs.collector import importer
 from meshobs.jobs import labs
@@ -16,7 +17,6 @@ from meshobs.jobs.experiments import open_lab
 from meshobs.lab import state
 from meshobs.lab.driver import Stage
 from meshobs.lab.experiments import model as experiments
-from meshobs.lab.experiments.model import REPORTS
 from meshobs.lab.experiments.runner import SETTLE_SECONDS
 from meshobs.lab.faults import FAULTS
 from meshobs.lab.mesh.model import AFFINITY, walkthrough
@@ -24,6 +24,7 @@ from meshobs.lab.sim.accelerated import AcceleratedLab
 from meshobs.lab.traffic import Traffic
 from meshobs.store import Store
 from meshobs.times import rfc3339
+from meshobs.verdict import Verdict
 
 BOTH = (Traffic("west", "svc/webpod", rate=100), Traffic("east", "svc/webpod", rate=100))
 AROUND = 400_000_000
@@ -41,13 +42,13 @@ def alone(meshobs: Call) -> Iterator[Call]:
 def verdicts(store: Store, started: int, ended: int) -> dict[str, tuple[str, str]]:
     """Return verdict and reason of each report on a window."""
     question = Question(since=rfc3339(started - AROUND), until=rfc3339(ended + AROUND))
-    found = {name: run(store, name, question) for name in REPORTS}
+    found = {name: run(store, name, question) for name in catalog.names()}
     return {name: (report.verdict.value, report.reason) for name, report in found.items()}
 
 
 def promised(name: str) -> dict[str, str]:
     """Return what each report must say of a fault."""
-    return {report: FAULTS[name].turns.get(report, "ok") for report in REPORTS}
+    return {report: FAULTS[name].turns.get(report, Verdict.OK).value for report in catalog.names()}
 
 
 def settled(lab: Stage, name: str, wait: Callable[[float], None]) -> None:
@@ -162,6 +163,24 @@ traffic = [{ from = "west", to = "svc/webpod", rate = 100 }]
     assert "no: ok" in outcome.out
 
 
+def test_an_experiment_may_ask_any_report(meshobs: Call, tmp_path: Path) -> None:
+    """A report that no client could contradict answers for the mesh."""
+    path = tmp_path / "known.toml"
+    path.write_text("""
+question = "Is it known what is set?"
+report = "services"
+[[phases]]
+name = "as described"
+promise = "all is watched"
+traffic = [{ from = "west", to = "svc/webpod", rate = 100 }]
+""")
+
+    outcome = meshobs("experiment", path, "--accelerated", "--format", "json")
+
+    (line,) = json.loads(outcome.out)
+    assert (outcome.code, line["who"], line["verdict"], line["expected"]) == (0, "mesh", "ok", "ok")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -169,6 +188,10 @@ traffic = [{ from = "west", to = "svc/webpod", rate = 100 }]
         ('question = "?"', "KeyError 'phases'"),
         ('question = "?"\ncolour = 1\nphases = []', "unknown key colour"),
         ('question = "?"\n[[phases]]\nname = "a"\npromise = "b"\ntraffic = []\nexpect = {nut = "ok"}', "no report nut"),
+        (
+            'question = "?"\n[[phases]]\nname = "a"\npromise = "b"\ntraffic = []\nexpect = {nat = "no"}',
+            "no is no verdict",
+        ),
         (
             'question = "?"\n[[phases]]\nname = "a"\npromise = "b"\ntraffic = []\nfaults = ["x"]',
             "there is no fault 'x'",
@@ -219,5 +242,5 @@ global = true
     with Store(db) as store:
         assert store.value("select count(distinct node) from relay_nodes where state = 'NODE_CONNECTED'") == 200
         assert store.value("select count(*) from backends where service = 'webpod'") == 4998
-        found = {name: run(store, name, Question()) for name in REPORTS}
+        found = {name: run(store, name, Question()) for name in catalog.names()}
     assert {name: (one.verdict.value, one.reason) for name, one in found.items() if one.verdict.value != "ok"} == {}

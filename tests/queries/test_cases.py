@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.handmade_mesh import OUTSIDE, SECOND, START, Mesh
+from support.handmade_mesh import GLOBAL, LOCAL, OUTSIDE, SECOND, START, Mesh, shop
 from support.recordings import import_into
 
 from meshobs.analyzer import Question, Report, crossings, render, run
 from meshobs.store import Store
 from meshobs.times import rfc3339
-
-GLOBAL = {"service.cilium.io/global": "true"}
-LOCAL = {**GLOBAL, "service.cilium.io/affinity": "local"}
 
 
 @pytest.fixture
@@ -28,14 +25,6 @@ def answer(tmp_path: Path) -> Callable[..., Report]:
             return run(store, report, Question(**more))
 
     return answered
-
-
-def shop(mesh: Mesh, annotations: dict[str, str] = GLOBAL) -> tuple[str, str, dict[str, list[str]]]:
-    """Put two backends and service shop/back into each cluster; return a client, its ClusterIP, and the backends."""
-    client = mesh.pod("west", "front-1")
-    backends = {cluster: [mesh.pod(cluster, f"back-{n}", n) for n in (1, 2)] for cluster in mesh.clusters}
-    addresses = {c: mesh.service(c, "back", backends[c], annotations=annotations) for c in mesh.clusters}
-    return client, addresses["west"], backends
 
 
 def only(report: Report) -> dict[str, Any]:
@@ -593,3 +582,97 @@ def test_the_sentence_on_crossings(counts: list[tuple[int, ...]], cause: str, se
     rows = [{**dict(zip(names, row, strict=True)), "cause": cause} for row in counts]
 
     assert crossings.summary(rows) == sentence
+
+
+def test_services_tell_settings_backends_and_since_when(answer: Callable[..., Report]) -> None:
+    """Each cluster's row says what holds there, as it is written and as Cilium takes it."""
+    mesh = Mesh()
+    client = mesh.pod("west", "front")
+    backends = {cluster: [mesh.pod(cluster, f"back-{n}", n) for n in (1, 2)] for cluster in mesh.clusters}
+    hidden = {**GLOBAL, "io.cilium/shared-service": "false"}
+    address = mesh.service("west", "back", backends["west"], annotations=LOCAL, node_port=30080)
+    mesh.service("east", "back", backends["east"], annotations=hidden, ready=False)
+    mesh.service("east", "own", backends["east"])
+    for n in range(10):
+        mesh.call(client, backends["west"][n % 2], aim=(address, 80))
+
+    report = answer(mesh, "services")
+
+    east, west = report.rows.rows(named=True)
+    assert (report.verdict.value, east["cluster"], west["cluster"]) == ("ok", "east", "west")
+    assert (west["global"], west["shared"], west["affinity"]) == (True, True, "local")
+    assert (east["global"], east["shared"], east["affinity"]) == (True, False, "none")
+    assert west["annotations"] == ["service.cilium.io/affinity: local", "service.cilium.io/global: true"]
+    assert east["annotations"] == ["io.cilium/shared-service: false", "service.cilium.io/global: true"]
+    assert (west["ports"], east["ports"]) == (["80:30080/TCP"], ["80/TCP"])
+    assert (west["backends_active"], west["backends_known"]) == (2, 2)
+    assert (east["backends_active"], east["backends_known"]) == (0, 2)
+    assert f"{west['since']:%F}" == f"{west['known_from']:%F}" == "2026-11-22"
+    assert west["until"] is None
+
+
+def test_services_unknown_is_not_none(answer: Callable[..., Report]) -> None:
+    """Backends that were not seen are null, where there are none they are 0; the same for the Service itself."""
+    found = {}
+    for missing in ("EndpointSlice", "Service", ""):
+        mesh = Mesh()
+        client, address, backends = shop(mesh)
+        mesh.service("east", "empty", [], annotations=GLOBAL)
+        mesh.objects["east"] = [one for one in mesh.objects["east"] if one["kind"] != missing]
+        mesh.call(client, backends["east"][0], aim=(address, 80))
+        report = answer(mesh, "services")
+        found[missing] = [
+            (row["service"], row["cluster"], row["global"], row["backends_known"], row["cause"])
+            for row in report.rows.rows(named=True)
+        ]
+
+    west = ("back", "west", True, 2, "")
+    assert found["EndpointSlice"] == [
+        ("back", "east", True, None, "unknown-backends"),
+        west,
+        ("empty", "east", True, None, "unknown-backends"),
+        ("empty", "west", None, 0, "absent"),
+    ]
+    assert found["Service"] == [("back", "east", None, 2, "unknown-objects"), west]
+    assert found[""] == [
+        ("back", "east", True, 2, ""),
+        west,
+        ("empty", "east", True, 0, ""),
+        ("empty", "west", None, 0, "absent"),
+    ]
+
+
+def test_services_a_change_makes_two_rows(answer: Callable[..., Report]) -> None:
+    """Each state has its own row, from when on it held; one that ended before the window has none."""
+    mesh = Mesh()
+    client, address, backends = shop(mesh)
+    for n in range(40):
+        mesh.call(client, backends["west"][n % 2], aim=(address, 80))
+    changed = START + 4 * 10**9
+    mesh.change("west", "back", LOCAL, changed)
+
+    whole = answer(mesh, "services").rows.filter(cluster="west")
+    later = answer(mesh, "services", since=rfc3339(changed + 1)).rows.filter(cluster="west")
+
+    assert whole["affinity"].to_list() == ["none", "local"]
+    assert whole["until"][0] == whole["since"][1] == later["since"][0]
+    assert whole["since"].dt.epoch("ns")[1] == changed
+    assert later["affinity"].to_list() == ["local"]
+
+
+def test_services_that_are_called_across_clusters_are_there(answer: Callable[..., Report]) -> None:
+    """A NodePort of the other cluster leads to a service that is global nowhere; others of that kind are left out."""
+    mesh = Mesh()
+    client = mesh.pod("west", "front")
+    back = mesh.pod("east", "back", 2)
+    mesh.service("east", "door", [back], node_port=30080)
+    mesh.service("east", "other", [mesh.pod("east", "own")])
+    mesh.service("west", "other", [])
+    for _ in range(5):
+        mesh.call(client, back, aim=(mesh.node("east"), 30080))
+
+    report = answer(mesh, "services")
+
+    found = [(row["service"], row["cluster"], row["global"], row["cause"]) for row in report.rows.rows(named=True)]
+    assert found == [("door", "east", False, ""), ("door", "west", None, "absent")]
+    assert "no such service in west" in report.rows["reason"].to_list()

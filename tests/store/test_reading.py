@@ -17,7 +17,7 @@ from meshobs.errors import DatabaseError
 from meshobs.store import Store
 
 DUCKDB = Path(sysconfig.get_path("scripts")) / "duckdb"
-REPORTS = ("affinity", "nat", "hops", "coverage")
+REPORTS = ("affinity", "nat", "hops", "coverage", "services")
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ SECOND = 10**9
 START = 1_795_400_000 * SECOND
 POINTS = flow.TraceObservationPoint
 REASONS = flow.TraceReason
+GLOBAL = {"service.cilium.io/global": "true"}
+LOCAL = {**GLOBAL, "service.cilium.io/affinity": "local"}
 OUTSIDE = "192.0.2.77"
 
 
@@ -305,3 +307,11 @@ def frames(messages: list[GetFlowsResponse]) -> bytes:
 
 def _kept(more: dict[str, Any]) -> dict[str, Any]:
     return {key: more[key] for key in ("protocol",) if key in more}
+
+
+def shop(mesh: Mesh, annotations: dict[str, str] = GLOBAL) -> tuple[str, str, dict[str, list[str]]]:
+    """Put two backends and service shop/back into each cluster; return a client, its ClusterIP, and the backends."""
+    client = mesh.pod("west", "front-1")
+    backends = {cluster: [mesh.pod(cluster, f"back-{n}", n) for n in (1, 2)] for cluster in mesh.clusters}
+    addresses = {c: mesh.service(c, "back", backends[c], annotations=annotations) for c in mesh.clusters}
+    return client, addresses["west"], backends

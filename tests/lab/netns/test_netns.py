@@ -38,6 +38,7 @@ from meshobs.lab.programs import machine
 from meshobs.lab.traffic import Request
 from meshobs.store import Store
 from meshobs.times import rfc3339
+from meshobs.verdict import Verdict
 
 # The oldest that is supported here, and the newest.
 VERSIONS = ("1.17.6", "1.19.6")
@@ -185,7 +186,7 @@ def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch,
 
 def test_the_truth_has_the_form_of_other_recordings() -> None:
     """Clients, answers, errors and changes are told as in recordings of real meshes."""
-    phase = Phase("one", "", (), "affinity", {"affinity": "ok"}, set={"webpod": {"affinity": "local"}})
+    phase = Phase("one", "", (), "affinity", {"affinity": Verdict.OK}, set={"webpod": {"affinity": "local"}})
     answered = Request(2 * 10**9, 3 * 10**9, "west/default/curl-pod", "west", "10.0.1.2", 4000, "10.2.0.1:80", "TCP",
                        "east", "webpod-1", "10.1.0.7", "east-worker", "10.0.1.2:4000")  # fmt: skip
     refused = Request(2 * 10**9, 3 * 10**9, "outside", "", "172.18.255.251", 5, "172.18.0.2:30080", "TCP", error="no")

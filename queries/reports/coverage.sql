@@ -1,4 +1,5 @@
--- What could not have been seen? One row per node that should have been watched.
+-- What could not have been seen?
+-- One row per node that should have been watched.
 --   lost:           events lost (loss in a reader's own ring only as far as no other reader has them)
 --   gap_seconds:    time without the node although it was asked for flows
 --   watched_share:  1 without gaps, 0 for a node that never answered
@@ -50,29 +51,39 @@ judged as (
     select
         *,
         case
-            when watched_share = 0 and gaps = 0 then 'unwatched-node'
-            when watched_share < 1 - max_unproved then 'gaps'
-            when lost > max_unproved * flows then 'lost-events'
+            when gaps > 0 then format('{} stretch(es) without it, {:.1f} s in all; {} events lost', gaps, gap_seconds, lost)
+            when lost > 0 then format('{} of {} events lost', lost, lost + flows)
+            when flows = 0 then 'connected; nothing happened there'
+            else 'complete'
+        end as seen,
+        case
+            when watched_share = 0 and gaps = 0
+                then {'cause': 'unwatched-node', 'reason': 'no flow of it came, and no Relay was connected to it or its traffic shows elsewhere'}
+            when watched_share < 1 - max_unproved then {'cause': 'gaps', 'reason': seen}
+            when lost > max_unproved * flows then {'cause': 'lost-events', 'reason': seen}
             -- Ends further apart than this are not put together.
-            when abs(clock_offset) > 4 then 'clock-skew'
-            else ''
-        end as cause
+            when abs(clock_offset) > 4
+                then {'cause': 'clock-skew', 'reason': format('its clock is {:.1f} s {} other nodes'': set it by NTP', abs(clock_offset), if(clock_offset > 0, 'ahead of', 'behind'))}
+            else {'cause': '', 'reason': seen}
+        end as finding
     from rows_told
 )
 select
     cluster, node, first_time as since, end_time as until, flows, lost, gap_seconds, watched_share, coalesce(versions, '') as version,
-    if(cause = '', 'ok', 'insufficient') as verdict, cause,
-    case
-        when cause = 'unwatched-node' then 'no flow of it came, and no Relay was connected to it or its traffic shows elsewhere'
-        when cause = 'clock-skew' then format('its clock is {:.1f} s {} other nodes'': set it by NTP', abs(clock_offset), if(clock_offset > 0, 'ahead of', 'behind'))
-        when gaps > 0 then format('{} stretch(es) without it, {:.1f} s in all; {} events lost', gaps, gap_seconds, lost)
-        when lost > 0 then format('{} of {} events lost', lost, lost + flows)
-        when flows = 0 then 'connected; nothing happened there'
-        else 'complete'
-    end as reason,
-    clock_offset
+    c.verdict, finding.cause as cause, finding.reason as reason, clock_offset
 from judged
+left join causes_coverage() c on c.cause = finding.cause
 order by 1, 2;
+
+-- What each cause in report_coverage means, and what to do about it.
+create or replace macro causes_coverage() as table
+from (values
+    ('', 'ok', 'the node was watched all the time, and lost next to nothing', ''),
+    ('unwatched-node', 'insufficient', 'no flow of the node came, and no Relay was connected to it, or other nodes show traffic that it should have shown', 'bring its agent back, or name a Relay that reaches it'),
+    ('gaps', 'insufficient', 'the node was out of sight for longer than the share that may be unproved', 'choose a window without the gaps (--evidence lists them), or collect again'),
+    ('lost-events', 'insufficient', 'the node lost more events than the share that may be unproved', 'record a shorter or quieter stretch, or give Hubble larger buffers (hubble-event-buffer-capacity, hubble-event-queue-size, the perf ring)'),
+    ('clock-skew', 'insufficient', 'the node''s clock is so far from the others'' that the two ends of a connection are not put together', 'set the node''s clock by NTP')
+) as causes(cause, verdict, meaning, cure);
 
 -- The coverage of a window in one row: the key "coverage" of every report in JSON.
 create or replace macro coverage_summary(since := null::timestamp_ns, until := null::timestamp_ns, whole := false) as table

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshobs.analyzer.catalog import questions
-from meshobs.analyzer.verdicts import Judgement, Verdict, judge
+from meshobs import catalog
+from meshobs.analyzer.spec import Judgement, spec_of
 from meshobs.errors import InputError
 from meshobs.store import Store
 from meshobs.times import Moment, instant, rfc3339
+from meshobs.verdict import Verdict
 
 if TYPE_CHECKING:
     import polars as pl
@@ -93,7 +94,7 @@ def run(store: Store, name: str, question: Question) -> Report:
     window = _resolved(store, question)
     rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
     coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
-    judgement: Judgement = judge(name, rows.rows(named=True))
+    judgement: Judgement = spec_of(name).judge(rows.rows(named=True))
     limits = [str(limit) for (limit,) in store.rows(f"from window_limits({_WINDOW})", _window(question))]
     return Report(name, *window, judgement.verdict, judgement.reason, coverage, limits, rows)
 
@@ -140,8 +141,8 @@ def _empty(store: Store, question: Question) -> str:
 
 
 def _check(name: str, store: Store, question: Question) -> None:
-    if name not in questions():
-        raise InputError(f"there is no report {name}: choose one of {', '.join(questions())}")
+    if name not in catalog.names():
+        raise InputError(f"there is no report {name}: choose one of {', '.join(catalog.names())}")
     if question.service is None and question.namespace is None:
         return
     known = store.rows("from known_services")

@@ -1,0 +1,37 @@
+"""`report affinity`: a row is a client cluster, a service and a period of one setting."""
+
+from collections.abc import Sequence
+
+from meshobs.analyzer.cells import clock, interval, service, share
+from meshobs.analyzer.spec import VERDICT, ReportSpec, Row, number, text
+from meshobs.verdict import Verdict
+
+
+def _counting(rows: Sequence[Row]) -> Sequence[Row]:
+    """Leave out services that are not global unless they are broken or there is nothing else.
+
+    Every cluster calls such services (DNS, its API), often too rarely for a proof, and they have no setting to keep.
+    """
+    found = [row for row in rows if row["setting"] != "not-global" or row["verdict"] == Verdict.VIOLATION.value]
+    return found or rows
+
+
+SPEC = ReportSpec(
+    columns=(
+        text("client", "client_cluster"),
+        text("service", service),
+        text("setting", "setting"),
+        number("since", lambda row: clock(str(row["since"]))[11:]),
+        number("backends", lambda row: f"{row['backends_local']} + {row['backends_remote']}"),
+        number("local : remote", lambda row: f"{row['local']} : {row['remote']}"),
+        number("local share (95 %)", interval("local_share")),
+        number("expected", share("expected_local_share")),
+        number("fallback", "fallback"),
+        number("against", "violations"),
+        number("dropped", "dropped"),
+        VERDICT,
+    ),
+    row_name=lambda row: f"{row['client_cluster']}, {row['namespace']}/{row['service']}, {row['setting']}",
+    nothing="no connection through a service was seen in the window",
+    counting=_counting,
+)

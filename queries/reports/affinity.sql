@@ -1,0 +1,214 @@
+-- Does each client cluster reach local and remote backends as its setting says?
+-- One row per client cluster, service and period of one setting. `connections` arrived at a backend, from pods of that
+-- cluster, through the service (proved, or by an unknown door); attempts that were refused are in `dropped` only.
+--   since, until:  the window (default: the last run; whole := true for everything)
+--   max_unproved:  the share of lost, missing or one-sided events above which nothing is said
+-- A setting that picks one side is broken by a single proved call to the other one while the right one had backends. A
+-- setting that leaves the choice is tested: exact, two-sided, at 1e-4 shared among the rows, and off by 2 points or more.
+create or replace macro report_affinity(
+    since := null::timestamp_ns, until := null::timestamp_ns, whole := false, max_unproved := 0.01,
+    only_namespace := null::varchar, only_service := null::varchar
+) as table
+with
+bounds as materialized (
+    select window_since(since, whole) as first_time, window_until(since, until, whole) as end_time
+),
+calls as materialized (
+    select *,
+        not rivals and settled and outcome in ('arrived', 'refused') and wants_local is null and expected_local_share is not null as chosen,
+        not rivals and settled and outcome = 'arrived' and wants_local is not null as bound
+    from service_calls_between(window_since(since, whole), window_until(since, until, whole))
+    where (only_namespace is null or namespace = only_namespace) and (only_service is null or service = only_service)
+),
+coverage as materialized (
+    select
+        coalesce((select sum(events) from losses_between(window_since(since, whole), window_until(since, until, whole))), 0) as lost,
+        coalesce((select sum(seconds) from gaps_between(window_since(since, whole), window_until(since, until, whole))), 0) as gap_seconds,
+        (select greatest(1, max(ns) - min(ns)) / 1e9 from calls) as seconds
+),
+watched as materialized (
+    from watched_nodes(window_since(since, whole), window_until(since, until, whole))
+),
+blind_clients as materialized (
+    select cluster, string_agg(cluster || '/' || node, ', ' order by node) as nodes from watched where not watched group by cluster
+),
+blind_backends as materialized (
+    select b.namespace, b.service, string_agg(distinct b.cluster || '/' || b.node, ', ') as nodes
+    from backends b
+    join watched w on w.cluster = b.cluster and w.node = b.node
+    where not w.watched
+    group by all
+),
+-- Clusters that were seen and of whose services nothing is known.
+unknown_clusters as materialized (
+    select string_agg(distinct cluster, ', ' order by cluster) as names
+    from watched
+    where cluster <> '' and cluster not in (select cluster from services)
+),
+-- cilium/cilium#46623: the literal value none drops every remote backend.
+bug_46623 as materialized (
+    select distinct cluster
+    from node_versions
+    where version_rank(version) between version_rank('1.18.10') and version_rank('1.19.5')
+),
+counted as materialized (
+    select
+        client_cluster, namespace, service, setting, any_value(shared) as shared, setting_from, setting_to,
+        arg_max(local_backends, ns) as backends_local, arg_max(remote_backends, ns) as backends_remote,
+        avg(expected_local_share) filter (outcome = 'arrived' and not rivals) as expected_local_share,
+        count(*) filter (outcome = 'arrived' and not rivals) as connections,
+        count(*) filter (outcome = 'arrived' and not rivals and is_local) as local,
+        count(*) filter (outcome = 'arrived' and not rivals and not is_local) as remote,
+        count(*) filter (class = 'fallback') as fallback,
+        count(*) filter (broken) as violations,
+        count(*) filter (broken and proved and not assumed) as proved_violations,
+        count(*) filter (class = 'dropped') as dropped,
+        count(*) filter (outcome = 'arrived' and not rivals and not proved) as door_unknown,
+        count(*) filter (not rivals and (outcome = 'one-sided' or outcome = 'arrived' and departure is null and client_node is null)) as one_sided,
+        count(*) filter (outcome = 'arrived' and not settled) as unsettled,
+        count(*) filter (rivals) as rivalled,
+        bool_or(assumed) as assumed,
+        max(session_affinity) as session_affinity, max(internal_traffic_policy) as internal_traffic_policy,
+        -- calls that the setting sends one way, and how likely a blind load balancer would have done the same
+        count(*) filter (bound) as bound, exp(sum(ln(if(wants_local, blind_local_share, 1 - blind_local_share))) filter (bound)) as bound_p_value,
+        -- calls that had a choice; refused ones had it too
+        count(*) filter (chosen) as free, count(*) filter (chosen and is_local) as free_local, avg(expected_local_share) filter (chosen) as free_share,
+        count(*) filter (chosen and proved and not assumed) as sure, count(*) filter (chosen and proved and not assumed and is_local) as sure_local,
+        avg(expected_local_share) filter (chosen and proved and not assumed) as sure_share
+    from calls
+    group by client_cluster, namespace, service, setting, setting_from, setting_to
+),
+tested as materialized (
+    select
+        *,
+        1e-4 / greatest(1, count(*) filter (free > 0) over ()) as level,
+        if(free > 0, binomial_test(free_local, free, free_share), null) as p_value,
+        if(sure > 0, binomial_test(sure_local, sure, sure_share), null) as sure_p_value,
+        -- the least likely of all outcomes
+        if(free > 0, least(binomial_test(free, free, free_share), binomial_test(0, free, free_share)), null) as best_p_value,
+        -- an observed share this far off is below the level whatever else (Hoeffding's bound)
+        if(free > 0, least(greatest(free_share, 1 - free_share), greatest(0.02, sqrt(ln(2 / level) / (2 * free)))), null) as visible_deviation
+    from counted
+),
+judged as (
+    select
+        t.*,
+        p_value < level and abs(free_local / free - free_share) >= 0.02 as unbalanced,
+        format('{} local, {} remote', local, remote) as counts,
+        -- What breaks the setting if it held, and if the calls went through the service.
+        if(
+            t.assumed,
+            {'cause': 'assumed-setting', 'reason': format('{}: this breaks the setting, but it is known only from a look taken afterwards; collect with the Kubernetes API watched', counts)},
+            {'cause': 'unknown-door', 'reason': format('{}: this breaks the setting, but {} calls may have gone straight to the pods; set monitor aggregation to none to tell', counts, door_unknown)}
+        ) as unproved,
+        concat(
+            case
+                when free > 0 then format('{} where {} local are expected; a share off by {} would have shown', counts, percent(expected_local_share), percent(visible_deviation))
+                else concat(
+                    format('{}: as set', counts),
+                    if(fallback > 0, format('; {} fell back because no preferred backend was active', fallback), ''),
+                    if(bound > 0, format('; a leak above {} would have shown', percent(3.0 / bound)), '')
+                )
+            end,
+            if(dropped > 0, format('; {} attempts were dropped', dropped), ''), if(door_unknown > 0, format('; {} by an unknown door', door_unknown), '')
+        ) as as_set,
+        case
+            when t.setting is null
+                then {'cause': 'unknown-setting', 'reason': format('{}; what {} sets for the service is not known: no Kubernetes object of it was seen', counts, client_cluster)}
+            when u.names is not null
+                then {'cause': 'unknown-objects', 'reason': format('{}; the services and backends of {} are not known', counts, u.names)}
+            when t.proved_violations > 0
+                then {'cause': 'against-setting', 'reason': format('{} of {} went against the setting while its side had active backends', violations, connections)}
+            when t.rivalled > 0
+                then {'cause': 'rival-services', 'reason': format('{} connections may have been meant for another service on the same pods; nothing tells which', rivalled)}
+            when c.lost > max_unproved * t.connections
+                then {'cause': 'lost-events', 'reason': format('{} events were lost, {} connections seen', c.lost, connections)}
+            when t.one_sided > max_unproved * (t.connections + t.one_sided)
+                then {'cause': 'one-sided', 'reason': format('{} of {} were seen from one end only', one_sided, connections + one_sided)}
+            when c.gap_seconds > max_unproved * c.seconds
+                then {'cause': 'gaps', 'reason': format('nodes were out of sight for {:.1f} s of {:.1f} s', c.gap_seconds, c.seconds)}
+            when k.nodes is not null or w.nodes is not null
+                then {'cause': 'unwatched-nodes', 'reason': format('not watched: {}', coalesce(k.nodes, w.nodes))}
+            when t.violations > 0 then unproved
+            when t.connections = 0
+                then {'cause': 'no-connections', 'reason': format('no connection arrived; {} attempts were dropped', dropped)}
+            when t.free > 0 and t.session_affinity = 'ClientIP'
+                then {'cause': 'session-affinity', 'reason': format('{}; clients stick to a backend (sessionAffinity ClientIP), so connections are no independent choices', counts)}
+            when t.free > 0 and t.internal_traffic_policy = 'Local'
+                then {'cause': 'internal-traffic-policy', 'reason': format('{}; internalTrafficPolicy Local narrows the choice by node', counts)}
+            when unbalanced and coalesce(t.sure_p_value, 1) < t.level and t.setting = 'literal-none' and x.cluster is not null and t.free_local > t.free * t.free_share
+                then {'cause': 'known-bug:46623', 'reason': format(
+                    '{} where {} were expected: the literal affinity "none" drops remote backends in Cilium 1.18.10 to 1.19.5 (cilium#46623); remove the annotation or upgrade',
+                    counts, percent(expected_local_share) || ' local'
+                )}
+            when unbalanced and coalesce(t.sure_p_value, 1) < t.level
+                then {'cause': 'unbalanced', 'reason': format('{} where {} local were expected (p = {:.1e})', counts, percent(expected_local_share), p_value)}
+            when unbalanced then unproved
+            when t.free > 0 and t.best_p_value >= t.level
+                then {'cause': 'small-sample', 'reason': format('{}; even the most uneven outcome of {} would be no proof', counts, free)}
+            when t.free = 0 and t.bound = 0
+                then {'cause': 'unsettled', 'reason': format('{}; all within 2 s of a change of setting or backends', counts)}
+            when t.free = 0 and t.bound_p_value < 1 and t.bound_p_value >= 1e-4
+                then {'cause': 'small-sample', 'reason': format('{}; {} are too few to tell the setting from chance (p = {:.1e})', counts, bound, bound_p_value)}
+            when t.fallback > 0 then {'cause': 'legal-fallback', 'reason': as_set}
+            when t.dropped > 0 then {'cause': 'policy-drops', 'reason': as_set}
+            else {'cause': '', 'reason': as_set}
+        end as finding
+    from tested t
+    cross join coverage c
+    cross join unknown_clusters u
+    left join bug_46623 x on x.cluster = t.client_cluster
+    left join blind_clients k on k.cluster = t.client_cluster
+    left join blind_backends w on w.namespace = t.namespace and w.service = t.service
+)
+select
+    client_cluster, namespace, service, coalesce(setting, 'unknown') as setting, shared,
+    greatest(coalesce(setting_from, first_time), first_time) as since, least(coalesce(setting_to, end_time), end_time) as until,
+    backends_local, backends_remote, expected_local_share, connections, local, remote,
+    local / nullif(connections, 0) as local_share, wilson_low(local, connections) as ci_low, wilson_high(local, connections) as ci_high,
+    fallback, violations, dropped, door_unknown, c.verdict, finding.cause as cause, finding.reason as reason,
+    one_sided, unsettled, p_value
+from judged
+cross join bounds
+left join causes_affinity() c on c.cause = finding.cause
+order by 1, 2, 3, 6, 4;
+
+-- What each cause in report_affinity means, and what to do about it.
+create or replace macro causes_affinity() as table
+from (values
+    ('', 'ok', 'the calls went as the setting says; the reason names the deviation that would have shown', ''),
+    ('legal-fallback', 'ok', 'calls went to the other side while the preferred one had no active backend, as Cilium documents', 'none for the mesh; if the calls were to stay, keep more backends ready on the preferred side'),
+    ('policy-drops', 'ok', 'what arrived went as the setting says; other attempts were dropped', 'if the drops are not meant, look at the network policies of the backends'),
+    ('against-setting', 'violation', 'proved calls went to the side that the setting rules out, while the right side had active backends', 'look whether the agents of the client''s cluster follow the Service (cilium-dbg service list on the client''s node) and restart the one that does not'),
+    ('unbalanced', 'violation', 'the setting leaves the choice, but local and remote backends are not called in proportion to their number', 'look whether all agents of the client''s cluster have all backends (cilium-dbg service list), and whether the clusters are connected (clustermesh status)'),
+    ('known-bug:46623', 'violation', 'the annotation affinity: "none", written out, drops every remote backend in Cilium 1.18.10 to 1.19.5 (cilium/cilium#46623)', 'remove the annotation, which means the same, or upgrade Cilium'),
+    ('unknown-setting', 'insufficient', 'no Kubernetes object tells what the client''s cluster sets for the service', 'collect with the Kubernetes API of that cluster (--context), or import its Services and EndpointSlices'),
+    ('unknown-objects', 'insufficient', 'of some cluster no service or backend is known, and its backends would look like none', 'collect with the Kubernetes API of every cluster (--context), or import the Services and EndpointSlices of all'),
+    ('assumed-setting', 'insufficient', 'the calls break the setting as it was found later; when they were made it may have been another one', 'collect with the Kubernetes API watched, or import watch logs, from before the traffic on'),
+    ('unknown-door', 'insufficient', 'the calls break the setting if they went through the service, but may have gone straight to the pods', 'set monitor aggregation to none, and let Cilium trace sockets (socket load balancing), for the time of the audit'),
+    ('rival-services', 'insufficient', 'several services lead to the same pods and nothing tells which one was called', 'set monitor aggregation to none, or ask while only one of the services is in use'),
+    ('lost-events', 'insufficient', 'nodes lost more events than the share that may be unproved', 'record a shorter or quieter stretch, or give Hubble larger buffers (hubble-event-buffer-capacity, hubble-event-queue-size, the perf ring)'),
+    ('one-sided', 'insufficient', 'too many connections were seen from one end only', 'collect the nodes of both clusters; meshobs report coverage names what is missing'),
+    ('gaps', 'insufficient', 'nodes were out of sight for longer than the share that may be unproved', 'choose a window without the gaps, which meshobs report coverage names, or collect again'),
+    ('unwatched-nodes', 'insufficient', 'no flow of some nodes of the clients or backends can have come', 'bring their agents or their Relay back, or name a Relay that reaches them'),
+    ('no-connections', 'insufficient', 'attempts were made and none arrived', 'look at the network policies and the health of the backends; the reason says how many were dropped'),
+    ('session-affinity', 'insufficient', 'clients stick to one backend, so that connections are no independent choices', 'remove sessionAffinity from the Service for the time of the audit'),
+    ('internal-traffic-policy', 'insufficient', 'internalTrafficPolicy Local narrows the choice to backends on the client''s node', 'set it to Cluster for the time of the audit'),
+    ('small-sample', 'insufficient', 'so few connections would look the same under another setting', 'let more traffic flow, or ask a longer window (--since, --all)'),
+    ('unsettled', 'insufficient', 'all calls fell within 2 s of a change of setting or backends, and may have followed either state', 'ask a window away from the change, or let traffic flow for longer')
+) as causes(cause, verdict, meaning, cure);
+
+-- The flows behind report_affinity.
+create or replace macro evidence_affinity(
+    since := null::timestamp_ns, until := null::timestamp_ns, whole := false, only_namespace := null::varchar, only_service := null::varchar
+) as table
+select
+    client_cluster, namespace, service, coalesce(setting, 'unknown') as setting, class, proved, attempt as connection,
+    end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
+    flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
+from (
+    select c.*, unnest(flows_behind(c)) as flow
+    from service_calls_between(window_since(since, whole), window_until(since, until, whole)) c
+    where (only_namespace is null or namespace = only_namespace) and (only_service is null or service = only_service)
+)
+order by class in ('against-setting', 'one-sided') desc, client_cluster, namespace, service, connection, time;

@@ -1,0 +1,130 @@
+-- Which connections crossed clusters, which needed not, and by which door?
+--   crossings:  how often the border between clusters was passed: twice for a trombone
+--   crossed:    calls that passed it at all
+--   avoidable:  crossed although the client's cluster had an active backend of that service
+--   undecided:  crossed, and not known: by which door, which service, or whether the client's cluster had a backend of it
+--   trombones:  left through another cluster's node and came back to the caller's own cluster
+--   hairpins:   left the mesh toward an outside address that then called in (an outside balancer)
+--   dropped:    attempts that were dropped on the way
+-- Nothing is said of latency: flow times are when the agent read the event.
+create or replace macro report_hops(
+    since := null::timestamp_ns, until := null::timestamp_ns, whole := false, max_unproved := 0.01,
+    only_namespace := null::varchar, only_service := null::varchar
+) as table
+with
+lost as materialized (
+    select coalesce(sum(events), 0) as events from losses_between(window_since(since, whole), window_until(since, until, whole))
+),
+holes as materialized (
+    from holes_between(window_since(since, whole), window_until(since, until, whole), max_unproved)
+),
+counted as (
+    select
+        source_cluster, destination_cluster, namespace, service, door,
+        count(*) filter (outcome <> 'refused') as connections,
+        coalesce(sum(passes) filter (outcome <> 'refused'), 0)::bigint as crossings,
+        count(*) filter (outcome <> 'refused' and passes > 0) as crossed,
+        count(*) filter (outcome <> 'refused' and avoidable) as avoidable,
+        -- a pod that was called by its own address is where it is
+        count(*) filter (outcome <> 'refused' and passes > 0 and door <> 'pod' and (door = 'unknown' or service = '' or local_backends is null)) as undecided,
+        count(*) filter (outcome <> 'refused' and trombone) as trombones,
+        count(*) filter (outcome <> 'refused' and hairpin) as hairpins,
+        count(*) filter (outcome = 'refused') as dropped,
+        count(*) filter (outcome = 'one-sided') as one_sided,
+        -- what the setting forbids: it wants the local side, and the call crossed
+        count(*) filter (outcome = 'arrived' and avoidable and settled and setting in ('local', 'not-global') and door = 'service') as against_setting,
+        count(*) filter (outcome = 'arrived' and misled) as misled,
+        count(*) filter (outcome = 'arrived' and misled and setting = 'not-global') as misled_astray,
+        max(setting) as setting
+    from hops_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service)
+    group by all
+),
+judged as (
+    select
+        c.*, h.unwatched,
+        case
+            when connections = 0 then format('all {} attempts were dropped', dropped)
+            when source_cluster = '' then format('{} came from outside the mesh', connections)
+            when crossings = 0 then format('{} stayed in {}', connections, source_cluster)
+            when door = 'pod' then format('{} called a pod of {} by its own address', connections, destination_cluster)
+            when service = '' then format('{} crossed; which service they called is not known', connections)
+            else format('{} crossed; {} had no active backend', connections, source_cluster)
+        end as way,
+        {
+            'cause': 'known-bug:24692',
+            'reason': format('{} of {} asked a node of another cluster and were answered by {} itself: the same NodePort is used in both', misled, connections, source_cluster)
+        } as answered_at_home,
+        case
+            when trombones > 0
+                then {'cause': 'trombone', 'reason': format('{} of {} left through a node of another cluster and came back: call the service by its name instead of that node''s port', trombones, connections)}
+            when hairpins > 0
+                then {'cause': 'hairpin', 'reason': format('{} of {} went out to a balancer and back in: a global service would keep them inside', hairpins, connections)}
+            when misled_astray > 0 then answered_at_home
+            when against_setting > 0
+                then {'cause': 'against-setting', 'reason': format('{} of {} crossed although the setting keeps them at home and active backends were there', against_setting, connections)}
+            when one_sided > max_unproved * connections
+                then {'cause': 'one-sided', 'reason': format('{} of {} left and were never seen to arrive', one_sided, connections)}
+            when l.events > max_unproved * sum(connections) over ()
+                then {'cause': 'lost-events', 'reason': format('{} events were lost while these were counted', l.events)}
+            when h.cluster is not null and h.unwatched is not null
+                then {'cause': 'unwatched-nodes', 'reason': format('{} seen; not watched: {}', connections, unwatched)}
+            when h.cluster is not null
+                then {'cause': 'gaps', 'reason': format('{} seen; nodes were out of sight for a while', connections)}
+            when avoidable > 0
+                then {'cause': 'affinity-' || setting, 'reason': format('{} of {} crossed although {} had active backends; affinity local would keep them there', avoidable, connections, source_cluster)}
+            when misled > 0 then answered_at_home
+            when dropped > 0 then {'cause': 'policy-drops', 'reason': way}
+            else {'cause': '', 'reason': way}
+        end as finding
+    from counted c
+    cross join lost l
+    left join (
+        select source_cluster, destination_cluster, string_agg(distinct unwatched, ', ') as unwatched, any_value(cluster) as cluster
+        from (select distinct source_cluster, destination_cluster from counted)
+        join holes on cluster = source_cluster or cluster = destination_cluster
+        group by all
+    ) h using (source_cluster, destination_cluster)
+)
+select
+    source_cluster, destination_cluster, namespace, service, door, connections, crossings, crossed, avoidable, undecided, trombones, hairpins, dropped,
+    avoidable / nullif(connections, 0) as avoidable_share, wilson_low(avoidable, connections) as ci_low, wilson_high(avoidable, connections) as ci_high,
+    c.verdict, finding.cause as cause, finding.reason as reason
+from judged
+-- The one cause with two verdicts: whose answer the setting allows is ok.
+left join causes_hops() c on c.cause = finding.cause and (c.cause <> 'known-bug:24692' or (c.verdict = 'violation') = (misled_astray > 0))
+order by 1, 2, 3, 4, 5;
+
+-- What each cause in report_hops means, and what to do about it.
+create or replace macro causes_hops() as table
+from (values
+    ('', 'ok', 'the calls stayed, or crossed because they had to', ''),
+    ('policy-drops', 'ok', 'what went through took the way it had to; attempts were dropped', 'if the drops are not meant, look at the network policies of the backends'),
+    ('affinity-none', 'ok', 'calls crossed although their own cluster had active backends, as affinity none lets them', 'set service.cilium.io/affinity: local to keep them at home'),
+    ('affinity-literal-none', 'ok', 'calls crossed although their own cluster had active backends, as affinity "none", written out, lets them', 'set service.cilium.io/affinity: local to keep them at home'),
+    ('affinity-remote', 'ok', 'calls crossed although their own cluster had active backends, as affinity remote wants it', 'set service.cilium.io/affinity: local to keep them at home'),
+    ('affinity-local', 'ok', 'calls crossed although their own cluster had active backends and affinity local is set; they were made within 2 s of a change, or not through the service''s own address', 'call the service by its name; where it was a change, ask a window away from it'),
+    ('affinity-not-global', 'ok', 'calls crossed although their own cluster had active backends of a service that is not global there; they were made within 2 s of a change, or not through the service''s own address', 'call the service by its name; where it was a change, ask a window away from it'),
+    ('known-bug:24692', 'ok', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692); the service is global, so the answer is a right one', 'give the NodePorts of the clusters different numbers, or call the service by its name'),
+    ('known-bug:24692', 'violation', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692), by a service that is not global', 'give the NodePorts of the clusters different numbers, or make the service global and call it by its name'),
+    ('trombone', 'violation', 'calls left through a node of another cluster and came back to their own', 'call the service by its name instead of that node''s port'),
+    ('hairpin', 'violation', 'calls went out to a balancer outside the mesh and came back in', 'make the service global and call it by its name'),
+    ('against-setting', 'violation', 'calls crossed although the setting keeps them at home and active backends were there', 'look whether the agents of the client''s cluster follow the Service (cilium-dbg service list on the client''s node) and restart the one that does not'),
+    ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive', 'collect the nodes of the destination cluster; meshobs report coverage names what is missing'),
+    ('lost-events', 'insufficient', 'nodes lost more events than the share that may be unproved', 'record a shorter or quieter stretch, or give Hubble larger buffers (hubble-event-buffer-capacity, hubble-event-queue-size, the perf ring)'),
+    ('unwatched-nodes', 'insufficient', 'no flow of some nodes of the two clusters can have come', 'bring their agents or their Relay back, or name a Relay that reaches them'),
+    ('gaps', 'insufficient', 'nodes were out of sight for longer than the share that may be unproved', 'choose a window without the gaps, which meshobs report coverage names, or collect again')
+) as causes(cause, verdict, meaning, cure);
+
+-- The flows behind report_hops.
+create or replace macro evidence_hops(
+    since := null::timestamp_ns, until := null::timestamp_ns, whole := false, only_namespace := null::varchar, only_service := null::varchar
+) as table
+select
+    source_cluster, destination_cluster, namespace, service, door, class, attempt as connection,
+    end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
+    flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
+from (
+    select h.*, unnest(flows_behind(h)) as flow
+    from hops_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service) h
+)
+order by class in ('trombone', 'hairpin', 'avoidable') desc, source_cluster, destination_cluster, namespace, service, door, connection, time;
