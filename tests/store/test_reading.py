@@ -70,6 +70,8 @@ def test_the_other_commands_read_too(collected: Path, meshobs: Callable[..., Out
 def test_the_plain_shell(collected: Path) -> None:
     """One documented command; the reports by name, with parameters, and any query by live()."""
     assert json.loads(shell(collected, "from live('select count(*) as n from flows')").stdout) == [{"n": 10891}]
+    (cause,) = json.loads(shell(collected, "from live('from causes where cause = ''masquerade''')").stdout)
+    assert (cause["report"], cause["verdict"]) == ("nat", "violation")
     rows = json.loads(shell(collected, "from report_nat(since := '2026-11-23', until := '2026-11-24')").stdout)
     assert sum(row["arrived"] if "arrived" in row else row["connections"] for row in rows) == 96
     none = shell(collected, "from report_nat(whole := true, only_service := 'it''s none')")
