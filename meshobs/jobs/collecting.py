@@ -220,7 +220,9 @@ def _advise(opened: OpenClusters, nodes: Iterable[RelayNode], say: Callable[[str
 
 
 def _given(pairs: Sequence[Filter], *, negated: bool = False) -> list[FilterFlag]:
-    for name, _ in pairs:
-        if name not in filters.FLAGS:
-            raise InputError(f"there is no filter {name!r}: one of {', '.join(filters.FLAGS)}")
+    for pair in pairs:
+        if isinstance(pair, str) or len(pair) != 2:  # noqa: PLR2004 - a pair
+            raise InputError(f"a filter is a pair as ('protocol', 'tcp'), not {pair!r}")
+        if pair[0] not in filters.FLAGS:
+            raise InputError(f"there is no filter {pair[0]!r}: one of {', '.join(filters.FLAGS)}")
     return [FilterFlag(name, value, negated) for name, value in pairs]

@@ -31,7 +31,7 @@ def import_recordings(
 
     Args:
         db: the file; made where there is none.
-        paths: files and folders, - for standard input; what they may hold: docs/reference/commands.md, `meshobs import`.
+        paths: files and folders, - for standard input; docs/reference/commands.md says what they may hold.
         cluster: of nodes and objects that name none themselves.
         strict: stop at the first message that cannot be read.
         arguments: the call, for the record.

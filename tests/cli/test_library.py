@@ -208,6 +208,7 @@ def test_nothing_to_import(here: Path) -> None:
         ({"since": "5m", "until": "10m"}, "`until` is not later than `since`"),
         ({"duration": "soon"}, "'soon' is no duration"),
         ({"only": [("colour", "red")]}, "there is no filter 'colour': one of namespace, pod"),
+        ({"without": {"protocol": "tcp"}}, "a filter is a pair as ('protocol', 'tcp'), not 'protocol'"),
         ({"only": [("port", "http")]}, "`port` 'http' is no port"),
         ({"relays": [""]}, "`relays` names no Relay"),
         ({"relays": "west=127.0.0.1:1"}, "`relays` is a list of texts, not the text 'west=127.0.0.1:1'"),
