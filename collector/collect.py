@@ -166,6 +166,7 @@ class Collection:
 
     def _take(self, item: Item) -> None:
         if isinstance(item, Told):
+            self._flush()  # what the stream said of nodes before comes before
             self._news.told(item)
         elif isinstance(item, Seen):
             self._watches.take(item)

@@ -103,6 +103,8 @@ class Fetcher:
             unproved = self._recovery.fetched(reader.name, call.positions, call.first)
             if unproved:  # ask since when the rings go
                 self._ask(reader.call(Purpose.PROBE, unproved), reader.asking.oldest(unproved))
+            if self._end:  # a node that was lost while it was fetched is asked once more before all is over
+                self.run((reader,), 0)
         elif call.purpose is Purpose.PROBE:
             self._told(self._recovery.probed(reader.name, call.positions, call.first))
         elif call.purpose is Purpose.MARK:

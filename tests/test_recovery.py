@@ -1,12 +1,18 @@
 """What a run misses and what it does about it, without threads, clock and store: facts go in, requests and gaps come out."""
 
 from dataclasses import dataclass, field
+from typing import cast
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshobs.collector import resume
+from meshobs.collector.fetch import Fetcher
+from meshobs.collector.http2 import OK, Status
+from meshobs.collector.options import Options
+from meshobs.collector.reader import Asking, Call, Ended, Purpose, Reader
 from meshobs.collector.recovery import ATTACH_SECONDS, CONNECTED, NAMED_SECONDS, Gap, Recovery
 from meshobs.times import SECOND
 
@@ -427,3 +433,42 @@ def test_a_second_loss_makes_the_gap_longer() -> None:
     recovery.lost("west", A, "away again", START + 12 * SECOND)
 
     assert recovery.rest(START + 60 * SECOND) == [Gap("west", A, EARLIER, START + 60 * SECOND, "away")]
+
+
+class Asked:
+    """A reader that only notes what it is asked."""
+
+    name = "west"
+    asking = Asking((), ())
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def call(self, purpose: Purpose, positions: dict[str, int] | None = None) -> Call:
+        """Return a call, as a reader does."""
+        return Call(cast("Reader", self), purpose, 0, positions or {})
+
+    def backfill(self, call: Call, _request: object) -> None:
+        """Take a call."""
+        self.calls.append(call)
+
+
+def test_a_node_that_was_lost_while_it_was_fetched_is_asked_once_more_at_the_end() -> None:
+    """The call under way proves nothing, and the run must not end on it: the ring still holds everything."""
+    recovery, asked_for = made(until=EARLIER), Asked()
+    reader = cast("Reader", asked_for)
+    fetcher = Fetcher(Options(), recovery, Mock(), Mock())
+    for at in (START, START + SECOND):
+        recovery.lost("west", A, "away", at)
+        recovery.attached("west", A, now=0)
+        fetcher.run([reader], 10)
+    fetcher.finish([reader], [], START + 9 * SECOND)
+
+    for number in range(2):
+        assert len(asked_for.calls) == number + 1
+        call = asked_for.calls[number]
+        call.first[A] = EARLIER
+        fetcher.ended(Ended(call, Status(OK, "")))
+
+    assert not fetcher.fetching
+    assert recovery.rest(START + 10 * SECOND) == []
