@@ -13,18 +13,26 @@ DEMO := build/demo.duckdb
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+# A pip that is there already (22.3 and later) serves: unpacking another one takes as long as DuckDB and Arrow together.
+HAS_PIP := $(shell $(PYTHON) -c 'import pip; print([*map(int, pip.__version__.split(".")[:2])] >= [22, 3])' 2>/dev/null)
+WITHOUT_PIP := $(if $(filter True,$(HAS_PIP)),--without-pip)
+# All that is needed is in the locks: nothing is left for pip to find out.
+PIP := $(if $(WITHOUT_PIP),$(PYTHON) -m pip --python $(BIN)/python,$(BIN)/pip) install \
+	--quiet --disable-pip-version-check --no-compile --no-deps
+# kubernetes asks for these; its asyncio client uses them, which nobody here loads.
+UNUSED := aiohttp aiohttp-retry aiohappyeyeballs aiosignal attrs frozenlist multidict propcache yarl
 
 $(RUNS): requirements-run.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "meshobs needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(WITHOUT_PIP) $(VENV)
 	$(PIP) --require-hashes -r requirements-run.lock
-	$(PIP) --no-deps --no-build-isolation --editable .
+	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
 $(READY): $(RUNS) requirements.lock
 	$(PIP) --require-hashes -r requirements.lock
+	@$(BIN)/python -m ensurepip >/dev/null  # for hands that are used to it
 	@touch $@
 
 setup: $(READY) ## make .venv with everything in it
@@ -64,8 +72,8 @@ docs: $(READY) ## generate docs/reference from the commands and queries
 
 lock: ## choose the newest versions anew
 	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
-	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group dev --upgrade pyproject.toml --output-file requirements.lock
-	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group build -c requirements.lock pyproject.toml --output-file requirements-run.lock
+	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --all-extras --group dev --upgrade pyproject.toml --output-file requirements.lock
+	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group build $(UNUSED:%=--no-emit-package %) -c requirements.lock pyproject.toml --output-file requirements-run.lock
 
 clean: ## remove .venv and everything generated that is not committed
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -180,6 +180,7 @@ class Collection:
 
     def _take(self, item: Item) -> None:
         if isinstance(item, RelayAnswer):
+            self._flush()  # what the stream said of nodes before comes before
             self._node_tracker.on_answer(item)
         elif isinstance(item, SightingBatch):
             self._watches.take(item)

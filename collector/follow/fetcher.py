@@ -104,6 +104,8 @@ class Fetcher:
             unproved = self._recovery.on_fetched(reader.name, call.positions, call.first)
             if unproved:  # ask since when the rings go
                 self._ask(reader.call(Purpose.PROBE, unproved), reader.asking.oldest(unproved))
+            if self._end:  # a node that was lost while it was fetched is asked once more before all is over
+                self.run((reader,), 0)
         elif call.purpose is Purpose.PROBE:
             self._on_gaps(self._recovery.on_probed(reader.name, call.positions, call.first))
         elif call.purpose is Purpose.MARK:

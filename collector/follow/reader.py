@@ -21,6 +21,8 @@ from meshobs.times import SECOND
 
 # How often GetNodes and ServerStatus are asked: reconnects are never announced.
 POLL_SECONDS = 30.0
+# How long the last look at the nodes waits for the end of the stream.
+_END_SECONDS = 5.0
 # Lists of messages that may wait for the writer; each is what one read of the socket gave, at most 256 KiB.
 QUEUE_LENGTH = 8
 
@@ -149,6 +151,7 @@ class RelayReader:
         self._clock = clock
         self._threads: list[threading.Thread] = []
         self._look = threading.Event()
+        self._followed = threading.Event()
         self._stream: Stream | None = None
 
     def follow(self, asking: FlowSelection, last: int = 0) -> None:
@@ -204,6 +207,7 @@ class RelayReader:
             if self._clock() - call.started > 60 * SECOND:
                 pauses = backoff_seconds()
             self._stop.wait(next(pauses))
+        self._followed.set()
 
     def _read(self, call: FlowRequest, request: GetFlowsRequest) -> None:
         try:
@@ -224,8 +228,10 @@ class RelayReader:
     def _poll(self) -> None:
         over = False
         while not over:
-            # Once more at the end: what is back by then can still be fetched.
             over = self._stop.is_set()
+            if over:
+                # Once more, after the last that the stream said of nodes: what is back by then can still be fetched.
+                self._followed.wait(_END_SECONDS)
             try:
                 answer = self.look()
             except MeshobsError as error:

@@ -1,6 +1,7 @@
 """What must be there before a mesh is started on this machine."""
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Mesh
@@ -16,8 +17,14 @@ def check(mesh: Mesh) -> None:
     Raises:
         InputError: rights, programs or features of the kernel are missing; all that is missing is named with its cure.
     """
-    if problems := [*(f"{one.what}: {one.cure}" for one in machine.find_lacks()), *_unbuilt(mesh)]:
+    if problems := [*_uninstalled(), *(f"{one.what}: {one.cure}" for one in machine.find_lacks()), *_unbuilt(mesh)]:
         raise InputError(f"the driver netns cannot run here: {'; '.join(problems)}")
+
+
+def _uninstalled() -> Iterable[str]:
+    # Of the extra `netns`: nothing else needs certificates made.
+    if find_spec("cryptography") is None:
+        yield "the package cryptography: pip install 'meshobs[netns]'"
 
 
 def _unbuilt(mesh: Mesh) -> Iterable[str]:

@@ -20,7 +20,7 @@ from meshobs.errors import MeshobsError
 def command(session: Session, write: bool, arguments: tuple[str, ...]) -> None:
     """Open the DuckDB shell on the database, read only; ARGUMENTS go to the shell."""
     session.read().close()  # brings the file up to date and says what is wrong with it
-    program = _program()
+    program = duckdb_shell()
     if live.find(session.db):
         if write:
             raise MeshobsError(f"{session.db} is being collected into and can only be read: leave --write out")
@@ -32,10 +32,10 @@ def command(session: Session, write: bool, arguments: tuple[str, ...]) -> None:
     os.execv(program, [program, *mode, *commands, *arguments, str(session.db)])  # noqa: S606 - the user's own shell
 
 
-def _program() -> str:
-    """Return the shell of package duckdb-cli, which has the version of our store, else the one on PATH."""
+def duckdb_shell() -> str:
+    """Return the shell of the extra `shell`, which has the version of our store, else the one on PATH."""
     beside = Path(sysconfig.get_path("scripts")) / "duckdb"
     program = str(beside) if beside.exists() else shutil.which("duckdb")
     if not program:
-        raise MeshobsError("the DuckDB shell is not installed: pip install duckdb-cli==1.5.5")
+        raise MeshobsError("the DuckDB shell is not installed: pip install 'meshobs[shell]'")
     return program

@@ -185,7 +185,7 @@ def test_sql_in_every_format(recorded: Callable[[str], Path], meshobs: Call) -> 
         {"cluster": "east", "some": True},
         {"cluster": "west", "some": True},
     ]
-    assert "| east | True |" in meshobs("--db", db, "sql", query, "-o", "markdown").out
+    assert "| east | true |" in meshobs("--db", db, "sql", query, "-o", "markdown").out
     assert "east" in meshobs("--db", db, "sql", query).out
 
 

@@ -1,13 +1,19 @@
 """What a run misses and what it does about it, without threads, clock and store: facts go in, requests and gaps come out."""
 
 from dataclasses import dataclass, field
+from typing import cast
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshobs.collector.follow import backfill
+from meshobs.collector.follow.fetcher import Fetcher
+from meshobs.collector.follow.reader import Ended, FlowRequest, FlowSelection, Purpose, RelayReader
 from meshobs.collector.follow.recovery import ATTACH_SECONDS, CONNECTED, NAMED_SECONDS, Recovery
+from meshobs.collector.hubble.stream import OK, StreamStatus
+from meshobs.collector.options import CollectOptions
 from meshobs.collector.write.gap import Gap
 from meshobs.times import SECOND
 
@@ -430,3 +436,42 @@ def test_a_second_loss_makes_the_gap_longer() -> None:
     recovery.on_lost("west", A, "away again", START + 12 * SECOND)
 
     assert recovery.rest(START + 60 * SECOND) == [Gap("west", A, EARLIER, START + 60 * SECOND, "away")]
+
+
+class Asked:
+    """A reader that only notes what it is asked."""
+
+    name = "west"
+    asking = FlowSelection((), ())
+
+    def __init__(self) -> None:
+        self.calls: list[FlowRequest] = []
+
+    def call(self, purpose: Purpose, positions: dict[str, int] | None = None) -> FlowRequest:
+        """Return a call, as a reader does."""
+        return FlowRequest(cast("RelayReader", self), purpose, 0, positions or {})
+
+    def backfill(self, call: FlowRequest, _request: object) -> None:
+        """Take a call."""
+        self.calls.append(call)
+
+
+def test_a_node_that_was_lost_while_it_was_fetched_is_asked_once_more_at_the_end() -> None:
+    """The call under way proves nothing, and the run must not end on it: the ring still holds everything."""
+    recovery, asked_for = made(until=EARLIER), Asked()
+    reader = cast("RelayReader", asked_for)
+    fetcher = Fetcher(CollectOptions(), recovery, Mock(), Mock())
+    for at in (START, START + SECOND):
+        recovery.on_lost("west", A, "away", at)
+        recovery.on_attached("west", A, now=0)
+        fetcher.run([reader], 10)
+    fetcher.finish([reader], [], START + 9 * SECOND)
+
+    for number in range(2):
+        assert len(asked_for.calls) == number + 1
+        call = asked_for.calls[number]
+        call.first[A] = EARLIER
+        fetcher.on_ended(Ended(call, StreamStatus(OK, "")))
+
+    assert not fetcher.fetching
+    assert recovery.rest(START + 10 * SECOND) == []
