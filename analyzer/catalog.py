@@ -5,11 +5,11 @@ from functools import cache
 
 from meshobs import sqlfiles
 
-_NAME = re.compile(r"macros/\d+_report_(\w+)\.sql")
+_NAME = re.compile(r"queries/macros/\d+_report_(\w+)\.sql")
 
 
 @cache
 def questions() -> dict[str, str]:
     """Return each report's name and question, in alphabetic order."""
-    found = {match[1]: name for name in sqlfiles.names("macros") if (match := _NAME.fullmatch(name))}
+    found = {match[1]: name for name in sqlfiles.names("queries/macros") if (match := _NAME.fullmatch(name))}
     return {name: sqlfiles.read(found[name]).splitlines()[0].removeprefix("-- ") for name in sorted(found)}

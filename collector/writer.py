@@ -84,7 +84,8 @@ class Writer:
         self._identities: set[Seen] = set()
         self._versions: set[tuple[str, str]] = set()
         sql = {
-            name.removeprefix("ingest/").removesuffix(".sql"): sqlfiles.read(name) for name in sqlfiles.names("ingest")
+            name.removeprefix("queries/ingest/").removesuffix(".sql"): sqlfiles.read(name)
+            for name in sqlfiles.names("queries/ingest")
         }
         self._sql = sql
         self._messages = _form("incoming", "projected_messages", _KIND, sql, enums.of_numbers)

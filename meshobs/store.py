@@ -258,7 +258,7 @@ class Store:
             raise DatabaseError(
                 f"{self.path} is a DuckDB database, but not one of meshobs: choose another file with --db"
             )
-        newest, known = self.value("select max(number) from schema_migrations"), len(sqlfiles.names("schema"))
+        newest, known = self.value("select max(number) from schema_migrations"), len(sqlfiles.names("queries/schema"))
         if isinstance(newest, int) and newest > known:
             raise DatabaseError(
                 f"{self.path} was written by a newer meshobs (schema {newest}, this one knows {known}):"
@@ -273,7 +273,7 @@ class Store:
             " (number integer primary key, name varchar not null, applied timestamp not null)"
         )
         done = {number for (number,) in self.rows("select number from schema_migrations")}
-        missing = [name for name in sqlfiles.names("schema") if _number(name) not in done]
+        missing = [name for name in sqlfiles.names("queries/schema") if _number(name) not in done]
         for name in missing:
             with self.transaction():
                 self.run(sqlfiles.read(name))
@@ -283,16 +283,16 @@ class Store:
             self.run("checkpoint")
         if self.value("select fingerprint from queries") != _fingerprint():
             with self.transaction():
-                for name in sqlfiles.names("macros"):
+                for name in sqlfiles.installed():
                     self.run(sqlfiles.read(name))
                 self.run("delete from queries")
                 self.run("insert into queries values (?)", [_fingerprint()])
-        self.run(sqlfiles.read("ledger/undo_torn.sql"))
+        self.run(sqlfiles.read("queries/ledger/undo_torn.sql"))
 
 
 def _fingerprint() -> str:
     """Return what tells the installed views and macros from others."""
-    texts = "".join(sqlfiles.read(name) for name in sqlfiles.names("macros"))
+    texts = "".join(sqlfiles.read(name) for name in sorted(sqlfiles.installed()))
     return hashlib.sha256(texts.encode()).hexdigest()
 
 

@@ -15,8 +15,10 @@ def command(session: Session, form: str) -> None:
     """Tell what the database holds: clusters, Relays, nodes, window, flows, loss, size, and the runs that filled it."""
     size = session.db.stat().st_size if session.db.exists() else 0
     with session.read() as store:
-        summary = store.frame(sqlfiles.read("status/summary.sql"), {"bytes": size})
-        relays, nodes, runs = (store.frame(sqlfiles.read(f"status/{name}.sql")) for name in ("relays", "nodes", "runs"))
+        summary = store.frame(sqlfiles.read("queries/status/summary.sql"), {"bytes": size})
+        relays, nodes, runs = (
+            store.frame(sqlfiles.read(f"queries/status/{name}.sql")) for name in ("relays", "nodes", "runs")
+        )
     if form == "json":
         parts = {name: render.values(frame) for name, frame in (("relays", relays), ("nodes", nodes), ("runs", runs))}
         click.echo(render.json_text({**render.values(summary)[0], **parts}))
