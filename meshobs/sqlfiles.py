@@ -12,7 +12,7 @@ from importlib.resources.abc import Traversable
 
 ROOT = files("meshobs")
 # What is installed in each database, as views and macros.
-INSTALLED = ("queries/model", "queries/macros")
+INSTALLED = ("queries/model", "queries/macros", "queries/status")
 _CREATED = re.compile(r"^create or replace (?:macro|view) (\w+)", re.MULTILINE)
 _COMMENT = re.compile(r"--.*")
 # What a statement calls, or reads as a table.

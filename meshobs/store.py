@@ -287,7 +287,7 @@ class Store:
                     self.run(sqlfiles.read(name))
                 self.run("delete from queries")
                 self.run("insert into queries values (?)", [_fingerprint()])
-        self.run(sqlfiles.read("queries/ledger/undo_torn.sql"))
+        self.run(sqlfiles.read("sql/undo_torn.sql"))
 
 
 def _fingerprint() -> str:

@@ -33,7 +33,7 @@ def command(ctx: click.Context, session: Session) -> None:
     lines = experiments.run(session, {}, [load(name) for name in _EXPERIMENTS], skip=False)
     experiments.table(lines)
     with session.read() as store:
-        for client, truth, flows in store.rows(sqlfiles.read("queries/lab/pods.sql"), {"phase": _GLOBAL}):
+        for client, truth, flows in store.rows(sqlfiles.read("jobs/sql/pods.sql"), {"phase": _GLOBAL}):
             click.echo(f"  {_GLOBAL}: {client}'s 100 requests over the four pods: {truth}; by the flows: {flows}")
     click.echo(_GO_ON.format(db=session.db))
     if not all(line.agrees for line in lines):

@@ -28,6 +28,6 @@ def command(session: Session, older_than: str) -> None:
         flows = store.value("select count(*) from flows where time < make_timestamp_ns(?)", [before])
         with store.transaction():
             store.run("set variable prune_before = make_timestamp_ns(?)", [before])
-            store.run(sqlfiles.read("queries/maintenance/prune.sql"))
+            store.run(sqlfiles.read("jobs/sql/prune.sql"))
         store.run("checkpoint")
     say(f"{session.db}: {flows} flows older than {older_than} deleted")

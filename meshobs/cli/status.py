@@ -2,10 +2,12 @@
 
 import click
 
-from meshobs import sqlfiles
 from meshobs.analyzer import render
 from meshobs.cli.output import format_option, print_frame
 from meshobs.cli.session import Session, pass_session
+
+# How many runs are listed, the newest first.
+_RUNS = 20
 
 
 @click.command("status")
@@ -15,10 +17,9 @@ def command(session: Session, form: str) -> None:
     """Tell what the database holds: clusters, Relays, nodes, window, flows, loss, size, and the runs that filled it."""
     size = session.db.stat().st_size if session.db.exists() else 0
     with session.read() as store:
-        summary = store.frame(sqlfiles.read("queries/status/summary.sql"), {"bytes": size})
-        relays, nodes, runs = (
-            store.frame(sqlfiles.read(f"queries/status/{name}.sql")) for name in ("relays", "nodes", "runs")
-        )
+        summary = store.frame("select *, $bytes as bytes from status_summary", {"bytes": size})
+        relays, nodes = store.frame("from status_relays"), store.frame("from status_nodes")
+        runs = store.frame(f"from status_runs limit {_RUNS}")
     if form == "json":
         parts = {name: render.values(frame) for name, frame in (("relays", relays), ("nodes", nodes), ("runs", runs))}
         click.echo(render.json_text({**render.values(summary)[0], **parts}))
