@@ -21,10 +21,14 @@ line as materialized (
     union all
     select call, false, ns, destination from outward
 ),
+pairs as materialized (from paired_calls('line')),
+-- Nothing but time ties these ends, and others call through the same balancer. Of calls that cross each other no two ends
+-- are further apart than two calls take.
 turned as materialized (
     select p.attempt, o.source_cluster, o.source_namespace, o.source_pod
-    from nearest_pairs('line') p
+    from pairs p
     join outward o using (call)
+    qualify sure or abs(later) <= 2 * max(abs(later)) filter (sure) over (partition by o.destination)
 ),
 -- The one service that a backend belongs to, for doors that do not name one.
 only_one as materialized (

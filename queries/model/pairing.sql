@@ -15,7 +15,7 @@ with neighbours as (
     from query_table(line)
     window before as (partition by key order by ns, is_attempt, id rows between unbounded preceding and 1 preceding)
 )
-select attempt, call
+select attempt, call, later
 from neighbours
 where follows_call(later)
 qualify row_number() over (partition by attempt order by abs(later), call) = 1
@@ -41,21 +41,21 @@ bursts as (
 ranked as materialized (
     select *, row_number() over (partition by key, burst, is_attempt order by ns, id) as nth from bursts
 )
-select a.id as attempt, c.id as call
+select a.id as attempt, c.id as call, a.ns - c.ns as later
 from ranked a
 join ranked c using (key, burst, nth)
-where a.is_attempt and not c.is_attempt and follows_call(a.ns - c.ns);
+where a.is_attempt and not c.is_attempt and follows_call(later);
 
--- Calls and attempts on one line of time: the nearest, then the nearest of what those left, then bursts in order. `line`
--- as of nearest_pairs.
+-- Calls and attempts on one line of time: the nearest (`sure`), then the nearest of what those left, then bursts in order.
+-- `line` as of nearest_pairs.
 create or replace macro paired_calls(line) as table
 with
 nearest as materialized (from nearest_pairs(line)),
 nearest_left as materialized (from unpaired(line, 'nearest')),
 second_nearest as materialized (from nearest_pairs('nearest_left')),
 burst_left as materialized (from unpaired('nearest_left', 'second_nearest'))
-from nearest
+select *, true as sure from nearest
 union all
-from second_nearest
+select *, false from second_nearest
 union all
-from pairs_in_order('burst_left');
+select *, false from pairs_in_order('burst_left');
