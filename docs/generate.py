@@ -135,7 +135,7 @@ def _subcommands(group: click.Group, context: click.Context) -> Iterator[str]:
 
 
 def _items() -> Iterator[Item]:
-    for name in (*sqlfiles.names("schema"), *sqlfiles.installed()):
+    for name in (*sqlfiles.names("queries/schema"), *sorted(sqlfiles.installed())):
         for match in _CREATED.finditer(sqlfiles.read(name)):
             comment, kind, created, parameters = match.groups()
             yield Item(kind, created, " ".join((parameters or "").split()), _plain(comment))
@@ -191,7 +191,7 @@ def _tables(store: Store, items: list[Item], *, views: bool) -> Iterator[str]:
 def _column_comments() -> dict[tuple[str, str], str]:
     """Return what stands beside the columns in the schema files, by table and column."""
     found: dict[tuple[str, str], str] = {}
-    for name in sqlfiles.names("schema"):
+    for name in sqlfiles.names("queries/schema"):
         for table, body in re.findall(
             r"^create table (\w+) \((.*?)^\);", sqlfiles.read(name), re.MULTILINE | re.DOTALL
         ):

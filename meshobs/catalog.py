@@ -9,13 +9,13 @@ from meshobs import sqlfiles
 @cache
 def names() -> tuple[str, ...]:
     """Return the reports' names in alphabetic order."""
-    return tuple(PurePath(name).stem for name in sqlfiles.names("reports"))
+    return tuple(PurePath(name).stem for name in sqlfiles.names("queries/reports"))
 
 
 @cache
 def questions() -> dict[str, str]:
     """Return each report's name and question, in alphabetic order."""
-    return {name: sqlfiles.read(f"reports/{name}.sql").splitlines()[0].removeprefix("-- ") for name in names()}
+    return {name: sqlfiles.read(f"queries/reports/{name}.sql").splitlines()[0].removeprefix("-- ") for name in names()}
 
 
 def causes() -> str:

@@ -135,7 +135,7 @@ class LiveStore(Store):
 def _serve(store: Store) -> Server:
     store.run(_loading())
     store.allow_memory(_MEMORY)
-    store.run(sqlfiles.read("live/serve.sql"))
+    store.run(sqlfiles.read("sql/serve.sql"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

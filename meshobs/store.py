@@ -260,7 +260,7 @@ class Store:
             return
         if "schema_migrations" not in tables:
             raise DatabaseError(f"{self.path} is a DuckDB database, but not one of meshobs: choose another file")
-        newest, known = self.value("select max(number) from schema_migrations"), len(sqlfiles.names("schema"))
+        newest, known = self.value("select max(number) from schema_migrations"), len(sqlfiles.names("queries/schema"))
         if isinstance(newest, int) and newest > known:
             raise DatabaseError(
                 f"{self.path} was written by a newer meshobs (schema {newest}, this one knows {known}):"
@@ -275,7 +275,7 @@ class Store:
             " (number integer primary key, name varchar not null, applied timestamp not null)"
         )
         done = {number for (number,) in self.rows("select number from schema_migrations")}
-        missing = [name for name in sqlfiles.names("schema") if _number(name) not in done]
+        missing = [name for name in sqlfiles.names("queries/schema") if _number(name) not in done]
         for name in missing:
             with self.transaction():
                 self.run(sqlfiles.read(name))
@@ -289,7 +289,7 @@ class Store:
                     self.run(text)
                 self.run("delete from queries")
                 self.run("insert into queries values (?)", [_fingerprint()])
-        self.run(sqlfiles.read("ledger/undo_torn.sql"))
+        self.run(sqlfiles.read("sql/undo_torn.sql"))
 
 
 def _fingerprint() -> str:

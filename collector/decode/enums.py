@@ -1,32 +1,29 @@
-"""Names of Hubble's enums in SQL: `enum_text('Verdict', VALUE)` of an ingest file becomes an expression.
+"""Names of Hubble's enums in SQL: a macro for each, `verdict_name(VALUE)` for Verdict.
 
-Numbers that nobody has named yet stay digits; the enum's zero, which says "unknown", becomes null.
+Values are numbers, as protobuf has them, or names or numbers in text, as JSON has them. Numbers that nobody has named
+yet stay digits; the enum's zero, which says "unknown", becomes null.
 """
 
 import re
 
 from meshobs.collector.decode import fields
 
-_CALL = re.compile(r"enum_text\('(\w+)', ([\w.]+)\)")
+
+def macros() -> str:
+    """Return the SQL that makes the macros of all wanted enums."""
+    return "".join(map(_macro, fields.ENUMS))
 
 
-def fill_numbers(sql: str) -> str:
-    """Fill in for values that are numbers, as protobuf has them."""
-    return _fill(sql, "{value}::bigint", "{value}::varchar")
+def _macro(enum: str) -> str:
+    names = fields.enum_names(enum)
+    listed = ", ".join("null" if name is None else f"'{name}'" for name in names)
+    number = "try_cast(value as bigint)"
+    known = f"if({number} >= 0, list_extract([{listed}], {number} + 1), null)"
+    text = f"nullif(coalesce({known}, value::varchar), '{names[0]}')"
+    return f"create or replace temp macro {_called(enum)}(value) as {text};\n"
 
 
-def fill_texts(sql: str) -> str:
-    """Fill in for values that are names or numbers in text, as JSON has them."""
-    return _fill(sql, "try_cast({value} as bigint)", "{value}")
-
-
-def _fill(sql: str, number: str, text: str) -> str:
-    def expression(call: re.Match[str]) -> str:
-        enum, value = call.groups()
-        names = fields.enum_names(next(name for name in fields.ENUMS if name.endswith(f".{enum}")))
-        listed = ", ".join("null" if name is None else f"'{name}'" for name in names)
-        at = number.format(value=value)
-        known = f"if({at} >= 0, list_extract([{listed}], {at} + 1), null)"
-        return f"nullif(coalesce({known}, {text.format(value=value)}), '{names[0]}')"
-
-    return _CALL.sub(expression, sql)
+def _called(enum: str) -> str:
+    """Return the name of an enum's macro: `flow.TraceReason` -> `trace_reason_name`."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.rsplit(".", 1)[-1])
+    return f"{words.lower()}_name"

@@ -1,7 +1,7 @@
 """Which fields of a GetFlowsResponse are stored, as a message type of its own.
 
 Decoding only these halves the cost of a message; everything else is skipped on the wire. The full API stays in
-`meshobs.pb`. To store one more field: name it here, in a migration and in `queries/ingest/project.sql`.
+`meshobs.pb`. To store one more field: name it here, in a migration and in `sql/ingest/project.sql`.
 """
 
 from functools import cache

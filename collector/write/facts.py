@@ -37,7 +37,7 @@ def add_sightings(store: Store, sightings: Sequence[Sighting], *, first_list: bo
         for seen in sightings
     ]
     if rows:
-        store.run(sqlfiles.read("live/add_states.sql"), {"rows": rows, "first_list": first_list})
+        store.run(sqlfiles.read("collector/write/sql/facts/add_states.sql"), {"rows": rows, "first_list": first_list})
 
 
 def add_missing(store: Store, cluster: str, kinds: Iterable[str], seen: Iterable[str], at: int) -> None:
@@ -51,18 +51,18 @@ def add_missing(store: Store, cluster: str, kinds: Iterable[str], seen: Iterable
         at: when, nanoseconds.
     """
     parameters = {"cluster": cluster, "kinds": list(kinds), "seen": list(seen), "at": at}
-    store.run(sqlfiles.read("live/add_missing.sql"), parameters)
+    store.run(sqlfiles.read("collector/write/sql/facts/add_missing.sql"), parameters)
 
 
 def add_watched(store: Store, clusters: Sequence[str], at: int) -> None:
     """Store until when the objects of clusters were watched, in nanoseconds."""
     if clusters:
-        store.run(sqlfiles.read("live/watched.sql"), {"clusters": list(clusters), "at": at})
+        store.run(sqlfiles.read("collector/write/sql/facts/add_watched.sql"), {"clusters": list(clusters), "at": at})
 
 
 def remake_history(store: Store) -> None:
     """Make the history tables from all stored states; the caller opens the transaction."""
-    for name in sqlfiles.names("history"):
+    for name in sqlfiles.names("queries/history"):
         store.run(sqlfiles.read(name))
 
 
@@ -86,9 +86,9 @@ def add_relay_nodes(store: Store, reader: str, nodes: Sequence[RelayNode], fallb
             }
         )
     if rows:
-        store.run(sqlfiles.read("live/add_nodes.sql"), {"reader": reader, "rows": rows})
+        store.run(sqlfiles.read("collector/write/sql/facts/add_nodes.sql"), {"reader": reader, "rows": rows})
         versions = [{key: row[key] for key in ("time", "cluster", "node", "version")} for row in rows]
-        store.run(sqlfiles.read("live/add_versions.sql"), {"rows": versions})
+        store.run(sqlfiles.read("collector/write/sql/facts/add_versions.sql"), {"rows": versions})
 
 
 def add_relay(store: Store, reader: str, address: str, status: RelayStatus, at: int, collection: int) -> None:
@@ -108,14 +108,17 @@ def add_relay(store: Store, reader: str, address: str, status: RelayStatus, at: 
         "expires": status.expires.replace(tzinfo=None) if status.expires else None,
         "collection": collection,
     }
-    store.run(sqlfiles.read("live/add_relay.sql"), parameters)
+    store.run(sqlfiles.read("collector/write/sql/facts/add_relay.sql"), parameters)
 
 
 def add_gap(store: Store, gap: Gap, collection: int) -> None:
     """Store a stretch of which nothing could be had."""
     cluster, name = NodeName.parse(gap.node)
     parameters = {"cluster": cluster, "node": name, "reader": gap.reader, "first": gap.first, "end": gap.end}
-    store.run(sqlfiles.read("live/add_gap.sql"), {**parameters, "reason": gap.reason, "collection": collection})
+    store.run(
+        sqlfiles.read("collector/write/sql/facts/add_gap.sql"),
+        {**parameters, "reason": gap.reason, "collection": collection},
+    )
 
 
 def add_clocks(store: Store, lags: Mapping[str, int], at: int, collection: int) -> None:
@@ -123,4 +126,4 @@ def add_clocks(store: Store, lags: Mapping[str, int], at: int, collection: int) 
     for node, lag in lags.items():
         cluster, name = NodeName.parse(node)
         parameters = {"cluster": cluster, "node": name, "collection": collection, "time": at, "lag": lag / 1e9}
-        store.run(sqlfiles.read("live/add_clock.sql"), parameters)
+        store.run(sqlfiles.read("collector/write/sql/facts/add_clock.sql"), parameters)

@@ -60,9 +60,9 @@ class Ledger:
         self.excluded = ""
         self._batch = int(str(store.value("select coalesce(max(batch), 0) from batches")))
         with store.transaction():
-            store.run(sqlfiles.read("ledger/close_killed.sql"))
+            store.run(sqlfiles.read("collector/write/sql/ledger/close_killed.sql"))
             parameters = {"kind": kind, "version": __version__, "arguments": list(arguments)}
-            self.number = int(str(store.value(sqlfiles.read("ledger/begin.sql"), parameters)))
+            self.number = int(str(store.value(sqlfiles.read("collector/write/sql/ledger/begin.sql"), parameters)))
 
     def open(self, name: str, reader: str, kind: str) -> LedgerEntry:
         """Add a source."""
@@ -98,7 +98,7 @@ class Ledger:
         total, span = self.total, self.span
         sources = [{"name": entry.name, "kind": entry.kind, **entry.counts.numbers()} for entry in self.entries]
         self._store.run(
-            sqlfiles.read("ledger/save.sql"),
+            sqlfiles.read("collector/write/sql/ledger/save.sql"),
             {
                 "collection": self.number,
                 "state": state.value,

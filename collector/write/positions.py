@@ -9,7 +9,7 @@ from meshobs.store import Store
 
 def positions_of(store: Store, asked: str) -> dict[str, int]:
     """Return until where each node is stored by readers that asked for the same."""
-    rows = store.rows(sqlfiles.read("resume/read.sql"), {"asked": asked})
+    rows = store.rows(sqlfiles.read("collector/write/sql/resume/read.sql"), {"asked": asked})
     return {str(node): int(str(until)) for node, until in rows}
 
 
@@ -17,12 +17,12 @@ def save_positions(store: Store, reader: str, asked: str, positions: Mapping[str
     """Store positions inside the running transaction."""
     if positions:
         parameters = {"reader": reader, "asked": asked, "nodes": list(positions), "times": list(positions.values())}
-        store.run(sqlfiles.read("resume/save.sql"), parameters)
+        store.run(sqlfiles.read("collector/write/sql/resume/save.sql"), parameters)
 
 
 def stored_until(store: Store, node: str, before: int) -> int | None:
     """Return the last stored flow of a node before a moment of its own clock."""
     cluster, name = NodeName.parse(node)
     parameters = {"cluster": cluster, "node": name, "before": before}
-    found = store.value(sqlfiles.read("resume/stored_until.sql"), parameters)
+    found = store.value(sqlfiles.read("collector/write/sql/resume/stored_until.sql"), parameters)
     return int(str(found)) if found is not None else None

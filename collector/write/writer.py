@@ -1,4 +1,4 @@
-"""Batches of messages -> rows. All per-flow work is SQL (queries/ingest) or Arrow.
+"""Batches of messages -> rows. All per-flow work is SQL (collector/write/sql/ingest) or Arrow.
 
 A batch in which every flow is certainly new is appended by one prepared statement; any other gets a closer look, which
 costs several times as much: repetitions are numbered and what is stored already is left out. A transaction holds as
@@ -6,10 +6,12 @@ many rows as a row group of the file, which DuckDB then writes once, without a d
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -25,16 +27,13 @@ from meshobs.store import ROW_GROUP, Store, Value
 
 _JSON_FIELDS = ("flow", "node_status", "lost_events")
 _KIND = "case " + " ".join(f"when {name} is not null then '{name}'" for name in _JSON_FIELDS) + " else 'other' end"
+# The files that read one form of input, protobuf messages or JSON lines: name -> SQL is a _Form.
+_OF_FORM = (
+    "project", "stage", "stage_lost_events", "stage_node_status", "kinds", "unreadable",
+    "insert_identities", "insert_versions", "messages_from_json",
+)  # fmt: skip
+_Form: TypeAlias = Mapping[str, str]
 _TEXT_LINES = pa.schema([("position", pa.int64()), ("text", pa.string())])
-
-
-@dataclass(frozen=True)
-class _InputForm:
-    """One form of input: the relation its messages are read from, and the SQL that reads it."""
-
-    messages: str
-    projected: str
-    sql: dict[str, str]
 
 
 @dataclass
@@ -84,15 +83,11 @@ class Writer:
         self._reader = ""
         self._identities: set[IdentityKey] = set()
         self._versions: set[tuple[str, str]] = set()
-        sql = {
-            name.removeprefix("ingest/").removesuffix(".sql"): sqlfiles.read(name) for name in sqlfiles.names("ingest")
-        }
-        self._sql = sql
-        self._messages = _form("incoming", "projected_messages", _KIND, sql, enums.fill_numbers)
-        self._lines = _form("parsed_lines", "projected_lines", "kind", sql, enums.fill_texts)
+        self._messages = _form("incoming", "projected_messages", _KIND)
+        self._lines = _form("parsed_lines", "projected_lines", "kind")
         self._prepare(fallback_cluster)
         # Until where each node's flows are stored: what is later is new.
-        self._known = {str(node): _int(until) for node, until in store.rows(sql["known_until"])}
+        self._known = {str(node): _int(until) for node, until in store.rows(_sql("known_until"))}
 
     def start_source(self) -> None:
         """Start a source: contents without an uuid are counted anew."""
@@ -132,11 +127,11 @@ class Writer:
             broken += batch.broken
             piece.undecodable(len(broken), broken)
             self._store.run("delete from parsed_lines")
-            self._store.run(f"insert into parsed_lines {self._lines.sql['messages_from_json']}")
+            self._store.run(f"insert into parsed_lines {self._lines['messages_from_json']}")
             self._write_others(self._lines, entry, piece)
             self._look_closer(self._lines, entry, piece)
-            self._store.run(self._lines.sql["insert_identities"])
-            self._store.run(self._lines.sql["insert_versions"])
+            self._store.run(self._lines["insert_identities"])
+            self._store.run(self._lines["insert_versions"])
 
     def commit(self) -> None:
         """Make everything written so far lasting."""
@@ -167,18 +162,19 @@ class Writer:
         self._open = None
 
     def _prepare(self, fallback_cluster: str) -> None:
-        store, sql = self._store, self._sql
+        store = self._store
         messages = arrow.schema().insert(0, pa.field("position", pa.int64()))
         self._incoming = store.feed("incoming", messages.empty_table())
         self._incoming_lines = store.feed("incoming_lines", _TEXT_LINES.empty_table())
-        store.run(sql["macros"].format(fallback_cluster=f"'{sqlfiles.quoted(fallback_cluster)}'"))
+        store.run(_sql("macros", {"fallback_cluster": f"'{sqlfiles.quoted(fallback_cluster)}'"}))
+        store.run(enums.macros())
         store.run("set variable line_structure = ?", [jsonlines.structure()])
         store.run("set variable flow_structure = ?", [jsonlines.structure("flow")])
-        store.run(f"create or replace temp table parsed_lines as {self._lines.sql['messages_from_json']} limit 0")
-        store.run(self._messages.sql["project"])
-        store.run(self._lines.sql["project"])
-        store.run(sql["tables"])
-        store.run(f"prepare append_flows as {sql['append_flows']}")
+        store.run(f"create or replace temp table parsed_lines as {self._lines['messages_from_json']} limit 0")
+        store.run(self._messages["project"])
+        store.run(self._lines["project"])
+        store.run(_sql("tables"))
+        store.run(f"prepare append_flows as {_sql('append_flows')}")
 
     @contextmanager
     def _piece(self, entry: LedgerEntry, unit: str) -> Iterator[_BatchResult]:
@@ -212,44 +208,44 @@ class Writer:
         for node, (_, last) in digest.spans.items():
             self._known[self._stored_name(node)] = last
 
-    def _look_closer(self, form: _InputForm, entry: LedgerEntry, piece: _BatchResult) -> None:
-        self._store.run(form.sql["stage"])
-        first, last, good, unnamed, broken = map(_int, self._store.rows(self._sql["staged"])[0])
+    def _look_closer(self, form: _Form, entry: LedgerEntry, piece: _BatchResult) -> None:
+        self._store.run(form["stage"])
+        first, last, good, unnamed, broken = map(_int, self._store.rows(_sql("staged"))[0])
         if broken:
-            problems = self._store.rows(self._sql["problems"], {"kept": PROBLEMS_KEPT})
+            problems = self._store.rows(_sql("problems"), {"kept": PROBLEMS_KEPT})
             piece.undecodable(broken, ((_int(position), str(problem)) for position, problem in problems))
         if not good:
             return
         if unnamed:
-            self._store.run(self._sql["fingerprint"])
+            self._store.run(_sql("fingerprint"))
         self._unsettled += good
         batch = self._batch(entry)
         window = {"first": first, "last": last, "batch": batch}
-        self._store.run(self._sql["insert_replays"], {**window, "collection": self._ledger.number})
-        stored = _int(self._store.value(self._sql["insert_flows"], window))
+        self._store.run(_sql("insert_replays"), {**window, "collection": self._ledger.number})
+        stored = _int(self._store.value(_sql("insert_flows"), window))
         piece.counts.received += good
         piece.counts.stored += stored
         piece.counts.duplicate += good - stored
         self._count_stored(entry, stored, Span(first, last))
-        for node, until in self._store.rows(self._sql["staged_until"]):
+        for node, until in self._store.rows(_sql("staged_until")):
             self._known[str(node)] = max(_int(until), self._known.get(str(node), _int(until)))
 
-    def _write_others(self, form: _InputForm, entry: LedgerEntry, piece: _BatchResult) -> None:
+    def _write_others(self, form: _Form, entry: LedgerEntry, piece: _BatchResult) -> None:
         """Store and count what is no flow."""
-        for table, times in self._store.rows(form.sql["kinds"]):
+        for table, times in self._store.rows(form["kinds"]):
             received, counts = _int(times), piece.counts
             if table == "broken":
-                problems = self._store.rows(form.sql["unreadable"], {"kept": PROBLEMS_KEPT})
+                problems = self._store.rows(form["unreadable"], {"kept": PROBLEMS_KEPT})
                 piece.undecodable(received, ((_int(position), "not a Hubble message") for (position,) in problems))
                 continue
             counts.received += received
             if table == "other":
                 counts.filtered += received
             else:
-                self._store.run(form.sql[f"stage_{table}"])
+                self._store.run(form[f"stage_{table}"])
                 # One message may name several nodes, each a row.
                 stored = _int(self._store.value(f"select count(distinct position) from staged_{table}"))  # noqa: S608 - ours
-                self._store.run(self._sql[f"insert_{table}"], {"batch": self._batch(entry)})
+                self._store.run(_sql(f"insert_{table}"), {"batch": self._batch(entry)})
                 counts.stored += stored
                 counts.duplicate += received - stored
 
@@ -261,11 +257,11 @@ class Writer:
             flow = table.column("flow")
             sides = (pc.is_in(pc.struct_field(flow, [side, "identity"]), numbers) for side in ("source", "destination"))
             self._incoming.data = table.filter(pc.or_(*sides))
-            self._store.run(self._messages.sql["insert_identities"])
+            self._store.run(self._messages["insert_identities"])
             self._identities |= fresh
         if digest.flows and digest.versions - self._versions:
             self._incoming.data = table
-            self._store.run(self._messages.sql["insert_versions"])
+            self._store.run(self._messages["insert_versions"])
             self._versions |= digest.versions
 
     def _count_stored(self, entry: LedgerEntry, rows: int, span: Span) -> None:
@@ -281,7 +277,7 @@ class Writer:
         if entry.name not in self._open.batches:
             number = self._ledger.next_batch()
             row = {"batch": number, "collection": self._ledger.number, "origin": entry.name, "reader": entry.reader}
-            self._store.run(self._sql["new_batch"], row)
+            self._store.run(_sql("new_batch"), row)
             self._open.batches[entry.name] = number
         return self._open.batches[entry.name]
 
@@ -294,21 +290,14 @@ class Writer:
         return full_name(node_name, self._fallback_cluster)
 
 
-def _form(messages: str, projected: str, kind: str, sql: dict[str, str], filled: Callable[[str], str]) -> _InputForm:
-    names = {"messages": messages, "projected": projected, "staged": projected, "kind": kind}
+def _form(messages: str, projected: str, kind: str) -> _Form:
     fields = {name: jsonlines.expression(name, name) for name in _JSON_FIELDS}
-    kept = ("project", "stage", "stage_lost_events", "stage_node_status", "kinds", "unreadable")
-    found = {name: filled(_replace(sql[name], names)) for name in kept}
-    found["insert_identities"] = _replace(sql["insert_identities"], names)
-    found["insert_versions"] = _replace(sql["insert_versions"], names)
-    found["messages_from_json"] = _replace(sql["messages_from_json"], fields)
-    return _InputForm(messages, projected, found)
+    parts = {"messages": messages, "projected": projected, "kind": kind, **fields}
+    return {name: _sql(name, parts) for name in _OF_FORM}
 
 
-def _replace(sql: str, names: dict[str, str]) -> str:
-    for name, text in names.items():
-        sql = sql.replace("{" + name + "}", text)
-    return sql
+def _sql(name: str, parts: Mapping[str, str] = MappingProxyType({})) -> str:
+    return sqlfiles.filled(f"collector/write/sql/ingest/{name}.sql", parts)
 
 
 def _decode(batch: Batch) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:

@@ -2,12 +2,12 @@
 
 import click
 
-from meshobs import sqlfiles
 from meshobs.analyzer import render
 from meshobs.cli.output import format_option, print_frame
 from meshobs.cli.session import Session, pass_session
 
-_TABLES = ("relays", "nodes", "runs")
+# What is listed, and where; of runs the newest.
+_VIEWS = {"relays": "status_relays", "nodes": "status_nodes", "runs": "status_runs limit 20"}
 
 
 @click.command("status")
@@ -18,8 +18,8 @@ def command(session: Session, form: str) -> None:
     size = session.db.stat().st_size if session.db.exists() else 0
     with session.read() as store:
         frame = store.texts if form == "csv" else store.frame
-        summary = frame(sqlfiles.read("status/summary.sql"), {"bytes": size})
-        tables = {name: frame(sqlfiles.read(f"status/{name}.sql")) for name in _TABLES}
+        summary = frame("select *, $bytes as bytes from status_summary", {"bytes": size})
+        tables = {name: frame(f"from {view}") for name, view in _VIEWS.items()}
     if form == "json":
         parts = {name: render.values(table) for name, table in tables.items()}
         click.echo(render.json_text({**render.values(summary)[0], **parts}))

@@ -271,10 +271,10 @@ def _record(store: Store, runs: Sequence[PhaseRun]) -> None:
                 "ended": one.ended,
                 "settings": [{"k": k, "v": v} for k, v in settings.items()],
             }
-            store.run(sqlfiles.read("lab/add_phase.sql"), {**named, **phase})
+            store.run(sqlfiles.read("jobs/sql/add_phase.sql"), {**named, **phase})
             if one.requests:
                 rows = [asdict(request) for request in one.requests]
-                store.run(sqlfiles.read("lab/add_truth.sql"), {**named, "rows": rows})
+                store.run(sqlfiles.read("jobs/sql/add_truth.sql"), {**named, "rows": rows})
 
 
 def _answers(store: Store, one: PhaseRun) -> dict[str, ReportAnswer]:

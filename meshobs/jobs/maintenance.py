@@ -23,7 +23,7 @@ def prune(db: str | Path, age: timedelta) -> int:
         flows = store.value("select count(*) from flows where time < make_timestamp_ns(?)", [before])
         with store.transaction():
             store.run("set variable prune_before = make_timestamp_ns(?)", [before])
-            store.run(sqlfiles.read("maintenance/prune.sql"))
+            store.run(sqlfiles.read("jobs/sql/prune.sql"))
         store.run("checkpoint")
     return flows if isinstance(flows, int) else 0
 
@@ -34,5 +34,5 @@ def pods_called(store: Store, phase: str) -> list[tuple[str, str, str]]:
     Returns:
         Client, what it saw, and what the flows say of it, by client.
     """
-    rows = store.rows(sqlfiles.read("lab/pods.sql"), {"phase": phase})
+    rows = store.rows(sqlfiles.read("jobs/sql/pods.sql"), {"phase": phase})
     return [(str(client), str(truth), str(flows)) for client, truth, flows in rows]

@@ -264,5 +264,5 @@ create table truth (
     reused boolean not null default false
 );
 
--- Which views and macros are installed: a fingerprint of queries/macros.
+-- Which views and macros are installed: a fingerprint of their files.
 create table queries (fingerprint varchar not null);

@@ -1,4 +1,5 @@
 -- The nodes, what came from each and what it lost.
+create or replace view status_nodes as
 with seen as (
     select cluster, node, count(*) as flows, min(time) as first_flow, max(time) as last_flow from flows where node <> '' group by all
 ),

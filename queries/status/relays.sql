@@ -1,4 +1,5 @@
 -- The Relays as they last answered, and until when the Kubernetes objects of the cluster of that name were watched.
+create or replace view status_relays as
 with latest as (
     from relays qualify row_number() over (partition by reader order by time desc) = 1
 ),

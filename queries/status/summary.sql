@@ -1,4 +1,5 @@
 -- What the database holds, in one row.
+create or replace view status_summary as
 select
     (select count(*) from flows) as flows,
     (select min(time) from flows) as first_flow,
@@ -6,5 +7,4 @@ select
     (select string_agg(cluster, ', ' order by cluster) from clusters) as clusters,
     (select count(*) from (select distinct cluster, node from flows where node <> '')) as nodes,
     (select coalesce(sum(num_events_lost), 0)::ubigint from lost_events) as lost_events,
-    (select count(distinct (namespace, service)) from services) as services,
-    $bytes as bytes;
+    (select count(distinct (namespace, service)) from services) as services;

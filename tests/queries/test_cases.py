@@ -154,6 +154,60 @@ def test_outside_balancer_is_a_hairpin(aggregation: str, answer: Callable[..., R
     assert nat.verdict.value == "insufficient"  # nothing of the mesh's own crossed
 
 
+def come_back(mesh: Mesh, backend: str, n: int) -> None:
+    """Let an outside balancer's call come in through the NodePort of a backend's cluster."""
+    node = mesh.node(mesh.pods[backend][0], 1)
+    mesh.passes(node, OUTSIDE, backend, (50_000 + n, 8080), node_port=30080)
+    mesh.arrive(node, backend, (50_000 + n, 8080), later=0.025)
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 7])
+def test_hairpins_of_calls_that_interleave(at_once: int, answer: Callable[..., Report]) -> None:
+    """Calls that are out at the same time are each a hairpin, whatever the order in which they come back."""
+    mesh = Mesh()
+    client, _, backends = shop(mesh)
+    for cluster in mesh.clusters:
+        mesh.service(cluster, "door", backends[cluster], node_port=30080)
+    calls = range(at_once * 6)
+    for burst in range(6):
+        for n in calls[burst * at_once : (burst + 1) * at_once]:
+            mesh.leave(client, OUTSIDE, (45_000 + n, 80))
+            mesh.now += 10**6
+        mesh.now += 5 * 10**6
+        for n in calls[burst * at_once : (burst + 1) * at_once]:
+            come_back(mesh, backends[("west", "east")[n % 2]][1], n)
+            mesh.now += 2 * 10**6
+        mesh.now += 4 * 10**8
+
+    rows = answer(mesh, "hops").rows.rows(named=True)
+
+    assert {(row["source_cluster"], row["door"]) for row in rows} == {("west", "loadbalancer")}
+    assert sum(row["hairpins"] for row in rows) == len(calls)
+
+
+def test_a_call_that_never_came_back_is_no_hairpin_of_someone_else(answer: Callable[..., Report]) -> None:
+    """What is left over is put together only as near in time as crossing calls can be: twice the furthest sure pair."""
+    mesh = Mesh()
+    client, _, backends = shop(mesh)
+    for cluster in mesh.clusters:
+        mesh.service(cluster, "door", backends[cluster], node_port=30080)
+    for n in range(10):
+        mesh.leave(client, OUTSIDE, (45_000 + n, 80))  # never comes back
+        mesh.now += 5 * 10**8
+        mesh.leave(client, OUTSIDE, (46_000 + n, 80))
+        come_back(mesh, backends["west"][1], n)
+        mesh.now += 5 * 10**8
+        come_back(mesh, backends["east"][1], 100 + n)  # someone else's, by the same balancer
+        mesh.now += 3 * 10**9
+
+    rows = answer(mesh, "hops").rows.rows(named=True)
+
+    assert {(row["source_cluster"], row["destination_cluster"]): row["hairpins"] for row in rows} == {
+        ("west", "west"): 10,
+        ("", "east"): 0,
+    }
+
+
 def test_trombone(answer: Callable[..., Report]) -> None:
     """Out through another cluster's node and back: source and destination cluster are equal, the border is passed twice."""
     mesh = Mesh()

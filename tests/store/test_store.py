@@ -16,12 +16,12 @@ from meshobs import sqlfiles
 from meshobs.errors import DatabaseError, OutdatedError
 from meshobs.store import Store
 
-NUMBERS = range(1, len(sqlfiles.names("schema")) + 1)
+NUMBERS = range(1, len(sqlfiles.names("queries/schema")) + 1)
 
 
 def test_migrations_are_numbered_without_holes() -> None:
     """Each file schema/NNNN_name.sql has the next number."""
-    assert [int(name.split("/")[1][:4]) for name in sqlfiles.names("schema")] == list(NUMBERS)
+    assert [int(name.split("/")[-1][:4]) for name in sqlfiles.names("queries/schema")] == list(NUMBERS)
 
 
 def at_schema(path: Path, number: int) -> Path:
@@ -30,7 +30,7 @@ def at_schema(path: Path, number: int) -> Path:
         connection.execute(
             "create table schema_migrations (number integer primary key, name varchar not null, applied timestamp not null)"
         )
-        for applied, name in enumerate(sqlfiles.names("schema")[:number], 1):
+        for applied, name in enumerate(sqlfiles.names("queries/schema")[:number], 1):
             connection.execute(sqlfiles.read(name))
             connection.execute("insert into schema_migrations values (?, ?, now()::timestamp)", [applied, name])
     return path
@@ -58,7 +58,9 @@ def test_a_failing_migration_leaves_the_file_as_it_was(db: Path, monkeypatch: py
     Store(db, write=True).close()
     read, names = sqlfiles.read, sqlfiles.names
     monkeypatch.setattr(
-        sqlfiles, "names", lambda folder: [*names(folder), "schema/9999_bad.sql"][: None if folder == "schema" else -1]
+        sqlfiles,
+        "names",
+        lambda folder: [*names(folder), f"{folder}/9999_bad.sql"][: None if folder == "queries/schema" else -1],
     )
     monkeypatch.setattr(
         sqlfiles, "read", lambda name: "create table half (x int); select nonsense" if "9999" in name else read(name)

@@ -17,7 +17,7 @@ Headers = tuple[tuple[str, str], ...]
 # Request, and what ends the call -> answers. Raises RefusedError.
 Answer = Callable[[bytes, Wakeup], Iterator[bytes]]
 
-_OBSERVER = "getflows.Observer"
+_OBSERVER = "observer.Observer"
 # grpc.health.v1's answers {status: SERVING} and {status: NOT_SERVING}; its package is no dependency.
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
 

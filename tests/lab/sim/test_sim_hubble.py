@@ -429,7 +429,7 @@ class Client:
         """Ask, and read in the background."""
         channel = grpc.insecure_channel(self.address)
         call = channel.unary_stream(
-            "/getflows.Observer/GetFlows", GetFlowsRequest.SerializeToString, GetFlowsResponse.FromString
+            "/observer.Observer/GetFlows", GetFlowsRequest.SerializeToString, GetFlowsResponse.FromString
         )
         self._call = call(asked, timeout=60)
 
@@ -533,7 +533,7 @@ def real(hubble: Hubble, binary: Path, folder: Path) -> Iterator[str]:
 def unary(address: str, method: str, kind: Any) -> Any:
     """Make a short call."""
     with grpc.insecure_channel(address) as channel:
-        return channel.unary_unary(f"/getflows.Observer/{method}", None, kind.FromString)(b"", timeout=12)
+        return channel.unary_unary(f"/observer.Observer/{method}", None, kind.FromString)(b"", timeout=12)
 
 
 def status(address: str) -> ServerStatusResponse:
@@ -616,7 +616,7 @@ def test_what_a_relay_does_not_know(method: str, both: tuple[str, str]) -> None:
     def told(address: str) -> tuple[Any, str]:
         with grpc.insecure_channel(address) as channel:
             with pytest.raises(grpc.RpcError) as caught:
-                list(channel.unary_stream(f"/getflows.Observer/{method}", None, None)(b"", timeout=12))
+                list(channel.unary_stream(f"/observer.Observer/{method}", None, None)(b"", timeout=12))
         error: Any = caught.value
         return error.code(), error.details() if method != "NoSuchMethod" else ""
 
@@ -804,7 +804,7 @@ def test_the_hubble_cli_reads_it(cilium: str, program: Callable[[str], Path], hi
         nodes = json.loads(hubble_cli(address, "list", "nodes", "-o", "json"))
         told = hubble_cli(address, "status")
         with grpc.insecure_channel(address) as channel:
-            method: Any = channel.unary_unary("/getflows.Observer/ServerStatus", None, None)
+            method: Any = channel.unary_unary("/observer.Observer/ServerStatus", None, None)
             headers: dict[str, str] = dict(method.with_call(b"")[1].initial_metadata())
 
     assert Counter(json.loads(one)["node_name"] for one in lines) == {"east/east-control-plane": 20, NODE: 20}

@@ -4,12 +4,12 @@ with ends as (
     select
         source_identity as identity, identity_cluster(identity, source_cluster, cluster) as cluster, identity_node(identity, node) as node,
         source_namespace as namespace, source_workload as workload, source_labels as labels
-    from {staged}
+    from {projected}
     union all
     select
         destination_identity as identity, identity_cluster(identity, destination_cluster, cluster) as cluster, identity_node(identity, node) as node,
         destination_namespace as namespace, destination_workload as workload, destination_labels as labels
-    from {staged}
+    from {projected}
 ),
 fresh as (
     select *

@@ -8,84 +8,26 @@ attempts as materialized (from attempts_between(since, until)),
 -- Socket calls that the load balancer answered, with the frontend of the client's cluster that they aimed at.
 calls as materialized (
     select row_number() over (order by s.ns, s.cluster, s.node, s.uuid) as call, s.*, f.door, f.namespace, f.service, f.cluster as door_cluster
-    from socket_calls(moved(since, -10), moved(until, 10)) s
+    from socket_calls(read_from(since), read_to(until)) s
     left join callable_frontends f
         on f.client_cluster = s.cluster and f.address = s.aim and f.port = s.aim_port and f.protocol = s.protocol
-        and f.valid_from <= make_timestamp_ns(s.ns + 2000000000) and f.valid_end > make_timestamp_ns(s.ns - 2000000000)
+        and f.valid_from <= make_timestamp_ns(s.ns + seconds_ns(2)) and f.valid_end > make_timestamp_ns(s.ns - seconds_ns(2))
     where s.aim is null or s.aim <> s.destination or s.aim_port is distinct from s.destination_port
     qualify row_number() over (partition by s.cluster, s.node, s.uuid order by f.cluster = s.cluster desc, f.door, f.namespace, f.service) = 1
 ),
-callers as materialized (
-    select attempt as id, true as is_attempt, client_ns as ns, client_address as source, server_address as destination, coalesce(server_port, 0) as server_port, protocol
+-- Attempts and calls of one pod to one backend, on one line of time.
+line as materialized (
+    select attempt as id, true as is_attempt, client_ns as ns, row(client_address, server_address, coalesce(server_port, 0), protocol) as key
     from attempts
     where packet_door is null and client_kind = 'pod'
+    union all
+    select call, false, ns, row(source, destination, coalesce(destination_port, 0), protocol) from calls
 ),
--- Attempts and calls of one pod to one backend on one line of time. Each takes the other kind that came last before it; a
--- pair that is nearest to both belongs together.
-line as materialized (
-    from callers
-    union all by name
-    select call as id, false as is_attempt, ns, source, destination, coalesce(destination_port, 0) as server_port, protocol from calls
-),
-first_pairs as materialized (
-    select
-        if(is_attempt, id, last_value(if(is_attempt, id, null) ignore nulls) over before) as attempt,
-        if(is_attempt, last_value(if(is_attempt, null, id) ignore nulls) over before, id) as call,
-        if(is_attempt, ns, last_value(if(is_attempt, ns, null) ignore nulls) over before)
-            - if(is_attempt, last_value(if(is_attempt, null, ns) ignore nulls) over before, ns) as later
-    from line
-    window before as (partition by source, destination, server_port, protocol order by ns, is_attempt, id rows between unbounded preceding and 1 preceding)
-),
-first_round as materialized (
-    select attempt, call
-    from first_pairs
-    where later between -200000000 and 2000000000
-    qualify row_number() over (partition by attempt order by abs(later), call) = 1 and row_number() over (partition by call order by abs(later), attempt) = 1
-),
-line_left as materialized (
-    from line
-    anti join (select attempt as id, true as is_attempt from first_round union all select call, false from first_round) using (id, is_attempt)
-),
-second_pairs as materialized (
-    select
-        if(is_attempt, id, last_value(if(is_attempt, id, null) ignore nulls) over before) as attempt,
-        if(is_attempt, last_value(if(is_attempt, null, id) ignore nulls) over before, id) as call,
-        if(is_attempt, ns, last_value(if(is_attempt, ns, null) ignore nulls) over before)
-            - if(is_attempt, last_value(if(is_attempt, null, ns) ignore nulls) over before, ns) as later
-    from line_left
-    window before as (partition by source, destination, server_port, protocol order by ns, is_attempt, id rows between unbounded preceding and 1 preceding)
-),
-second_round as materialized (
-    select attempt, call
-    from second_pairs
-    where later between -200000000 and 2000000000
-    qualify row_number() over (partition by attempt order by abs(later), call) = 1 and row_number() over (partition by call order by abs(later), attempt) = 1
-),
--- A burst of one pod to one backend: what is left is taken in the order of time, until a pause of both ends the burst.
-leftover as materialized (
-    select *, count(*) filter (paused) over (partition by source, destination, server_port, protocol order by ns, id) as burst
-    from (
-        select *, coalesce(ns - lag(ns) over (partition by source, destination, server_port, protocol order by ns, id) > 2200000000, false) as paused
-        from line_left
-        anti join (select attempt as id, true as is_attempt from second_round union all select call, false from second_round) using (id, is_attempt)
-    )
-),
-ranked as materialized (
-    select *, row_number() over (partition by source, destination, server_port, protocol, burst, is_attempt order by ns, id) as nth from leftover
-),
-third_round as materialized (
-    select a.id as attempt, c.id as call
-    from ranked a
-    join ranked c using (source, destination, server_port, protocol, burst, nth)
-    where a.is_attempt and not c.is_attempt and a.ns - c.ns between -200000000 and 2000000000
-),
-called as materialized (
-    from first_round union all from second_round union all from third_round
-),
+called as materialized (from paired_calls('line')),
 -- The first packet of a pod, before the packet load balancer.
 sent as materialized (
     select s.*, f.door, f.namespace, f.service
-    from sends(moved(since, -10), moved(until, 10)) s
+    from sends(read_from(since), read_to(until)) s
     left join callable_frontends f
         on f.client_cluster = s.cluster and f.address = s.destination and f.port = s.destination_port and f.protocol = s.protocol
     qualify row_number() over (partition by s.cluster, s.node, s.protocol, s.source, s.source_port, s.destination, s.destination_port, s.slice order by f.cluster = s.cluster desc, f.door, f.namespace, f.service) = 1
@@ -95,20 +37,20 @@ sent_by as materialized (
         a.attempt,
         bool_or(s.destination = a.server_address and s.destination_port is not distinct from a.server_port) as to_backend,
         max(s.door) as door, max(s.namespace) as namespace, max(s.service) as service
-    from (select *, unnest([client_ns // 10000000000 - 1, client_ns // 10000000000, client_ns // 10000000000 + 1]) as slice from attempts) a
+    from (select *, unnest(slices_around(client_ns)) as slice from attempts) a
     join sent s
         on s.slice = a.slice and s.protocol = a.protocol and s.source = a.client_address and coalesce(s.source_port, 0) = coalesce(a.client_port, 0)
-        and a.client_ns between s.ns - 2000000000 and s.last_ns + 2000000000
+        and a.client_ns between s.ns - seconds_ns(2) and s.last_ns + seconds_ns(2)
     where s.door is not null or s.destination = a.server_address
     group by a.attempt
 ),
 answered as materialized (
     select a.attempt, max(r.service_address) as service_address
-    from (select *, unnest([client_ns // 10000000000 - 1, client_ns // 10000000000, client_ns // 10000000000 + 1]) as slice from attempts) a
-    join answers(moved(since, -10), moved(until, 10)) r
+    from (select *, unnest(slices_around(client_ns)) as slice from attempts) a
+    join answers(read_from(since), read_to(until)) r
         on r.slice = a.slice and r.protocol = a.protocol and r.source = a.client_address and r.destination = a.server_address
         and coalesce(r.source_port, 0) = coalesce(a.client_port, 0) and coalesce(r.destination_port, 0) = coalesce(a.server_port, 0)
-        and a.client_ns between r.ns - 5000000000 and r.last_ns + 1000000000
+        and a.client_ns between r.ns - nearby_ns() and r.last_ns + seconds_ns(1)
     group by a.attempt
 ),
 -- Pods whose packets are load balanced: without a ClusterIP in the answer their call was direct.
@@ -124,8 +66,8 @@ addresses as materialized (
 -- Nodes on which a missing sign means something: their sockets are traced, and nothing was lost.
 telling as materialized (
     select s.cluster, s.node, coalesce(bool_and(v.old), false) as old
-    from (select distinct cluster, node from flows where event_type = 7 and time >= moved(since, -10) and time < moved(until, 10)) s
-    anti join losses_between(moved(since, -10), moved(until, 10)) l on l.cluster = s.cluster and l.node = s.node
+    from (select distinct cluster, node from flows where is_socket_event(event_type) and time >= read_from(since) and time < read_to(until)) s
+    anti join losses_between(read_from(since), read_to(until)) l on l.cluster = s.cluster and l.node = s.node
     anti join gaps_between(since, until) g on g.cluster = s.cluster and g.node = s.node
     left join (
         select cluster, node, string_split(version, '.')[1]::int * 100 + string_split(version, '.')[2]::int < 118 as old from node_versions

@@ -1,9 +1,9 @@
 -- The events that decide what happened to a connection, one macro per kind, each with the node that saw it.
--- What repeats with every packet is told once per tuple and ten seconds (`slice`).
+-- What repeats with every packet is told once per tuple and slice of ten seconds (`slice_ns`).
 -- Sources of the rules: measurements on real meshes, docs/internals.md "What a flow means".
 
 -- A connection reached a pod: exactly one such event per TCP or UDP connection and per ping process, at any aggregation
--- level. Reserved identity 4 is Cilium's own health check.
+-- level.
 create or replace macro arrivals(since, until) as table
 select
     time, epoch_ns(time) as ns, uuid, cluster, node, report_protocol(protocol) as protocol, observation_point,
@@ -11,10 +11,10 @@ select
     destination, destination_port, destination_namespace, destination_pod
 from flows
 where time >= since and time < until
-    and event_type = 4 and observation_point in ('TO_ENDPOINT', 'TO_PROXY') and trace_reason = 'NEW'
+    and is_trace(event_type) and observation_point in ('TO_ENDPOINT', 'TO_PROXY') and trace_reason = 'NEW'
     and destination_id is not null and is_reply is not true
-    and may_open(protocol, 2, icmp_type)
-    and coalesce(source_identity, 0) <> 4 and coalesce(destination_identity, 0) <> 4;
+    and may_call(protocol, icmp_type)
+    and not cilium_health(source_identity) and not cilium_health(destination_identity);
 
 -- A pod's connection left its node, before any masquerade.
 create or replace macro departures(since, until) as table
@@ -24,34 +24,34 @@ select
     destination, destination_port, destination_identity, destination_cluster, destination_namespace, destination_pod
 from flows
 where time >= since and time < until
-    and event_type = 4 and observation_point in ('TO_NETWORK', 'TO_STACK', 'TO_OVERLAY') and trace_reason = 'NEW'
+    and is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'NEW'
     and source_id is not null and is_reply is not true
-    and may_open(protocol, 2, icmp_type)
-    and coalesce(source_identity, 0) <> 4 and coalesce(destination_identity, 0) <> 4;
+    and may_call(protocol, icmp_type)
+    and not cilium_health(source_identity) and not cilium_health(destination_identity);
 
 -- A packet left under a node's own address: a host process, or what an ingress node passes on; both look the same.
 create or replace macro host_departures(since, until) as table
 select
-    min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, epoch_ns(time) // 10000000000 as slice, cluster, node, report_protocol(protocol) as protocol,
+    min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, slice_of(epoch_ns(time)) as slice, cluster, node, report_protocol(protocol) as protocol,
     source, source_port, destination, destination_port
 from flows
 where time >= since and time < until
-    and event_type = 4 and observation_point in ('TO_NETWORK', 'TO_STACK', 'TO_OVERLAY')
-    and source_id is null and source_identity = 1 and is_reply is not true
+    and is_trace(event_type) and leaves_node(observation_point)
+    and source_id is null and own_host(source_identity) and is_reply is not true
     and may_open(protocol, tcp_flags, icmp_type)
 group by all;
 
 -- A node took part in a connection to an address and port of its own: seen coming in, or in the answer going out (the
 -- answer shows at aggregation medium too).
 create or replace macro ingresses(since, until) as table
-select min(ns) as ns, max(ns) as last_ns, ns // 10000000000 as slice, cluster, node, protocol, client, client_port, frontend, frontend_port
+select min(ns) as ns, max(ns) as last_ns, slice_of(ns) as slice, cluster, node, protocol, client, client_port, frontend, frontend_port
 from (
     select
         epoch_ns(time) as ns, cluster, node, report_protocol(protocol) as protocol,
         source as client, source_port as client_port, destination as frontend, destination_port as frontend_port
     from flows
     where time >= since and time < until
-        and event_type = 4 and observation_point in ('FROM_NETWORK', 'FROM_OVERLAY') and destination_id is null
+        and is_trace(event_type) and enters_node(observation_point) and destination_id is null
         and may_open(protocol, tcp_flags, icmp_type)
     union all
     select
@@ -59,8 +59,8 @@ from (
         destination as client, destination_port as client_port, source as frontend, source_port as frontend_port
     from flows
     where time >= since and time < until
-        and event_type = 4 and observation_point in ('TO_NETWORK', 'TO_STACK', 'TO_OVERLAY') and trace_reason = 'REPLY'
-        and source_id is null and source_identity = 1
+        and is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'REPLY'
+        and source_id is null and own_host(source_identity)
         and protocol in ('TCP', 'UDP', 'SCTP')
 ) as seen
 group by all;
@@ -68,11 +68,11 @@ group by all;
 -- A masquerade seen where it was done, which only aggregation none shows. On a reply the same field is the ClusterIP.
 create or replace macro masquerades(since, until) as table
 select
-    min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, epoch_ns(time) // 10000000000 as slice, cluster, node, report_protocol(protocol) as protocol,
+    min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, slice_of(epoch_ns(time)) as slice, cluster, node, report_protocol(protocol) as protocol,
     source, source_port, source_xlated, destination, destination_port
 from flows
 where time >= since and time < until
-    and event_type = 4 and observation_point in ('TO_NETWORK', 'TO_STACK', 'TO_OVERLAY')
+    and is_trace(event_type) and leaves_node(observation_point)
     and source_xlated is not null and is_reply is not true and coalesce(trace_reason, '') <> 'REPLY'
     and may_open(protocol, tcp_flags, icmp_type)
 group by all;
@@ -80,11 +80,11 @@ group by all;
 -- A pod sent something toward an address, before load balancing of packets; only aggregation none shows it.
 create or replace macro sends(since, until) as table
 select
-    min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, epoch_ns(time) // 10000000000 as slice, cluster, node, report_protocol(protocol) as protocol,
+    min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, slice_of(epoch_ns(time)) as slice, cluster, node, report_protocol(protocol) as protocol,
     source, source_port, destination, destination_port
 from flows
 where time >= since and time < until
-    and event_type = 4 and observation_point = 'FROM_ENDPOINT' and source_id is not null
+    and is_trace(event_type) and observation_point = 'FROM_ENDPOINT' and source_id is not null
     and may_open(protocol, tcp_flags, icmp_type)
 group by all;
 
@@ -93,20 +93,20 @@ create or replace macro socket_calls(since, until) as table
 with aims as (
     select epoch_ns(time) as ns, cluster, node, socket_cookie, report_protocol(protocol) as protocol, destination, destination_port, destination_service
     from flows
-    where time >= since and time < until and event_type = 7 and event_subtype = 1 and socket_cookie is not null
+    where time >= since and time < until and is_socket_event(event_type) and socket_cookie is not null and before_translation(event_subtype)
 ),
 translations as materialized (
     select
         row_number() over () as translation, epoch_ns(time) as ns, uuid, cluster, node, socket_cookie, report_protocol(protocol) as protocol,
         source, destination, destination_port
     from flows
-    where time >= since and time < until and event_type = 7 and event_subtype = 2 and socket_cookie is not null
+    where time >= since and time < until and is_socket_event(event_type) and socket_cookie is not null and after_translation(event_subtype)
 ),
 aimed as (
     select t.translation, a.destination as aim, a.destination_port as aim_port, a.destination_service as aim_service
     from translations t
     join aims a on a.cluster = t.cluster and a.node = t.node and a.socket_cookie = t.socket_cookie and a.protocol = t.protocol
-    where abs(a.ns - t.ns) <= 1000000000
+    where abs(a.ns - t.ns) <= same_packet_ns()
     qualify row_number() over (partition by t.translation order by abs(a.ns - t.ns), a.destination, a.destination_port) = 1
 )
 select
@@ -117,12 +117,12 @@ left join aimed a using (translation);
 -- Answers as they reach a pod; `service_address` is there where the packet load balancer put the ClusterIP back.
 create or replace macro answers(since, until) as table
 select
-    min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, epoch_ns(time) // 10000000000 as slice, cluster, node, report_protocol(protocol) as protocol,
+    min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, slice_of(epoch_ns(time)) as slice, cluster, node, report_protocol(protocol) as protocol,
     destination as source, destination_port as source_port, source as destination, source_port as destination_port,
     max(source_xlated) as service_address
 from flows
 where time >= since and time < until
-    and event_type = 4 and observation_point = 'TO_ENDPOINT' and is_reply and destination_id is not null
+    and is_trace(event_type) and observation_point = 'TO_ENDPOINT' and is_reply and destination_id is not null
 group by all;
 
 -- Attempts that were dropped on the way: all packets of one attempt together. TCP repeats a lost SYN for about a minute.
@@ -133,15 +133,15 @@ with packets as (
         source, source_port, source_id, source_cluster, source_namespace, source_pod,
         destination, destination_port, destination_cluster, destination_namespace, destination_pod
     from flows
-    where time >= moved(since, -70) and time < until
-        and (event_type = 1 or event_type = 5 and verdict = 'DROPPED')
+    where time >= moved(since, -syn_repeats_ns() / 1e9) and time < until
+        and is_drop(event_type, verdict)
         and may_open(protocol, tcp_flags, icmp_type)
-        and coalesce(source_identity, 0) <> 4 and coalesce(destination_identity, 0) <> 4
+        and not cilium_health(source_identity) and not cilium_health(destination_identity)
 ),
 numbered as (
     select *, count(*) filter (fresh) over (partition by protocol, source, source_port, destination, destination_port order by ns) as attempt
     from (
-        select *, coalesce(ns - lag(ns) over (partition by protocol, source, source_port, destination, destination_port order by ns) > 70000000000, true) as fresh
+        select *, coalesce(ns - lag(ns) over (partition by protocol, source, source_port, destination, destination_port order by ns) > syn_repeats_ns(), true) as fresh
         from packets
     )
 )

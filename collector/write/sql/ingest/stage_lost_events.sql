@@ -8,7 +8,7 @@ with seen as (
         coalesce(time, lost_events.last)::timestamp_ns as time,
         cluster_of(coalesce(node_name, '')) as cluster,
         node_of(coalesce(node_name, '')) as node,
-        coalesce(enum_text('LostEventSource', lost_events.source), 'UNKNOWN') as source,
+        coalesce(lost_event_source_name(lost_events.source), 'UNKNOWN') as source,
         lost_events.num_events_lost as num_events_lost,
         lost_events.cpu as cpu,
         lost_events.first::timestamp_ns as first,

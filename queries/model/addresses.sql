@@ -73,3 +73,32 @@ select namespace, service from services
 union
 select split_part(destination_service, '/', 1), split_part(destination_service, '/', 2) from flows where destination_service is not null
 order by all;
+
+-- Which node an address belongs to: what is known of nodes, and what they send under their own identity. `host_calls` is
+-- the name of a relation of host_departures.
+create or replace macro address_owners(host_calls) as table
+select address, any_value(cluster) as cluster, any_value(node) as node
+from (
+    select address, cluster, node from node_addresses
+    union
+    select source, cluster, node from query_table(host_calls)
+)
+group by address
+having count(distinct (cluster, node)) = 1;
+
+-- Addresses inside exactly one cluster's pod range; identities can be missing where the range is not. `addresses` is the
+-- name of a relation.
+create or replace macro pod_addresses(addresses) as table
+select a.address, any_value(r.cluster) as cluster
+from query_table(addresses) a
+join pod_ranges r on ipv4_number(a.address) between r.first and r.last
+group by a.address
+having count(distinct r.cluster) = 1;
+
+-- Frontends of services on nodes and balancers, with the node they lead in through. `owners` is the name of a relation of
+-- address_owners.
+create or replace macro doors_of(owners) as table
+select f.*, o.node as ingress_node, o.cluster as ingress_cluster
+from frontends f
+left join query_table(owners) o on o.address = f.address
+where f.door in ('nodeport', 'loadbalancer');

@@ -6,7 +6,7 @@ with seen as (
         position,
         time::timestamp_ns as time,
         nullif(node_name, '') as relay,
-        coalesce(enum_text('NodeState', node_status.state_change), 'UNKNOWN_NODE_STATE') as state,
+        coalesce(node_state_name(node_status.state_change), 'UNKNOWN_NODE_STATE') as state,
         unnest(if(len(node_status.node_names) = 0, [''], node_status.node_names)) as full_node_name,
         nullif(node_status.message, '') as message
     from {messages}

@@ -1,5 +1,5 @@
 -- Messages from JSON lines, as rows for the table parsed_lines. A line without a wrapper's key that looks like a flow is one of hubble before 0.11.
--- {flow}, {node_status}, {lost_events}: see collector/decode/jsonlines.py.
+-- The expressions for the three kinds of content come from collector/decode/jsonlines.py.
 with lines as (
     select position, text, json_valid(text) as readable, if(readable, json_transform(text, getvariable('line_structure')), null) as line
     from incoming_lines

@@ -1,6 +1,6 @@
 -- Messages -> the columns of flows, as the view {projected} over {messages} (position, flow, node_name, time).
--- enum_text(ENUM, VALUE) stands for what makes an enum's name of the decoder's value (collector/decode/enums.py). `problem` says
--- why a flow cannot be stored. Nothing here may depend on the session: the writer prepares its insert once.
+-- Macros like verdict_name are made by collector/decode/enums.py. `problem` says why a flow cannot be stored. Nothing here may
+-- depend on the session: the writer prepares its insert once.
 create or replace temp view {projected} as
 select
     position,
@@ -9,14 +9,14 @@ select
     first_64_bits(flow.uuid) as uuid,
     cluster_of(full_node_name) as cluster,
     node_of(full_node_name) as node,
-    enum_text('Verdict', flow.verdict) as verdict,
-    coalesce(enum_text('DropReason', flow.drop_reason_desc), nullif(flow.drop_reason, 0)::varchar) as drop_reason,
+    verdict_name(flow.verdict) as verdict,
+    coalesce(drop_reason_name(flow.drop_reason_desc), nullif(flow.drop_reason, 0)::varchar) as drop_reason,
     flow.event_type.type as event_type,
     flow.event_type.sub_type as event_subtype,
-    enum_text('TraceObservationPoint', flow.trace_observation_point) as observation_point,
-    enum_text('TraceReason', flow.trace_reason) as trace_reason,
+    trace_observation_point_name(flow.trace_observation_point) as observation_point,
+    trace_reason_name(flow.trace_reason) as trace_reason,
     flow.is_reply as is_reply,
-    enum_text('TrafficDirection', flow.traffic_direction) as traffic_direction,
+    traffic_direction_name(flow.traffic_direction) as traffic_direction,
     case
         when flow.l4.TCP is not null then 'TCP' when flow.l4.UDP is not null then 'UDP' when flow.l4.SCTP is not null then 'SCTP'
         when flow.l4.ICMPv4 is not null then 'ICMPv4' when flow.l4.ICMPv6 is not null then 'ICMPv6'
@@ -41,7 +41,7 @@ select
     nullif(flow.destination.pod_name, '') as destination_pod,
     service_name(flow.source_service) as source_service,
     service_name(flow.destination_service) as destination_service,
-    enum_text('L7FlowType', flow.l7.type) as l7_type,
+    l7_flow_type_name(flow.l7.type) as l7_type,
     case
         when flow.l7.dns is not null then concat_ws(' ', 'DNS', nullif(flow.l7.dns.query, ''), if(flow.l7.dns.rcode > 0, 'rcode ' || flow.l7.dns.rcode, null))
         when flow.l7.http is not null then concat_ws(' ', 'HTTP', nullif(flow.l7.http.method, ''), nullif(flow.l7.http.url, ''), nullif(flow.l7.http.code, 0)::varchar)

@@ -1,4 +1,4 @@
--- Helpers of the ingest, private to the writing connection. {fallback_cluster} is the cluster of names that carry none.
+-- Helpers of the ingest, private to the writing connection.
 create or replace temp macro first_64_bits(uuid) as
     try_cast('0x' || replace(uuid[1:18], '-', '') as ubigint);
 

@@ -17,28 +17,18 @@ outward as materialized (
     where d.destination_cluster is null and d.destination in (select client_address from callers)
 ),
 line as materialized (
-    select attempt as id, true as inward, client_ns as ns, client_address as address from callers
+    select attempt as id, true as is_attempt, client_ns as ns, client_address as key from callers
     union all
     select call, false, ns, destination from outward
 ),
-neighbours as materialized (
-    select
-        if(inward, id, last_value(if(inward, id, null) ignore nulls) over before) as attempt,
-        if(inward, last_value(if(inward, null, id) ignore nulls) over before, id) as call,
-        if(inward, ns, last_value(if(inward, ns, null) ignore nulls) over before)
-            - if(inward, last_value(if(inward, null, ns) ignore nulls) over before, ns) as later
-    from line
-    window before as (partition by address order by ns, inward, id rows between unbounded preceding and 1 preceding)
-),
+pairs as materialized (from paired_calls('line')),
+-- Nothing but time ties these ends, and others call through the same balancer. Of calls that cross each other no two ends
+-- are further apart than two calls take.
 turned as materialized (
-    select n.attempt, o.source_cluster, o.source_namespace, o.source_pod
-    from (
-        select attempt, call
-        from neighbours
-        where later between -200000000 and 2000000000
-        qualify row_number() over (partition by attempt order by abs(later), call) = 1 and row_number() over (partition by call order by abs(later), attempt) = 1
-    ) n
+    select p.attempt, o.source_cluster, o.source_namespace, o.source_pod
+    from pairs p
     join outward o using (call)
+    qualify sure or abs(later) <= 2 * max(abs(later)) filter (sure) over (partition by o.destination)
 ),
 -- The one service that a backend belongs to, for doors that do not name one.
 only_one as materialized (

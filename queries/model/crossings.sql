@@ -5,7 +5,7 @@
 create or replace macro nat_crossings_between(since, until, only_namespace, only_service) as table
 with
 last_second as materialized (
-    select max(epoch_ns(time)) - 1000000000 as ns from flows where time >= since and time < moved(until, 10)
+    select last_second_ns(since, until) as ns
 ),
 blind_at_end as materialized (
     select cluster from watched_nodes(since, until) where not watched
