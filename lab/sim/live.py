@@ -5,10 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from meshobs.lab.mesh import Mesh
-from meshobs.lab.sim import changes, objects
+from meshobs.lab.sim import changes, forward_events, objects
 from meshobs.lab.sim.binary import RelayBinary
 from meshobs.lab.sim.kubeserver import KubeServer
 from meshobs.lab.sim.server import Hubble
@@ -45,6 +46,7 @@ class Live:
                 on_annotate=lambda *given: self.change(changes.annotated(*given)),
                 on_scale=lambda *given: self.change(changes.scaled(*given)),
                 on_forward=lambda *_, name=cluster.name: self.relays[name],
+                on_carried=partial(self._carried, cluster.name),
             )
             for cluster in mesh.clusters
         }
@@ -110,6 +112,11 @@ class Live:
         del at
         for cluster, server in self.kube.items():
             server.update(objects.objects(world, cluster))
+
+    def _carried(self, cluster: str, size: int) -> None:
+        """Let nodes see what a port-forward of their API server carried."""
+        with self.moment() as now:
+            self.simulation.happen(now, forward_events.events(self.simulation.world, cluster, size))
 
     def _run(self) -> None:
         try:

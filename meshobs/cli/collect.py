@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +115,7 @@ def filter_options(function: Any) -> Any:  # noqa: ANN401 - click's decorators t
 @click.option(
     "--watch-own-traffic",
     is_flag=True,
-    help="Do not leave out the traffic of observers, Relays and API servers in use.",
+    help="Do not leave out the traffic of observers, Relays, API servers in use, kubelets that carry port-forwards.",
 )
 @click.option("--tls", is_flag=True, help="Speak TLS with every Relay.")
 @click.option(
@@ -156,7 +156,7 @@ def command(session: Session, /, **given: Any) -> None:  # noqa: ANN401 - what c
         for problem in members.problems:
             _warn(problem)
         nodes = [node for relay in members.relays.values() for node in relay.nodes() or []]
-        options = _options(given, members, nodes, session)
+        options = _options(given, members, session)
         _advise(members, {node.node_name: node for node in nodes}.values())
         with session.write() as store, live.serving(store, _warn), _showing() as show:
             collection = Collection(store, members.relays, options, _warn, show, members.clusters)
@@ -230,18 +230,15 @@ def _warn(text: str) -> None:
     say(f"meshobs: {printable(text)}")
 
 
-def _options(given: dict[str, Any], members: "Members", nodes: "Sequence[RelayNode]", session: Session) -> "Options":
-    from meshobs.collector import filters, scope  # noqa: PLC0415
+def _options(given: dict[str, Any], members: "Members", session: Session) -> "Options":
+    from meshobs.collector import filters  # noqa: PLC0415
     from meshobs.collector.collect import Options  # noqa: PLC0415
 
     allow, deny = filters.build(_filters(given), given["allowlist"], given["denylist"])
-    relays = [relay.target.address for relay in members.relays.values()]
-    servers = [cluster.server for cluster, _ in members.clusters.values()]
-    own = scope.own_traffic([node.address for node in nodes], relays, servers)
     return Options(
         allow=allow,
         deny=deny,
-        excluded=() if given["watch_own_traffic"] else own,
+        excluded=() if given["watch_own_traffic"] else members.own_traffic(_warn),
         since=nanoseconds(given["since"]) or 0 if given["since"] else 0,
         until=nanoseconds(given["until"]) or 0 if given["until"] else 0,
         last=given["last"] or 0,

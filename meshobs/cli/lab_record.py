@@ -51,15 +51,11 @@ def command(folder: Path, name: str | None) -> None:
 
 
 def _record(recording: Any, lab: "Lab", members: "Members", wanted: "Experiment") -> None:  # noqa: ANN401 - a Recording
-    from meshobs.collector import scope  # noqa: PLC0415 - grpc
-    from meshobs.collector.recorder import Recorder  # noqa: PLC0415
+    from meshobs.collector.recorder import Recorder  # noqa: PLC0415 - grpc
     from meshobs.lab.runner import SETTLE_SECONDS, Runner  # noqa: PLC0415
     from meshobs.lab.truth import truth  # noqa: PLC0415
 
-    nodes = {node.address for relay in members.relays.values() for node in relay.nodes() or ()}
-    relays = [relay.target.address for relay in members.relays.values()]
-    servers = [cluster.server for cluster, _ in members.clusters.values()]
-    excluded = scope.own_traffic(sorted(nodes), relays, servers)
+    excluded = members.own_traffic(lambda text: say(f"meshobs: {text}"))
     apis = {name: cluster for name, (cluster, _) in members.clusters.items()}
     recorder = Recorder(members.relays, apis, excluded, recording.flow, recording.event)
     _connected(members, len(lab.mesh.nodes))

@@ -71,9 +71,9 @@ def prove(
     from meshobs.cli.collect import stopping  # noqa: PLC0415 - grpc
     from meshobs.collector.collect import Collection, Options  # noqa: PLC0415
 
-    collection = Collection(
-        store, members.relays, Options(arguments=tuple(one.name for one in experiments)), say, clusters=members.clusters
-    )
+    excluded = members.own_traffic(lambda text: say(f"meshobs: {text}"))
+    options = Options(excluded=excluded, arguments=tuple(one.name for one in experiments))
+    collection = Collection(store, members.relays, options, say, clusters=members.clusters)
     beside = _Beside(lab, collection, experiments, tell)
     beside.start()
     with stopping(collection):

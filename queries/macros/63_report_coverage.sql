@@ -111,5 +111,5 @@ with runs as (
 )
 select distinct 'only some flows were asked for, so that a missing one says nothing: ' || asked as "limit" from runs where asked <> ''
 union all
-select distinct 'left out: traffic of Hubble (ports 4244 and 4245) and of the Relays and API servers in use (--watch-own-traffic takes it in)' from runs where excluded <> ''
+select distinct 'left out: traffic of Hubble (ports 4244 and 4245), of the Relays and API servers in use, and of kubelets that carry a port-forward (--watch-own-traffic takes it in)' from runs where excluded <> ''
 order by all;
