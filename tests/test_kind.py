@@ -509,14 +509,14 @@ def test_faults_are_made_and_undone(scripted: tuple[Machine, Call]) -> None:
     assert meshobs(*UP).code == 0
     for name, made, undone in (
         ("policy", "kubectl --context kind-east apply -f -", "kubectl --context kind-east delete -f -"),
+        ("masquerade", "patch -n kube-system configmap ip-masq-agent", "patch -n kube-system configmap ip-masq-agent"),
+        ("stale-backends", "iptables -w -I OUTPUT -p tcp --sport 41234", "iptables -w -D OUTPUT -p tcp --sport 41234"),
+        ("event-loss", '"hubble-event-queue-size": "1"', '"hubble-event-queue-size": null'),
+        ("ring-loss", '"hubble-event-buffer-capacity": "15"', '"hubble-event-buffer-capacity": "16383"'),
         ("blind", "docker exec east-worker iptables -w -I INPUT", "docker exec east-worker iptables -w -D INPUT"),
         ("kube-down", "docker exec west-control-plane iptables -w -I", "docker exec west-control-plane iptables -w -D"),
         ("relay-down", "--replicas=0", "--replicas=1"),
-        (
-            "agent-down",
-            "docker exec east-worker systemctl stop kubelet",
-            "docker exec east-worker systemctl start kubelet",
-        ),
+        ("agent-down", '"NotIn", "values": ["east-worker"]', '{"nodeAffinity": null, "podAntiAffinity"'),
     ):
         since = len(machine.calls())
         on = meshobs("lab", "fault", name, "on")
@@ -529,6 +529,74 @@ def test_faults_are_made_and_undone(scripted: tuple[Machine, Call]) -> None:
         assert json.loads(meshobs("lab", "status", "--format", "json").out)["faults"] == []
     skew = meshobs("lab", "fault", "clock-skew", "on")
     assert (skew.code, "share this machine's clock" in skew.err) == (2, True)
+
+
+def system_of(machine: Machine) -> object:
+    """Return the objects of kube-system that faults change."""
+    return json.loads((machine.folder / "state" / "state.json").read_text()).get("system")
+
+
+def faults_of(call: Call) -> list[str]:
+    """Return the faults that the lab says are on."""
+    found: list[str] = json.loads(call("lab", "status", "--format", "json").out)["faults"]
+    return found
+
+
+def test_after_faults_all_is_as_before(scripted: tuple[Machine, Call]) -> None:
+    """Settings, masquerade and DaemonSet come back to what they were; a cluster's two agents may be down at once."""
+    machine, meshobs = scripted
+    assert meshobs(*UP).code == 0
+    for name in ("masquerade", "ring-loss"):
+        assert meshobs("lab", "fault", name, "on").code == 0
+        assert meshobs("lab", "fault", name, "off").code == 0
+    before = system_of(machine)
+    for node in ("east-worker", "east-control-plane"):
+        assert meshobs("lab", "fault", "agent-down", "on", "--scope", node).code == 0
+    assert '"values": ["east-worker", "east-control-plane"]' in machine.calls()[-2]
+    assert not any("systemctl" in call for call in machine.calls()), "the kubelet stays"
+
+    for node in ("east-worker", "east-control-plane"):
+        assert meshobs("lab", "fault", "agent-down", "off", "--scope", node).code == 0
+
+    after = system_of(machine)
+    assert isinstance(after, dict)
+    assert isinstance(before, dict)
+    assert after["west"] == before["west"]
+    assert after["east"]["cilium-config"] == {"data": {"hubble-event-buffer-capacity": "16383"}}
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2}}
+    assert after["east"]["cilium"]["spec"]["updateStrategy"] == strategy
+    assert list(after["east"]["cilium"]["spec"]["template"]["spec"]["affinity"]) == ["podAntiAffinity"]
+
+
+def test_a_fault_that_fails_half_way_is_undone(scripted: tuple[Machine, Call]) -> None:
+    """It is not on, nothing is left of it, and it can be made again."""
+    machine, meshobs = scripted
+    assert meshobs(*UP).code == 0
+    machine.fault(match="kubectl kind-east delete pod", step="fail/012-kubectl-wait-timeout")
+
+    failed = meshobs("lab", "fault", "ring-loss", "on")
+
+    assert failed.code == 2
+    assert "kubectl" in failed.err
+    assert faults_of(meshobs) == []
+    assert '"hubble-event-buffer-capacity": "16383"' in str(json.dumps(system_of(machine)))
+    machine.fault()
+    assert meshobs("lab", "fault", "ring-loss", "on").code == 0
+    assert faults_of(meshobs) == ["ring-loss"]
+
+
+def test_a_fault_that_was_killed_half_way_can_be_undone(machine: Machine) -> None:
+    """What undoes it was written down before: the status tells of it, and `off` takes it back."""
+    assert machine.run(*UP)[0] == 0
+    machine.fault(match="kubectl kind-east delete pod", hang=True)
+    process = machine.start("lab", "fault", "ring-loss", "on")
+    machine.kill(process)
+    machine.fault()
+
+    assert json.loads(machine.run("lab", "status", "--format", "json")[1])["faults"] == ["ring-loss (half made)"]
+    assert machine.run("lab", "fault", "ring-loss", "off")[0] == 0
+    assert json.loads(machine.run("lab", "status", "--format", "json")[1])["faults"] == []
+    assert '"hubble-event-buffer-capacity": "16383"' in json.dumps(system_of(machine))
 
 
 def test_workloads_are_taken_by_a_real_server(server: ApiServer) -> None:
