@@ -1,7 +1,7 @@
 """Runs experiments on a lab: settings, faults and traffic of each phase, and what the clients saw of it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from meshobs.errors import InputError
@@ -64,26 +64,24 @@ class Runner:
         self._tell = tell
         self._wait = wait
 
-    def run(self, experiment: Experiment) -> list[PhaseRun]:
-        """Run all phases, and leave the mesh as it was.
+    def run(self, experiment: Experiment) -> Iterator[PhaseRun]:
+        """Run all phases, yield each when it is over, and leave the mesh as it was, whatever happens.
 
         Raises:
             InputError: the lab does not have what the experiment needs.
         """
         self._check(experiment)
         workloads, services = meshfile.extras(experiment.extras, self._mesh, experiment.name)
-        done: list[PhaseRun] = []
         try:
             self._lab.add(workloads, services)
             before = None if workloads or services else _AS_DESCRIBED
             for phase in experiment.phases:
                 pause = _PAUSE_SECONDS if before == _state(phase, at_end=False) else SETTLE_SECONDS
-                done.append(self._phase(experiment, phase, pause))
+                yield self._phase(experiment, phase, pause)
                 before = _state(phase, at_end=True)
         finally:
             self._restore(experiment)
             self._lab.remove(workloads, services)
-        return done
 
     def _check(self, experiment: Experiment) -> None:
         for key, value in experiment.needs.items():
@@ -146,14 +144,15 @@ class Runner:
             self._lab.annotate(cluster, "default", name, wanted)
 
     def _restore(self, experiment: Experiment) -> None:
+        # First: what a fault keeps away could not be reached.
+        for fault in [fault for phase in experiment.phases for fault in phase.faults]:
+            self._switch(fault, on=False)
         self._apply(experiment, {})
         for phase in experiment.phases:
             for target in phase.scale:
                 for cluster, name in self._targets(target):
                     replicas = next(one.replicas for one in self._mesh.workloads if one.name == name)
                     self._lab.scale(cluster, "default", name, replicas)
-            for fault in phase.faults:
-                self._switch(fault, on=False)
 
     def _switch(self, fault: str, *, on: bool) -> None:
         name, _, scope = fault.partition(" ")

@@ -161,6 +161,49 @@ def test_background_traffic_and_a_machine_outside(scripted: tuple[Machine, Call]
     assert any(call.startswith("docker rm --force meshobs-outside") for call in machine.calls())
 
 
+def test_background_traffic_is_paused_for_experiments(machine: Machine, tmp_path: Path) -> None:
+    """It ends in the pods before the first phase and goes on after the last, also where one fails; the status knows."""
+    path = tmp_path / "mine.toml"
+    path.write_text("""
+question = "?"
+[[phases]]
+name = "good"
+promise = ""
+traffic = [{ from = "west", to = "svc/webpod", count = 4 }]
+[[phases]]
+name = "bad"
+promise = ""
+traffic = [{ from = "west", to = "svc/gone" }]
+""")
+    assert machine.run(*UP)[0] == 0
+    assert machine.run("lab", "background", "5")[0] == 0
+    # Reports need some flow.
+    SimDriver().attach(machine.sim).background(30)
+    since = len(machine.calls())
+
+    code, out, err = machine.run("--db", str(tmp_path / "x.duckdb"), "experiment", str(path))
+
+    assert code == 2
+    assert "good" in out, err
+    assert "background traffic of 2 clients is paused" in err
+    calls = [call for call in machine.calls(since) if "pkill" in call or "background" in call]
+    assert ["pkill" in call for call in calls] == [True, True, False, False]
+    assert paused(machine) == (2, 0)
+
+    machine.fault(match="kubectl exec curl-pod bash", hang=True)
+    machine.kill(machine.start("--db", str(tmp_path / "x.duckdb"), "experiment", str(path)))
+    machine.fault()
+    assert paused(machine) == (0, 2)
+    assert machine.run("lab", "background", "5")[0] == 0
+    assert paused(machine) == (2, 0)
+
+
+def paused(machine: Machine) -> tuple[int, int]:
+    """Return how many clients run in the background, and how many are paused."""
+    told = json.loads(machine.run("lab", "status", "--format", "json")[1])
+    return told["background"], told["paused"]
+
+
 def test_the_proof_calls_from_and_to_what_there_is() -> None:
     """Each cluster with a client calls a server of each other cluster, in whatever namespace they are."""
     content = {

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import cluster_targets, curl, manifests
 from meshobs.lab.cluster_targets import Client, HostClient, Live, LivePod
-from meshobs.lab.driver import LabState
+from meshobs.lab.driver import Capabilities, LabState
 from meshobs.lab.kind import build, outside
 from meshobs.lab.kind.faults import Faults
 from meshobs.lab.kind.files import context
@@ -24,6 +24,19 @@ from meshobs.lab.traffic import Request, Traffic, timed
 
 BALANCER = "balancer:"
 _SECONDS = 60.0
+_BACKGROUND = "background.json"
+
+
+@dataclass(frozen=True)
+class _Background:
+    """Background traffic that runs.
+
+    Attributes:
+        within: the beginning of commands that reach where its client is.
+    """
+
+    within: Sequence[str]
+    traffic: Traffic
 
 
 class KindLab:
@@ -54,6 +67,11 @@ class KindLab:
         return cluster_targets.with_nodes(self._described, self._nodes())
 
     @property
+    def capabilities(self) -> Capabilities:
+        """Return what it can do."""
+        return Capabilities(faults=self._faults.names)
+
+    @property
     def alive(self) -> bool:
         """Tell whether its clusters are there."""
         return set(self._build.made) <= set(self.tools.must(("kind", "get", "clusters"), _SECONDS).split())
@@ -61,6 +79,7 @@ class KindLab:
     def status(self) -> Mapping[str, Any]:
         """Return nodes, services and pods, and the faults that are on."""
         live = self.live()
+        running, paused = self._background()
         return {
             "nodes": [
                 {
@@ -81,7 +100,8 @@ class KindLab:
                 for one in live.pods
             ],
             "faults": self._faults.on,
-            "background": len(self._running()),
+            "background": len(running),
+            "paused": len(paused),
         }  # fmt: skip
 
     def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
@@ -130,17 +150,16 @@ class KindLab:
         live = self._prepared([traffic])
         client = cluster_targets.client_of(live, traffic.client)
         words = curl.command(traffic, cluster_targets.targets_of(live, client, traffic.target), endless=True)
-        self._note([*self._running(), list(self._within(client, ()))])
+        running, paused = self._background()
+        self._note([*running, _Background(self._within(client, ()), traffic)], paused)
         # Its output goes nowhere, and it is nobody's child: exec returns at once and it stays.
         detached = ("bash", "-c", 'setsid "$@" </dev/null >/dev/null 2>&1 &', "background", *words)
         self.tools.must(self._within(client, detached), _SECONDS)
 
     def background(self, rate: float) -> None:
         """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
-        for within in self._running():
-            # Nothing to end is no mistake: the pod may be another one by now.
-            self.tools.run((*within, "pkill", "-f", curl.MARK), _SECONDS)
-        self._note([])
+        self.pause()
+        self._note([], [])
         if not rate:
             return
         live = self.live()
@@ -148,6 +167,21 @@ class KindLab:
             callers = [one for one in live.pods if one.cluster == service.cluster and not one.port]
             if callers:
                 self.endless(Traffic(callers[0].full, f"svc/{service.namespace}/{service.name}", rate=rate))
+
+    def pause(self) -> int:
+        """Stop background traffic until `resume`; return how many clients that were."""
+        running, paused = self._background()
+        for one in running:
+            # Nothing to end is no mistake: the pod may be another one by now.
+            self.tools.run((*one.within, "pkill", "-f", curl.MARK), _SECONDS)
+        self._note([], [*paused, *(one.traffic for one in running)])
+        return len(running) + len(paused)
+
+    def resume(self) -> None:
+        """Let the background traffic that was paused go on."""
+        while paused := self._background()[1]:
+            self._note(self._background()[0], paused[:-1])
+            self.endless(paused[-1])
 
     def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
         """Set annotations of a Service, or remove those that are None."""
@@ -225,13 +259,16 @@ class KindLab:
             for node in cluster_targets.nodes_of(self._described, name, cluster.items("nodes"))
         ]
 
-    def _running(self) -> list[list[str]]:
-        """Return where background traffic was started: the beginnings of commands that reach there."""
-        path = self._folder / "background.json"
-        return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+    def _background(self) -> tuple[list[_Background], list[Traffic]]:
+        """Return the background traffic that runs, and that which is paused."""
+        path = self._folder / _BACKGROUND
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"running": [], "paused": []}
+        running = [_Background(one["within"], Traffic(**one["traffic"])) for one in known["running"]]
+        return running, [Traffic(**one) for one in known["paused"]]
 
-    def _note(self, running: Sequence[Sequence[str]]) -> None:
-        (self._folder / "background.json").write_text(json.dumps(running), encoding="utf-8")
+    def _note(self, running: Sequence[_Background], paused: Sequence[Traffic]) -> None:
+        known = {"running": [asdict(one) for one in running], "paused": [asdict(one) for one in paused]}
+        (self._folder / _BACKGROUND).write_text(json.dumps(known), encoding="utf-8")
 
 
 def routes_now(tools: Tools, mesh: Mesh) -> dict[str, list[str]]:

@@ -34,7 +34,8 @@ class Commands:
         self._machine = machine
         self._clients = Clients(machine)
         self._switches = Switches(machine)
-        self._background: list[Run] = []
+        self._background: list[tuple[Traffic, Run]] = []
+        self._paused: list[Traffic] = []
 
     @property
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any], Progress], Any]]:
@@ -45,6 +46,8 @@ class Commands:
             "traffic": self._traffic,
             "endless": lambda given, _progress: self._endless(Traffic(**given["traffic"])),
             "background": lambda given, _progress: self._steady(float(given["rate"])),
+            "pause": lambda _given, _progress: self._pause(),
+            "resume": lambda _given, _progress: self._resume(),
             "annotate": lambda given, _progress: self._annotate(**given),
             "scale": lambda given, _progress: self._scale(**given),
             "add": lambda given, _progress: self._add(given),
@@ -93,6 +96,7 @@ class Commands:
             ],
             "faults": list(self._switches.on),
             "background": len(self._background),
+            "paused": len(self._paused),
         }  # fmt: skip
 
     def _node(self, name: str, full: str) -> Mapping[str, Any]:
@@ -128,12 +132,22 @@ class Commands:
         return self._clients.saw_pings(sorted(told, key=lambda one: one.time))
 
     def _endless(self, traffic: Traffic) -> None:
-        self._background.append(self._clients.start(traffic, endless=True))
+        self._background.append((traffic, self._clients.start(traffic, endless=True)))
+
+    def _pause(self) -> int:
+        for _, run in self._background:
+            run.stop()
+        self._paused += [traffic for traffic, _ in self._background]
+        self._background.clear()
+        return len(self._paused)
+
+    def _resume(self) -> None:
+        while self._paused:
+            self._endless(self._paused.pop())
 
     def _steady(self, rate: float) -> None:
-        for run in self._background:
-            run.stop()
-        self._background.clear()
+        self._pause()
+        self._paused.clear()
         if not rate:
             return
         for service in self._machine.live().services:

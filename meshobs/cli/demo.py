@@ -30,8 +30,13 @@ def command(ctx: click.Context, session: Session) -> None:
     """
     if found := state.read():
         raise InputError(f"a lab is up (driver {found.driver}): meshobs lab down first")
-    lines = experiments.run(session, {}, [load(name) for name in _EXPERIMENTS], skip=False)
-    experiments.table(lines)
+    lines = []
+    try:
+        for line in experiments.run(session, {}, [load(name) for name in _EXPERIMENTS], skip=False):
+            lines.append(line)  # noqa: PERF402 - what is over is shown, also where something fails later
+    finally:
+        if lines:
+            experiments.table(lines)
     with session.read() as store:
         for client, truth, flows in store.rows(sqlfiles.read("lab/pods.sql"), {"phase": _GLOBAL}):
             click.echo(f"  {_GLOBAL}: {client}'s 100 requests over the four pods: {truth}; by the flows: {flows}")

@@ -11,6 +11,7 @@ from meshobs.analyzer import render
 from meshobs.cli import lab as labs
 from meshobs.cli.output import format_option, print_table, say
 from meshobs.cli.session import Session, pass_session
+from meshobs.errors import InputError
 from meshobs.lab import experiment as experiments
 from meshobs.lab import faults, state
 
@@ -44,20 +45,28 @@ def command(
         return
     chosen = [experiments.load(name) for name in (experiments.names() if "all" in names else names)]
     found: list[Finding] = []
-    for needs, group in _groups(chosen):
-        if accelerated:
-            found += _accelerated(session, {**needs, "seed": seed}, _unserved(group) if "all" in names else group)
+    try:
+        for needs, group in _groups(chosen):
+            if accelerated:
+                some = _accelerated(session, {**needs, "seed": seed}, _unserved(group) if "all" in names else group)
+            else:
+                some = run(session, needs, group, skip="all" in names)
+            for line in some:
+                found.append(line)  # noqa: PERF402 - what is over is shown, also where something fails later
+    finally:
+        if found and form == "json":
+            click.echo(render.json_text([asdict(line) for line in found]))
         else:
-            found += run(session, needs, group, skip="all" in names)
-    if form == "json":
-        click.echo(render.json_text([asdict(line) for line in found]))
-    else:
-        show(found, reasons=reasons)
+            show(found, reasons=reasons)
+    if not found:
+        raise InputError("nothing could run: what is left out is said above")
     if not all(line.agrees for line in found):
         ctx.exit(1)
 
 
-def run(session: Session, needs: Mapping[str, str], group: Sequence["Experiment"], *, skip: bool) -> list["Finding"]:
+def run(
+    session: Session, needs: Mapping[str, str], group: Sequence["Experiment"], *, skip: bool
+) -> Iterator["Finding"]:
     """Run experiments with the same needs on the lab that is up, else on one for them.
 
     Args:
@@ -72,9 +81,9 @@ def run(session: Session, needs: Mapping[str, str], group: Sequence["Experiment"
         lab = labs.attach(found)
         if skip and (lacking := [f"{key} {value}" for key, value in needs.items() if not lab.mesh.has(key, value)]):
             say(f"meshobs: left out: {', '.join(one.name for one in group)} (needs {', '.join(lacking)})")
-            return []
+            return
         with open_lab(found) as members, session.write() as store:
-            return prove(store, lab, members, group, lambda text: say(f"  {text}"))
+            yield from prove(store, lab, members, group, lambda text: say(f"  {text}"))
 
 
 def _unserved(group: Sequence["Experiment"]) -> list["Experiment"]:
@@ -85,12 +94,12 @@ def _unserved(group: Sequence["Experiment"]) -> list["Experiment"]:
     return fit
 
 
-def _accelerated(session: Session, content: Mapping[str, object], group: Sequence["Experiment"]) -> list["Finding"]:
+def _accelerated(session: Session, content: Mapping[str, object], group: Sequence["Experiment"]) -> Iterator["Finding"]:
     from meshobs.cli.proving import prove_accelerated  # noqa: PLC0415 - DuckDB
     from meshobs.lab.meshfile import mesh_of  # noqa: PLC0415
 
     with session.write() as store:
-        return prove_accelerated(store, mesh_of(content), group, lambda text: say(f"  {text}"))
+        yield from prove_accelerated(store, mesh_of(content), group, lambda text: say(f"  {text}"))
 
 
 def show(found: Sequence["Finding"], *, reasons: bool = False) -> None:

@@ -146,6 +146,8 @@ def status(form: str) -> None:
     _table("nodes", told["nodes"])
     _table("services", told["services"])
     _table("pods", told["pods"])
+    if told["paused"]:
+        say(f"meshobs: background traffic of {told['paused']} clients is paused (meshobs lab background RATE)")
     if told["faults"]:
         say(f"meshobs: faults that are on: {', '.join(told['faults'])}")
 

@@ -37,6 +37,7 @@ def command(folder: Path, name: str | None) -> None:
     from meshobs.cli import lab as labs  # noqa: PLC0415 - which has this command
     from meshobs.cli.proving import open_lab  # noqa: PLC0415 - grpc
     from meshobs.lab import experiment as experiments  # noqa: PLC0415
+    from meshobs.lab.driver import background_paused  # noqa: PLC0415
     from meshobs.lab.recording import Recording  # noqa: PLC0415
 
     found = state.running()
@@ -44,9 +45,14 @@ def command(folder: Path, name: str | None) -> None:
     wanted = experiments.load(name) if name else _plain(lab.mesh)
     if not wanted.phases[0].traffic:
         raise InputError("the lab's mesh has no service that a client of its cluster calls: name an experiment")
+    fit, left_out = experiments.possible([wanted], lab.capabilities)
+    for line in left_out:
+        say(f"meshobs: left out: {line}")
+    if not fit:
+        raise InputError(f"this lab can run no phase of {wanted.name}")
     recording = Recording(folder)
-    with open_lab(found) as members:
-        _record(recording, lab, members, wanted)
+    with open_lab(found) as members, background_paused(lab, lambda text: say(f"meshobs: {text}")):
+        _record(recording, lab, members, fit[0])
     say(f"meshobs: recorded in {folder}; read it with: meshobs --db case.duckdb import {folder}")
 
 
@@ -63,7 +69,7 @@ def _record(recording: Any, lab: "Lab", members: "Members", wanted: "Experiment"
     pause = threading.Event()
     # The first state must have been watched for a while before anything happens.
     pause.wait(SETTLE_SECONDS)
-    runs = Runner(lab, lambda text: say(f"meshobs: {text}")).run(wanted)
+    runs = list(Runner(lab, lambda text: say(f"meshobs: {text}")).run(wanted))
     status = lab.status()
     # Agents hand on what they saw a little later.
     pause.wait(SETTLE_SECONDS)

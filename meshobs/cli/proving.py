@@ -13,7 +13,8 @@ from meshobs import sqlfiles
 from meshobs.analyzer import Question, run
 from meshobs.cli.output import say
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab.experiment import Experiment
+from meshobs.lab.driver import background_paused
+from meshobs.lab.experiment import Experiment, possible
 from meshobs.lab.findings import Answer, Finding, findings
 from meshobs.lab.runner import SETTLE_SECONDS, PhaseRun, Runner
 from meshobs.times import SECOND, rfc3339
@@ -21,7 +22,7 @@ from meshobs.times import SECOND, rfc3339
 if TYPE_CHECKING:
     from meshobs.collector.collect import Collection
     from meshobs.collector.members import Members
-    from meshobs.lab.driver import Lab, LabState
+    from meshobs.lab.driver import Lab, LabState, Stage
     from meshobs.lab.mesh import Mesh
     from meshobs.store import Store
 
@@ -54,8 +55,11 @@ def open_lab(state: "LabState") -> "Iterator[Members]":
 
 def prove(
     store: "Store", lab: "Lab", members: "Members", experiments: Sequence[Experiment], tell: Callable[[str], None]
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Run experiments, collect what happens in them, and hold the reports against what the clients saw.
+
+    Phases that the lab cannot run are left out, and said, before anything runs. Those that are over are recorded and
+    their lines come, also where a later one fails: that is raised after them.
 
     Args:
         store: open for writing.
@@ -66,30 +70,38 @@ def prove(
 
     Raises:
         InputError: the lab does not have what an experiment needs.
-        KeyboardInterrupt: the user ended it.
+        MeshobsError: a phase failed.
+        KeyboardInterrupt: the user ended it; what is over is recorded.
     """
     from meshobs.cli.collect import stopping  # noqa: PLC0415 - grpc
     from meshobs.collector.collect import Collection, Options  # noqa: PLC0415
 
+    experiments = _possible(experiments, lab, tell)
+    if not experiments:
+        return
     excluded = members.own_traffic(lambda text: say(f"meshobs: {text}"))
     options = Options(excluded=excluded, arguments=tuple(one.name for one in experiments))
     collection = Collection(store, members.relays, options, say, clusters=members.clusters)
     beside = _Beside(lab, collection, experiments, tell)
-    beside.start()
-    with stopping(collection):
-        collection.run()
-    beside.join()
+    with background_paused(lab, tell):
+        beside.start()
+        try:
+            with stopping(collection):
+                collection.run()
+        finally:
+            beside.join()
+    _record(store, beside.runs)
     if isinstance(beside.error, _StoppedError):
         raise KeyboardInterrupt
+    for one in beside.runs:
+        yield from findings(one, _answers(store, one))
     if beside.error:
         raise beside.error
-    _record(store, beside.runs)
-    return [line for one in beside.runs for line in findings(one, _answers(store, one))]
 
 
 def prove_accelerated(
     store: "Store", mesh: "Mesh", experiments: Sequence[Experiment], tell: Callable[[str], None]
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Run experiments in time that is skipped, import the recording of it, and judge as `prove` does.
 
     Raises:
@@ -104,14 +116,30 @@ def prove_accelerated(
         # The first state is watched for a while before anything happens.
         lab.wait(SETTLE_SECONDS)
         runs: list[PhaseRun] = []
-        for experiment in experiments:
-            tell(f"{experiment.name}: {experiment.question}")
-            runs += Runner(lab, tell, lab.wait, lab.clock).run(experiment)
+        failed: MeshobsError | None = None
+        try:
+            for experiment in _possible(experiments, lab, tell):
+                tell(f"{experiment.name}: {experiment.question}")
+                for one in Runner(lab, tell, lab.wait, lab.clock).run(experiment):
+                    runs.append(one)  # noqa: PERF402 - what is over stays, also where the next phase fails
+        except MeshobsError as error:
+            failed = error
         lab.close()
         options = importer.Options(arguments=tuple(one.name for one in experiments))
         importer.run(store, importer.plan([path]), options, lambda _source, _size: None)
     _record(store, runs)
-    return [line for one in runs for line in findings(one, _answers(store, one))]
+    for one in runs:
+        yield from findings(one, _answers(store, one))
+    if failed:
+        raise failed
+
+
+def _possible(experiments: Sequence[Experiment], lab: "Stage", tell: Callable[[str], None]) -> list[Experiment]:
+    """Return what a lab can run of experiments; tell what is left out."""
+    fit, left_out = possible(experiments, lab.capabilities)
+    for line in left_out:
+        tell(f"left out: {line}")
+    return fit
 
 
 class _Beside(threading.Thread):
@@ -135,7 +163,9 @@ class _Beside(threading.Thread):
             runner = Runner(self._lab, self._tell, self._wait)
             for experiment in self._experiments:
                 self._tell(f"{experiment.name}: {experiment.question}")
-                self.runs += runner.run(experiment)
+                for one in runner.run(experiment):
+                    # What is over stays, also where the next phase fails.
+                    self.runs.append(one)
         except BaseException as error:  # noqa: BLE001 - raised again by the main thread
             self.error = error
         finally:
