@@ -15,7 +15,7 @@ from kind import Machine
 from test_lab import Call
 
 from meshobs.lab import manifests, meshfile
-from meshobs.lab.kind import cures, preflight
+from meshobs.lab.kind import cures, preflight, udp
 from meshobs.lab.kind.execution import crossing
 from meshobs.lab.kind.options import options_of
 from meshobs.lab.kind.steps import actions
@@ -651,6 +651,6 @@ def test_workloads_are_taken_by_a_real_server(server: ApiServer) -> None:
     }  # fmt: skip
     described = (walkthrough(), meshfile.mesh_of(content))
     for mesh in described:
-        for one in manifests.of_cluster(mesh, "west"):
+        for one in udp.answering(manifests.of_cluster(mesh, "west"), mesh):
             made = server.create(one)
             assert made["metadata"]["name"] == one["metadata"]["name"]

@@ -12,7 +12,7 @@ from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import cluster_targets, curl, manifests
 from meshobs.lab.cluster_targets import Client, HostClient, Live, LivePod
 from meshobs.lab.driver import Capabilities, LabState
-from meshobs.lab.kind import build, outside
+from meshobs.lab.kind import build, outside, udp
 from meshobs.lab.kind.faults import Faults
 from meshobs.lab.kind.files import context
 from meshobs.lab.kind.options import Options, options_of
@@ -166,7 +166,9 @@ class KindLab:
         for service in live.services:
             callers = [one for one in live.pods if one.cluster == service.cluster and not one.port]
             if callers:
-                self.endless(Traffic(callers[0].full, f"svc/{service.namespace}/{service.name}", rate=rate))
+                protocol = next((one.protocol for one in self._described.services if one.name == service.name), "TCP")
+                target = f"svc/{service.namespace}/{service.name}"
+                self.endless(Traffic(callers[0].full, target, protocol, rate=rate))
 
     def pause(self) -> int:
         """Stop background traffic until `resume`; return how many clients that were."""
@@ -194,7 +196,7 @@ class KindLab:
     def add(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Add workloads and Services; what is there stays."""
         for name, cluster in self.clusters.items():
-            cluster.apply(manifests.of(workloads, services, name))
+            cluster.apply(udp.answering(manifests.of(workloads, services, name), self._described))
 
     def remove(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Remove what `add` added."""
@@ -221,6 +223,8 @@ class KindLab:
         if not through and all(one.client != "outside" for one in traffic):
             return live
         address = outside.make(self.tools)
+        if any(one.protocol != "TCP" for one in traffic if one.target in through):
+            raise InputError("the balancer outside passes TCP on, and nothing else")
         for target in through:
             port = target.removeprefix(BALANCER)
             if not port.isdecimal():

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 from meshobs.lab import manifests
-from meshobs.lab.kind import files
+from meshobs.lab.kind import files, udp
 from meshobs.lab.kind.files import context
 from meshobs.lab.kind.options import Options
 from meshobs.lab.kubectl import waits
@@ -171,7 +171,7 @@ def _observed(mesh: Mesh, options: Options) -> Iterator[Action]:
 def _deployed(mesh: Mesh, folder: Path) -> Iterator[Action]:
     for one in mesh.clusters:
         name = f"pods-{one.name}.yaml"
-        objects = manifests.of_cluster(mesh, one.name)
+        objects = udp.answering(manifests.of_cluster(mesh, one.name), mesh)
         if not objects:
             continue
         ready = (kubectl(one.name, *words) for words in waits(objects, _CHANGE))
