@@ -9,8 +9,8 @@ from meshobs.lab import meshfile
 from meshobs.lab.driver import Stage
 from meshobs.lab.experiment import Experiment, Phase
 from meshobs.lab.faults import named
-from meshobs.lab.mesh import ANNOTATIONS
-from meshobs.lab.traffic import Request
+from meshobs.lab.mesh import ANNOTATIONS, Service
+from meshobs.lab.traffic import Request, Traffic
 
 # A connection within 2 s after a change may follow either state, and reports leave it out; agents need up to 0.7 s.
 SETTLE_SECONDS = 2.8
@@ -31,6 +31,7 @@ class PhaseRun:
     Attributes:
         started, ended: the window of reports, nanoseconds.
         changed: when each change in mid-traffic was made.
+        services: namespace and name of those that the traffic calls; two empty texts where it calls pods themselves.
     """
 
     experiment: str
@@ -39,6 +40,7 @@ class PhaseRun:
     ended: int
     requests: Sequence[Request]
     changed: Sequence[int] = ()
+    services: frozenset[tuple[str, str]] = frozenset()
 
 
 class Runner:
@@ -77,7 +79,8 @@ class Runner:
             before = None if workloads or services else _AS_DESCRIBED
             for phase in experiment.phases:
                 pause = _PAUSE_SECONDS if before == _state(phase, at_end=False) else SETTLE_SECONDS
-                yield self._phase(experiment, phase, pause)
+                run = self._phase(experiment, phase, pause)
+                yield replace(run, services=called(phase.traffic, [*self._mesh.services, *services]))
                 before = _state(phase, at_end=True)
         finally:
             self._restore(experiment)
@@ -165,6 +168,21 @@ class Runner:
     def _first(self, name: str) -> Mapping[str, str]:
         """Return a Service's annotations as they were described."""
         return next((one.annotations for one in self._mesh.services if one.name == name), {})
+
+
+def called(traffic: Sequence[Traffic], services: Sequence[Service]) -> frozenset[tuple[str, str]]:
+    """Return namespace and name of the services that traffic calls, see `PhaseRun.services`."""
+    found: set[tuple[str, str]] = set()
+    for one in traffic:
+        kind, _, rest = one.target.partition("/")
+        if kind in ("svc", "service"):
+            namespace, _, name = rest.rpartition("/")
+            found.add((namespace or "default", name))
+            continue
+        port = one.target.rpartition(":")[2]
+        by_port = {(each.namespace, each.name) for each in services if each.node_port and str(each.node_port) == port}
+        found |= by_port or {("", "")}
+    return frozenset(found)
 
 
 def _state(phase: Phase, *, at_end: bool) -> tuple[object, ...]:

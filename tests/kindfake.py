@@ -199,6 +199,9 @@ def kubectl(words: list[str], flags: dict[str, list[str]], now: dict[str, Any]) 
         say(failure("try1/020-kubectl-version"))
     context = flags["--context"][0]
     name = context.removeprefix("kind-")
+    cache = Path(os.environ.get("KUBECACHEDIR") or Path.home() / ".kube" / "cache")
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "discovery").write_text(name)
     if name not in now["clusters"]:
         context_error("kubectl", context)
     if words[1:4] == ["get", "secret", "cilium-ca"]:

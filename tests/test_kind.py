@@ -94,11 +94,14 @@ def test_no_two_clusters_share_a_port() -> None:
     assert [one.key for one in plan if one.key.startswith("connect")] == ["connect a b", "connect a c", "connect b c"]
 
 
-def test_everything_once(scripted: tuple[Machine, Call]) -> None:
+def test_everything_once(scripted: tuple[Machine, Call], monkeypatch: pytest.MonkeyPatch) -> None:
     """up, status, routes, traffic, settings, collect, down: each does what it says, and the user's files stay alone."""
     machine, meshobs = scripted
     users = machine.folder / "users-kubeconfig"
     users.write_text("mine")
+    home = machine.folder / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
 
     up = meshobs(*UP)
     assert up.code == 0, up.err
@@ -136,6 +139,7 @@ def test_everything_once(scripted: tuple[Machine, Call]) -> None:
     assert (down.code, machine.clusters) == (0, []), down.err
     assert not (machine.folder / "lab").exists()
     assert users.read_text() == "mine"
+    assert list(home.iterdir()) == []
 
 
 def test_background_traffic_and_a_machine_outside(scripted: tuple[Machine, Call]) -> None:
@@ -305,6 +309,7 @@ def test_interrupted_at_each_step(machine: Machine) -> None:
 
         assert code == 130, (one.key, err)
         assert f"{one.title}; meshobs lab up goes on from there" in err, (one.key, err)
+        assert err.splitlines()[-1] == "meshobs: stopped"
         begun = json.loads((machine.folder / "lab" / "build.json").read_text())["begun"]
         assert begun == one.key
     machine.fault()
@@ -426,6 +431,7 @@ def test_everything_in_the_way_at_once(scripted: tuple[Machine, Call], tmp_path:
     assert "there is no chart in" in outcome.err
     assert "3 things are in the way (above): mend, or go on with --force" in outcome.err
     assert machine.clusters == ["other"]
+    assert not (machine.folder / "lab").exists(), "a first look that fails leaves nothing"
 
     proc = tmp_path / "proc"
     (proc / "sys/fs/inotify").mkdir(parents=True)
@@ -488,7 +494,7 @@ def test_no_secret_in_the_log(scripted: tuple[Machine, Call]) -> None:
     log = machine.folder / "lab" / LOG
     assert log.stat().st_mode & 0o077 == 0
     assert '"rc": 0' in log.read_text()
-    for path in (machine.folder / "lab").iterdir():
+    for path in (path for path in (machine.folder / "lab").rglob("*") if path.is_file()):
         assert "of west" not in path.read_text(), path
 
 
@@ -570,8 +576,30 @@ def test_faults_are_made_and_undone(scripted: tuple[Machine, Call]) -> None:
         assert meshobs("lab", "fault", name, "off").code == 0
         assert any(undone in call for call in machine.calls(since)), machine.calls(since)
         assert json.loads(meshobs("lab", "status", "--format", "json").out)["faults"] == []
+    off = meshobs("lab", "fault", "relay-down", "off")
+    assert off.err == "meshobs: relay-down is off\n"
     skew = meshobs("lab", "fault", "clock-skew", "on")
     assert (skew.code, "share this machine's clock" in skew.err) == (2, True)
+
+
+def test_the_status_of_a_cluster_whose_api_is_kept_away(scripted: tuple[Machine, Call]) -> None:
+    """It is not asked, so the answer comes at once: which fault is on, and that nothing is known of the cluster."""
+    machine, meshobs = scripted
+    assert meshobs(*UP).code == 0
+    assert meshobs("lab", "fault", "kube-down", "on", "--scope", "west").code == 0
+    machine.fault(match="kubectl kind-west", step="try1/014-kubectl-no-kubeconfig", times=99)
+
+    told = meshobs("lab", "status", "--format", "json")
+    shown = meshobs("lab", "status")
+
+    assert (told.code, shown.code) == (0, 0), told.err + shown.err
+    status = json.loads(told.out)
+    assert (status["faults"], status["unknown"]) == (["kube-down west"], ["west"])
+    assert {one["cluster"] for one in status["pods"]} == {"east"}
+    assert {one["address"] for one in status["nodes"] if one["node"].startswith("west/")} == {"unknown"}
+    assert "faults that are on: kube-down west" in shown.err
+    assert "the API of west is kept away: its services and pods are not known" in shown.err
+    assert meshobs("lab", "fault", "kube-down", "off", "--scope", "west").code == 0
 
 
 def system_of(machine: Machine) -> object:

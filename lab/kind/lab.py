@@ -1,7 +1,7 @@
 """A lab on kind that is up: traffic by curl in its pods, settings by kubectl, faults on its nodes."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -77,14 +77,16 @@ class KindLab:
         return set(self._build.made) <= set(self.tools.must(("kind", "get", "clusters"), _SECONDS).split())
 
     def status(self) -> Mapping[str, Any]:
-        """Return nodes, services and pods, and the faults that are on."""
-        live = self.live()
+        """Return nodes, services and pods, and the faults that are on; of a cluster whose API is kept away no more."""
+        away = self._faults.without_api
+        live = self.live(without=away)
         running, paused = self._background()
         return {
             "nodes": [
                 {
-                    "node": one.full, "address": one.address, "pods": one.pod_cidr,
-                    "cilium": self.mesh.cluster(one.cluster).cilium,
+                    "node": one.full, "address": "unknown" if one.cluster in away else one.address,
+                    "pods": "unknown" if one.cluster in away else one.pod_cidr,
+                    "cilium": self._described.cluster(one.cluster).cilium,
                 }
                 for one in live.nodes
             ],
@@ -100,6 +102,7 @@ class KindLab:
                 for one in live.pods
             ],
             "faults": self._faults.on,
+            "unknown": sorted(away),
             "background": len(running),
             "paused": len(paused),
         }  # fmt: skip
@@ -111,14 +114,17 @@ class KindLab:
         now = routes_now(self.tools, self._described)
         return {node: before.get(node, []) for node in now}, now
 
-    def live(self) -> Live:
-        """Return the workloads that there are."""
+    def live(self, without: Collection[str] = ()) -> Live:
+        """Return the workloads that there are, those of some clusters left out."""
         pods, services = [], []
         for name, cluster in self.clusters.items():
+            if name in without:
+                continue
             items = cluster.items("pods,services")
             pods += cluster_targets.pods_of(name, [one for one in items if one["kind"] == "Pod"])
             services += cluster_targets.services_of(name, [one for one in items if one["kind"] == "Service"])
-        return Live(pods, services, self.mesh.nodes)
+        mesh = cluster_targets.with_nodes(self._described, self._nodes(without)) if without else self.mesh
+        return Live(pods, services, mesh.nodes)
 
     def traffic(
         self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
@@ -256,10 +262,11 @@ class KindLab:
             raise InputError(f"there is no cluster {name}: {', '.join(self.clusters)}")
         return self.clusters[name]
 
-    def _nodes(self) -> list[Any]:
+    def _nodes(self, without: Collection[str] = ()) -> list[Any]:
         return [
             node
             for name, cluster in self.clusters.items()
+            if name not in without
             for node in cluster_targets.nodes_of(self._described, name, cluster.items("nodes"))
         ]
 

@@ -148,6 +148,8 @@ def status(form: str) -> None:
     _table("pods", told["pods"])
     if told["paused"]:
         say(f"meshobs: background traffic of {told['paused']} clients is paused (meshobs lab background RATE)")
+    if told.get("unknown"):
+        say(f"meshobs: the API of {', '.join(told['unknown'])} is kept away: its services and pods are not known")
     if told["faults"]:
         say(f"meshobs: faults that are on: {', '.join(told['faults'])}")
 
@@ -276,7 +278,7 @@ def fault(name: str | None, switch: str | None, scope: str) -> None:
     if not switch:
         raise InputError(f"say on or off: meshobs lab fault {name} on")
     attach(state.running()).fault(found.name, scope, on=switch == "on")
-    say(f"meshobs: {found.name} is {switch}: {found.does}")
+    say(f"meshobs: {found.name} is {switch}{f': {found.does}' if switch == 'on' else ''}")
 
 
 command.add_command(lab_record.command)

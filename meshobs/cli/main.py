@@ -83,8 +83,10 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("meshobs: stopped; what was committed is kept", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click raises its own from the interruption; who has something to say of it has noted that there.
+        said = getattr(error.__cause__ or error, "__notes__", ())
+        click.echo("; ".join(("meshobs: stopped", *said)), err=True)
         sys.exit(130)
     except MeshobsError as error:
         click.echo(f"meshobs: {printable(str(error))}", err=True)

@@ -64,7 +64,7 @@ select
     if(cause = '', 'ok', 'insufficient') as verdict, cause,
     case
         when cause = 'unwatched-node' then 'no flow of it came, and no Relay was connected to it or its traffic shows elsewhere'
-        when cause = 'clock-skew' then format('its clock is {:.1f} s {} other nodes'': set it by NTP', abs(clock_offset), if(clock_offset > 0, 'ahead of', 'behind'))
+        when cause = 'clock-skew' then format('its clock is {:.1f} s {} other nodes'': set it by NTP, or relieve its agent, which stamps late when it has too much to do', abs(clock_offset), if(clock_offset > 0, 'ahead of', 'behind'))
         when gaps > 0 then format('{} stretch(es) without it, {:.1f} s in all; {} events lost', gaps, gap_seconds, lost)
         when lost > 0 then format('{} of {} events lost', lost, lost + flows)
         when flows = 0 then 'connected; nothing happened there'
