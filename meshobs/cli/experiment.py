@@ -65,7 +65,7 @@ def command(
 
 
 def run(
-    session: Session, needs: Mapping[str, str], group: Sequence["Experiment"], *, skip: bool
+    session: Session, needs: Mapping[str, str], group: Sequence["Experiment"], *, skip: bool, driver: str = "sim"
 ) -> Iterator["Finding"]:
     """Run experiments with the same needs on the lab that is up, else on one for them.
 
@@ -74,10 +74,11 @@ def run(
         needs: settings of the clusters.
         group: the experiments.
         skip: leave out those that do not fit the lab that is up, and say so.
+        driver: of the lab for them.
     """
     from meshobs.cli.proving import open_lab, prove  # noqa: PLC0415 - grpc and DuckDB
 
-    with _lab(needs) as found:
+    with _lab(needs, driver) as found:
         lab = labs.attach(found)
         if skip and (lacking := [f"{key} {value}" for key, value in needs.items() if not lab.mesh.has(key, value)]):
             say(f"meshobs: left out: {', '.join(one.name for one in group)} (needs {', '.join(lacking)})")
@@ -127,13 +128,13 @@ def _cells(phase: str, line: "Finding") -> list[str]:
 
 
 @contextmanager
-def _lab(needs: Mapping[str, str]) -> Iterator["LabState"]:
+def _lab(needs: Mapping[str, str], driver: str) -> Iterator["LabState"]:
     """Give the lab that is up, else one that is taken down afterwards."""
     up = state.read()
     if up and up.whole and labs.attach(up).alive:
         yield up
         return
-    made = labs.start("sim", labs.content_of(None, needs), rate=0)
+    made = labs.start(driver, labs.content_of(None, needs), 0, labs.Manner(cleanup=driver == "kind"))
     try:
         yield made
     finally:

@@ -13,7 +13,7 @@ from meshobs.text import printable
 
 # Name -> module of meshobs.cli and the line for --help, which therefore loads none of them.
 COMMANDS = {
-    "demo": ("demo", "Play the walkthrough on the embedded mesh and print what it shows."),
+    "demo": ("demo", "Play the walkthrough on a mesh made for it and print what it shows."),
     "lab": ("lab", "Stand a two-cluster mesh up, play with it, and take it down."),
     "experiment": ("experiment", "Run experiments: promise, what clients saw, what the flows say."),
     "import": ("import_recordings", "Import recordings of flows and Kubernetes objects."),
