@@ -20,6 +20,8 @@ from meshobs.pb.flow.flow_pb2 import FlowFilter
 _CLIENT_SECRETS = ("hubble-ui-client-certs", "hubble-relay-client-certs")
 # The chart makes the Relay's certificate for all names of this domain.
 _RELAY_NAME = "ui.hubble-relay.cilium.io"
+# Addresses that a line names.
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,13 @@ class Members:
         }
         clusters = {**self._forwarded, **{name: cluster for name, (cluster, _) in self.clusters.items()}}
         inside = {name: cluster.endpoints() for name, cluster in clusters.items()}
-        forwards = {name: scope.forward_path(name, nodes[name], inside[name]) for name in self._forwarded}
+        # A Relay on this machine is one that the user forwards to.
+        forwarded = [name for name, relay in self.relays.items() if scope.is_loopback(relay.target.host)]
+        forwards = {name: scope.forward_path(name, nodes[name], inside.get(name, ())) for name in forwarded}
         say("left out as the collection's own traffic: ports 4244 and 4245 (Hubble), the Relays and API servers in use")
         for name, path in forwards.items():
-            say(f"left out of {name}, read by port-forward: ports {', '.join(path.ports)} of {', '.join(path.nodes)}")
+            shown = ", ".join(path.nodes) if len(path.nodes) <= _SHOWN else f"{len(path.nodes)} nodes"
+            say(f"left out of {name}, read by port-forward: ports {', '.join(path.ports)} of {shown}")
         return scope.own_traffic(
             [address for known in nodes.values() for address in known.values()],
             [relay.target.address for relay in self.relays.values()],

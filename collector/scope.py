@@ -159,6 +159,11 @@ def _overlap(known: Mapping[str, set[str]]) -> bool:
     return sum(map(len, known.values())) > len(set().union(*known.values()))
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host that is dialled is this machine."""
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
 def _host(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
 

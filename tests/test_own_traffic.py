@@ -54,6 +54,19 @@ def test_a_collection_does_not_feed_on_itself(forwarded: Call, db: Path) -> None
     assert "left out" not in loud.err
 
 
+def test_a_port_forward_of_the_user_s_is_one(meshobs: Call, db: Path) -> None:
+    """A Relay on this machine is reached through the same API server and kubelet, whoever forwards to it."""
+    assert meshobs("lab", "up", "--driver", "sim", "--traffic", 0).code == 0
+    (west, _) = state.running().clusters
+    try:
+        outcome = meshobs("--db", db, "collect", "--relay", f"west={west.relay}", "--no-follow")
+    finally:
+        meshobs("lab", "down")
+
+    assert outcome.code == 0, outcome.err
+    assert "left out of west, read by port-forward: ports 6443, 10250 of 172.18.0.2, 172.18.0.3\n" in outcome.err
+
+
 def test_an_experiment_does_not_feed_on_itself(forwarded: Call, db: Path, tmp_path: Path) -> None:
     """Its collection leaves out what `collect` leaves out, and says so."""
     path = tmp_path / "mine.toml"

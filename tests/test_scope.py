@@ -157,6 +157,15 @@ def test_what_a_port_forward_passes_is_left_out(
 
 
 @pytest.mark.parametrize(
+    ("host", "expected"),
+    [("localhost", True), ("127.0.0.1", True), ("::1", True), ("10.0.0.1", False), ("relay.example", False)],
+)
+def test_what_this_machine_is_called(host: str, expected: bool) -> None:
+    """Names are not looked up."""
+    assert scope.is_loopback(host) == expected
+
+
+@pytest.mark.parametrize(
     ("patterns", "node", "covered"),
     [
         ([[]], "west/node-1", True),
