@@ -518,6 +518,19 @@ def test_a_collection_adds_next_to_nothing_to_an_idle_mesh(real: Real) -> None:
     assert beside - before < ADDED
 
 
+def test_background_traffic_is_not_counted_and_goes_on(real: Real) -> None:
+    """It is paused while experiments count calls."""
+    real("lab", "background", 20)
+    try:
+        lines, code = experiments(real, "keepalive")
+        told = json.loads(real("lab", "status", "--format", "json").stdout)
+    finally:
+        real("lab", "background", 0)
+
+    assert code == 0, json.dumps(lines, indent=1)
+    assert (told["background"], told["paused"]) == (2, 0)
+
+
 def test_a_recording_is_read_as_every_other(real: Real) -> None:
     """`lab record` writes flows, objects, changes and truth; imported, the reports agree with that truth."""
     folder = real.folder / "case"
