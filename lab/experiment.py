@@ -107,7 +107,7 @@ def load(name: str, folder: Path = _FOLDER) -> Experiment:
         raise InputError(f"{path}: {error}") from error
 
 
-def possible(experiments: Sequence[Experiment], can: Capabilities) -> tuple[list[Experiment], list[str]]:
+def select_possible(experiments: Sequence[Experiment], can: Capabilities) -> tuple[list[Experiment], list[str]]:
     """Return experiments without the phases that a lab cannot run, and what is left out and why, a line each."""
     fit, left_out = [], []
     for one in experiments:

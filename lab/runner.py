@@ -80,7 +80,7 @@ class Runner:
             for phase in experiment.phases:
                 pause = _PAUSE_SECONDS if before == _state(phase, at_end=False) else SETTLE_SECONDS
                 run = self._phase(experiment, phase, pause)
-                yield replace(run, services=called(phase.traffic, [*self._mesh.services, *services]))
+                yield replace(run, services=find_services(phase.traffic, [*self._mesh.services, *services]))
                 before = _state(phase, at_end=True)
         finally:
             self._restore(experiment)
@@ -170,7 +170,7 @@ class Runner:
         return next((one.annotations for one in self._mesh.services if one.name == name), {})
 
 
-def called(traffic: Sequence[Traffic], services: Sequence[Service]) -> frozenset[tuple[str, str]]:
+def find_services(traffic: Sequence[Traffic], services: Sequence[Service]) -> frozenset[tuple[str, str]]:
     """Return namespace and name of the services that traffic calls, see `PhaseRun.services`."""
     found: set[tuple[str, str]] = set()
     for one in traffic:

@@ -183,7 +183,7 @@ def test_the_server_beside_whoami_answers_udp() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    pod, _ = udp.answering(manifests.of_cluster(walkthrough(), "west")[1:], walkthrough())
+    pod, _ = udp.add_servers(manifests.of_cluster(walkthrough(), "west")[1:], walkthrough())
     container = pod["spec"]["template"]["spec"]["containers"][1]
     command = [*container["command"][:-1], str(port)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as server:

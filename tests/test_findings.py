@@ -7,7 +7,7 @@ import pytest
 from meshobs.lab.experiment import Phase
 from meshobs.lab.findings import Answer, Finding, findings
 from meshobs.lab.mesh import Service, walkthrough
-from meshobs.lab.runner import PhaseRun, called
+from meshobs.lab.runner import PhaseRun, find_services
 from meshobs.lab.traffic import Request, Traffic
 
 OWN = "10.0.1.2"
@@ -91,4 +91,4 @@ def test_which_services_traffic_calls(target: str, expected: set[tuple[str, str]
     """By name, or by the NodePort that is theirs; else pods themselves."""
     shop = Service("shop", "shop", ("west", "east"), node_port=30080)
 
-    assert called([Traffic("west", target)], [*walkthrough().services, shop]) == expected
+    assert find_services([Traffic("west", target)], [*walkthrough().services, shop]) == expected

@@ -679,6 +679,6 @@ def test_workloads_are_taken_by_a_real_server(server: ApiServer) -> None:
     }  # fmt: skip
     described = (walkthrough(), meshfile.mesh_of(content))
     for mesh in described:
-        for one in udp.answering(manifests.of_cluster(mesh, "west"), mesh):
+        for one in udp.add_servers(manifests.of_cluster(mesh, "west"), mesh):
             made = server.create(one)
             assert made["metadata"]["name"] == one["metadata"]["name"]

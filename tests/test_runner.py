@@ -78,7 +78,7 @@ def test_what_a_lab_cannot_do_is_left_out_by_phase() -> None:
     first, second = Experiment("a", "?", "", (phase("calls"), udp, skew)), Experiment("b", "?", "", (udp,))
     can = Capabilities(frozenset({"TCP", "ICMP"}), frozenset({"masquerade"}))
 
-    fit, left_out = experiments.possible([first, second], can)
+    fit, left_out = experiments.select_possible([first, second], can)
 
     assert [(one.name, [each.name for each in one.phases]) for one in fit] == [("a", ["calls"])]
     assert left_out == [

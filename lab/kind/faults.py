@@ -75,7 +75,7 @@ class Faults:
         self._clusters = clusters
         self._path = folder / _FILE
         self._faults: Mapping[str, _Fault] = {
-            "masquerade": _Fault(self._mask, self._unmask, self._spared),
+            "masquerade": _Fault(self._mask, self._unmask, self._spared_cidrs),
             "stale-backends": _Fault(self._silence, self._hear, self._connections),
             "event-loss": self._setting("hubble-event-queue-size", str(faults.SMALL_QUEUE)),
             "ring-loss": self._setting("hubble-event-buffer-capacity", str(faults.SMALL_RING)),
@@ -152,7 +152,7 @@ class Faults:
 
     # ---- what each fault does
 
-    def _spared(self, cluster: str) -> Note:
+    def _spared_cidrs(self, cluster: str) -> Note:
         return self._masquerade_config(cluster).get("nonMasqueradeCIDRs")
 
     def _mask(self, cluster: str, _note: Note) -> None:

@@ -202,7 +202,7 @@ class KindLab:
     def add(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Add workloads and Services; what is there stays."""
         for name, cluster in self.clusters.items():
-            cluster.apply(udp.answering(manifests.of(workloads, services, name), self._described))
+            cluster.apply(udp.add_servers(manifests.of(workloads, services, name), self._described))
 
     def remove(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Remove what `add` added."""

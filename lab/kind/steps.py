@@ -171,7 +171,7 @@ def _observed(mesh: Mesh, options: Options) -> Iterator[Action]:
 def _deployed(mesh: Mesh, folder: Path) -> Iterator[Action]:
     for one in mesh.clusters:
         name = f"pods-{one.name}.yaml"
-        objects = udp.answering(manifests.of_cluster(mesh, one.name), mesh)
+        objects = udp.add_servers(manifests.of_cluster(mesh, one.name), mesh)
         if not objects:
             continue
         ready = (kubectl(one.name, *words) for words in waits(objects, _CHANGE))

@@ -21,7 +21,7 @@ done
 """
 
 
-def answering(objects: Iterable[Manifest], mesh: Mesh) -> list[Manifest]:
+def add_servers(objects: Iterable[Manifest], mesh: Mesh) -> list[Manifest]:
     """Return objects of workloads whose pods of whoami answer UDP, too.
 
     Args:
@@ -29,10 +29,10 @@ def answering(objects: Iterable[Manifest], mesh: Mesh) -> list[Manifest]:
         mesh: whose clients' image has bash and socat.
     """
     image = next((one.image for one in mesh.workloads if not one.port), versions.CLIENT_IMAGE)
-    return [_answering(one, image) for one in objects]
+    return [_add_server(one, image) for one in objects]
 
 
-def _answering(one: Manifest, image: str) -> Manifest:
+def _add_server(one: Manifest, image: str) -> Manifest:
     if one["kind"] == "Pod":
         return {**one, "spec": _with_server(one["spec"], image)}
     if one["kind"] == "Deployment":

@@ -45,7 +45,7 @@ def command(folder: Path, name: str | None) -> None:
     wanted = experiments.load(name) if name else _plain(lab.mesh)
     if not wanted.phases[0].traffic:
         raise InputError("the lab's mesh has no service that a client of its cluster calls: name an experiment")
-    fit, left_out = experiments.possible([wanted], lab.capabilities)
+    fit, left_out = experiments.select_possible([wanted], lab.capabilities)
     for line in left_out:
         say(f"meshobs: left out: {line}")
     if not fit:

@@ -14,7 +14,7 @@ from meshobs.analyzer import Question, run
 from meshobs.cli.output import say
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab.driver import background_paused
-from meshobs.lab.experiment import Experiment, possible
+from meshobs.lab.experiment import Experiment, select_possible
 from meshobs.lab.findings import Answer, Finding, findings
 from meshobs.lab.runner import SETTLE_SECONDS, PhaseRun, Runner
 from meshobs.times import SECOND, rfc3339
@@ -76,7 +76,7 @@ def prove(
     from meshobs.cli.collect import stopping  # noqa: PLC0415 - grpc
     from meshobs.collector.collect import Collection, Options  # noqa: PLC0415
 
-    experiments = _possible(experiments, lab, tell)
+    experiments = _select(experiments, lab, tell)
     if not experiments:
         return
     excluded = members.own_traffic(lambda text: say(f"meshobs: {text}"))
@@ -118,7 +118,7 @@ def prove_accelerated(
         runs: list[PhaseRun] = []
         failed: MeshobsError | None = None
         try:
-            for experiment in _possible(experiments, lab, tell):
+            for experiment in _select(experiments, lab, tell):
                 tell(f"{experiment.name}: {experiment.question}")
                 for one in Runner(lab, tell, lab.wait, lab.clock).run(experiment):
                     runs.append(one)  # noqa: PERF402 - what is over stays, also where the next phase fails
@@ -134,9 +134,9 @@ def prove_accelerated(
         raise failed
 
 
-def _possible(experiments: Sequence[Experiment], lab: "Stage", tell: Callable[[str], None]) -> list[Experiment]:
+def _select(experiments: Sequence[Experiment], lab: "Stage", tell: Callable[[str], None]) -> list[Experiment]:
     """Return what a lab can run of experiments; tell what is left out."""
-    fit, left_out = possible(experiments, lab.capabilities)
+    fit, left_out = select_possible(experiments, lab.capabilities)
     for line in left_out:
         tell(f"left out: {line}")
     return fit
