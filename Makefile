@@ -37,9 +37,9 @@ $(READY): $(RUNS) requirements.lock
 
 setup: $(READY) ## make .venv with everything in it
 
-demo: $(RUNS) ## play the walkthrough on the embedded mesh: collect it, judge it, print what it shows
+demo: $(RUNS) ## play the walkthrough on the embedded mesh (DRIVER=netns, kind: a real one), judge it, print what it shows
 	@mkdir -p build && rm -f $(DEMO)
-	@$(BIN)/meshobs --db $(DEMO) demo
+	@$(BIN)/meshobs --db $(DEMO) demo$(if $(DRIVER), --driver $(DRIVER))
 
 tools: $(READY) ## build the real programs that tests run against, with Go, into ~/.cache/meshobs
 	$(BIN)/python tests/support/real_programs.py

@@ -1,14 +1,16 @@
 """What every driver can do, and which one is taken where none is named."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from meshobs.lab import shell
+from meshobs.lab.faults import FAULTS
 from meshobs.lab.mesh.model import Mesh, Service, Workload
-from meshobs.lab.traffic import Request, Traffic
+from meshobs.lab.traffic import PROTOCOLS, Request, Traffic
 
 DRIVERS = ("kind", "netns", "sim")
 # A container engine that hangs is none.
@@ -64,8 +66,26 @@ class LabState:
     whole: bool = True
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What a lab can do of what phases of experiments ask for.
+
+    Attributes:
+        protocols: that its clients and servers speak.
+        faults: names of those that it can make.
+    """
+
+    protocols: frozenset[str] = frozenset(PROTOCOLS)
+    faults: frozenset[str] = frozenset(FAULTS)
+
+
 class Stage(Protocol):
     """What experiments need of a lab."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what it can do."""
+        ...
 
     @property
     def mesh(self) -> Mesh:
@@ -130,9 +150,28 @@ class Lab(Stage, Protocol):
         """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
         ...
 
+    def pause(self) -> int:
+        """Stop background traffic until `resume`; return how many clients that were."""
+        ...
+
+    def resume(self) -> None:
+        """Let the background traffic that was paused go on; without any, do nothing."""
+        ...
+
     def down(self) -> None:
         """End it and leave nothing behind."""
         ...
+
+
+@contextmanager
+def background_paused(lab: Lab, say: Callable[[str], None]) -> Iterator[None]:
+    """Let no background traffic run meanwhile: experiments count calls. It goes on afterwards, whatever happens."""
+    try:
+        if clients := lab.pause():
+            say(f"background traffic of {clients} clients is paused")
+        yield
+    finally:
+        lab.resume()
 
 
 class Driver(Protocol):

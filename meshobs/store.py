@@ -104,7 +104,9 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if self.write and isinstance(error, KeyboardInterrupt):
+            error.add_note("what was committed is kept")
         self.close()
 
     def run(self, sql: str, parameters: Parameters = None) -> None:

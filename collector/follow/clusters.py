@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Self
 
 from meshobs import private
+from meshobs.collector.hubble import scope
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.hubble.target import Target, Tls, parse, tls_of
 from meshobs.collector.kube.api import KubeError, contexts
 from meshobs.collector.kube.cluster import ClusterInfo, KubeCluster
 from meshobs.errors import InputError, MeshobsError
+from meshobs.pb.flow.flow_pb2 import FlowFilter
 
 # Where Cilium's chart keeps what a client of a Relay with TLS shows and trusts; the first that can be read counts.
 _CLIENT_SECRETS = ("hubble-ui-client-certs", "hubble-relay-client-certs")
 # The chart makes the Relay's certificate for all names of this domain.
 _RELAY_NAME = "ui.hubble-relay.cilium.io"
+# Addresses that a line names.
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class OpenClusters:
     relays: dict[str, Relay] = field(default_factory=dict)
     clusters: dict[str, tuple[KubeCluster, ClusterInfo]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    _forwarded: dict[str, KubeCluster] = field(default_factory=dict)
     _named: set[str] = field(default_factory=set)
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -80,6 +85,31 @@ class OpenClusters:
             raise
         except MeshobsError as error:
             self.problems.append(str(error))
+
+    def own_traffic(self, say: Callable[[str], None]) -> list[FlowFilter]:
+        """Return a denylist of the collection's own traffic; say what it leaves out.
+
+        Raises:
+            MeshobsError: a Relay does not answer.
+        """
+        nodes = {
+            name: {node.node_name: node.address for node in relay.nodes() or ()} for name, relay in self.relays.items()
+        }
+        clusters = {**self._forwarded, **{name: cluster for name, (cluster, _) in self.clusters.items()}}
+        inside = {name: cluster.endpoints() for name, cluster in clusters.items()}
+        # A Relay on this machine is one that the user forwards to.
+        forwarded = [name for name, relay in self.relays.items() if scope.is_loopback(relay.target.host)]
+        forwards = {name: scope.forward_path(name, nodes[name], inside.get(name, ())) for name in forwarded}
+        say("left out as the collection's own traffic: ports 4244 and 4245 (Hubble), the Relays and API servers in use")
+        for name, path in forwards.items():
+            shown = ", ".join(path.nodes) if len(path.nodes) <= _SHOWN else f"{len(path.nodes)} nodes"
+            say(f"left out of {name}, read by port-forward: ports {', '.join(path.ports)} of {shown}")
+        return scope.own_traffic(
+            [address for known in nodes.values() for address in known.values()],
+            [relay.target.address for relay in self.relays.values()],
+            [*(cluster.server for cluster in clusters.values()), *(one for known in inside.values() for one in known)],
+            forwards.values(),
+        )
 
     def _open(self, source: ClusterSpec, kubeconfig: Path | None, say: Callable[[str], None], *, watch: bool) -> None:
         cluster = KubeCluster(source.context, source.namespace, kubeconfig) if source.context is not None else None
@@ -111,6 +141,7 @@ class OpenClusters:
             raise InputError(f"{where} names no Relay: write HOST:PORT, as in west=10.0.0.1:4245")
         service = cluster.relay()
         forward = cluster.forward(service, say)
+        self._forwarded[name] = cluster
         self._stack.callback(forward.close)
         tls = source.tls or (self._tls(cluster) if service.tls else None)
         return Target(name, "127.0.0.1", forward.port, tls)

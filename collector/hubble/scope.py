@@ -4,7 +4,8 @@ A Relay of a mesh returns the nodes of all clusters. Several Relays are each ask
 that nothing is sent twice; one alone, or each of them with `redundant`, is asked for all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 
@@ -13,6 +14,9 @@ from meshobs.pb.flow.flow_pb2 import FlowFilter
 
 # Where agents and Relays serve Hubble; no application's. At aggregation `none` a reader would feed on its own traffic.
 _HUBBLE_PORTS = ("4244", "4245")
+# Of kubelets, to which API servers carry port-forwards on; of API servers where they do not say.
+_KUBELET_PORT = "10250"
+_API_PORT = "6443"
 
 
 def assign(relays: Mapping[str, Sequence[str]], *, redundant: bool = False) -> dict[str, list[str] | None]:
@@ -60,17 +64,55 @@ def covers(filters: Sequence[FlowFilter], node_name: str) -> bool:
     )
 
 
-def own_traffic(observers: Sequence[str], relays: Sequence[str], api_servers: Sequence[str]) -> list[FlowFilter]:
+@dataclass(frozen=True)
+class ForwardPath:
+    """What a Relay's port-forward passes on the nodes of its cluster: API server, then kubelet.
+
+    Attributes:
+        nodes: addresses of the cluster's nodes.
+        api_ports: where its API servers listen, as nodes see it; empty where that is not known.
+    """
+
+    nodes: Sequence[str]
+    api_ports: Sequence[str] = ()
+
+    @property
+    def ports(self) -> list[str]:
+        """Return the ports of API server and kubelet."""
+        return sorted({*(self.api_ports or (_API_PORT,)), _KUBELET_PORT}, key=int)
+
+
+def forward_path(name: str, nodes: Mapping[str, str], api_servers: Sequence[str]) -> ForwardPath:
+    """Return what the port-forward to a cluster's Relay passes.
+
+    Args:
+        name: of the cluster.
+        nodes: name -> address of its agent (HOST:PORT) of all nodes that the Relay knows.
+        api_servers: addresses of the cluster's API servers (HOST:PORT), none where they may not be read.
+    """
+    # Where no node carries the cluster's name, it goes by another one.
+    own = [address for node, address in nodes.items() if cluster_of(node) == name] or list(nodes.values())
+    hosts = {_host(address) for address in (*own, *api_servers)}
+    ports = {address.rpartition(":")[2] for address in api_servers}
+    return ForwardPath(sorted(filter(_is_address, hosts)), sorted(filter(str.isdecimal, ports)))
+
+
+def own_traffic(
+    observers: Sequence[str], relays: Sequence[str], api_servers: Sequence[str], forwards: Iterable[ForwardPath] = ()
+) -> list[FlowFilter]:
     """Return a denylist of Hubble's and the collector's own traffic.
+
+    At aggregation `none` each packet is a flow, and a reader that sees its own packets makes more of them.
 
     Args:
         observers: addresses of agents (HOST:PORT), as GetNodes tells them.
         relays: addresses of the Relays in use.
         api_servers: addresses of the Kubernetes API servers in use.
+        forwards: what port-forwards in use pass.
     """
     # Any other port may be an application's elsewhere: it is left out for that address only.
     hosted = {
-        (address.rpartition(":")[0].strip("[]"), port)
+        (_host(address), port)
         for address in (*observers, *relays, *api_servers)
         if (port := address.rpartition(":")[2]) not in _HUBBLE_PORTS
     }
@@ -79,6 +121,10 @@ def own_traffic(observers: Sequence[str], relays: Sequence[str], api_servers: Se
         if _is_address(host) and port.isdecimal():
             filters.append(FlowFilter(source_ip=[host], source_port=[port]))
             filters.append(FlowFilter(destination_ip=[host], destination_port=[port]))
+    for path in forwards:
+        if path.nodes:
+            filters.append(FlowFilter(source_ip=path.nodes, source_port=path.ports))
+            filters.append(FlowFilter(destination_ip=path.nodes, destination_port=path.ports))
     return filters
 
 
@@ -95,6 +141,15 @@ def _within(pattern: str, cluster: str) -> str:
 def _overlap(known: Mapping[str, set[str]]) -> bool:
     """Tell whether any cluster is seen by several Relays."""
     return sum(map(len, known.values())) > len(set().union(*known.values()))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host that is dialled is this machine."""
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
 
 
 def _is_address(host: str) -> bool:

@@ -27,6 +27,7 @@ SERVICES = Resource("", "v1", "services", "Service")
 _CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 _SECRETS = Resource("", "v1", "secrets", "Secret")
 _PODS = Resource("", "v1", "pods", "Pod")
+_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 _PORT_FORWARD = Resource("", "v1", "pods/portforward")
 
 
@@ -117,6 +118,24 @@ class KubeCluster(KubeClient):
             say: told of troubles, from threads.
         """
         return PortForward(lambda turn: self._tunnel(relay, turn), say)
+
+    def endpoints(self) -> list[str]:
+        """Return where the API servers listen inside the cluster, as HOST:PORT, which the kubeconfig need not say.
+
+        They keep the EndpointSlices of Service default/kubernetes themselves; none where those may not be read.
+        """
+        query = {"labelSelector": "kubernetes.io/service-name=kubernetes"}
+        try:
+            slices = items(self.get(_SLICES.path("default"), query), "items")
+        except KubeError:
+            return []
+        return [
+            f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+            for one in slices
+            for port in (at(entry, "port") for entry in items(one, "ports"))
+            for endpoint in items(one, "endpoints")
+            for address in map(str, items(endpoint, "addresses"))
+        ]
 
     def secret(self, name: str) -> Mapping[str, bytes] | None:
         """Read a Secret of Cilium's namespace; None if it is not there.

@@ -1,14 +1,14 @@
-"""Calls by curl and ping where only a shell is at hand: the script that a client runs, and what its lines tell. Pure.
+"""Calls where only a shell is at hand: the script that a client runs, and what its lines tell. Pure.
 
-A server must answer as traefik/whoami does: Hostname, IP (a line each) and RemoteAddr, in plain text. Lines are short,
-and each is written at once, so those of calls side by side do not mix.
+TCP by curl, ICMP by ping, UDP by bash itself. A server must answer as traefik/whoami does: Hostname, IP (a line each)
+and RemoteAddr, in plain text, for UDP in one datagram. Lines are short, and each is written at once, so those of calls
+side by side do not mix.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from meshobs.errors import InputError
 from meshobs.lab.traffic import Request, Traffic
 
 # Seconds until a client gives up; a client's process carries this mark, so that it can be ended.
@@ -27,16 +27,37 @@ _LINE = (
 
 # $1 connections (0: without end), $2 microseconds between two, $3 requests on each, $4 their rate for curl,
 # $5 protocol, $6... targets in turn. Starts are counted from the first, so that the rate holds whatever a call takes.
+# A datagram must be read at once, which bash's `read` does not do; the socket's address stands in the kernel's list.
 SCRIPT = rf"""
 export LC_ALL=C
 count=$1 pause=$2 requests=$3 rate=$4 protocol=$5
 shift 5
 targets=("$@")
+datagrams() {{
+  local host=${{1%:*}} port=${{1##*:}} fd inode at found own= own_port= began took code
+  exec {{fd}}<>"/dev/udp/$host/$port" || {{ printf '@ 000   %s %s 0 6 no such host\n' "$host" "$port"; return; }}
+  inode=$(readlink "/proc/$BASHPID/fd/$fd"); inode=${{inode//[!0-9]/}}
+  while read -r _ at _ _ _ _ _ _ _ found _; do
+    [ "$found" = "$inode" ] || continue
+    own=$((16#${{at:6:2}})).$((16#${{at:4:2}})).$((16#${{at:2:2}})).$((16#${{at:0:2}})) own_port=$((16#${{at:9}}))
+  done </proc/$BASHPID/net/udp
+  for ((k = 0; k < requests; k++)); do
+    [ $k = 0 ] || sleep "$rate"
+    began=${{EPOCHREALTIME/./}}
+    printf 'who\n' >&"$fd" && timeout {_PATIENCE} dd bs=65535 count=1 <&"$fd"
+    code=$? took=$((${{EPOCHREALTIME/./}} - began))
+    if [ $code -ge 124 ]; then code=28; elif [ $code != 0 ]; then code=7; fi
+    printf '\n@ 200 %s %s %s %s %d.%06d %s \n' "$own" "$own_port" "$host" "$port" \
+      $((took / 1000000)) $((took % 1000000)) "$code"
+  done 2>/dev/null
+}}
 call() {{
   local target=$2 line
   printf '%s < %s %s\n' "$1" "${{EPOCHREALTIME/./}}" "$target"
   if [ "$protocol" = ICMP ]; then
     ping -c "$requests" -i "$rate" -W 2 "$target" 2>&1
+  elif [ "$protocol" = UDP ]; then
+    datagrams "$target"
   else
     urls=(); for ((k = 0; k < requests; k++)); do urls+=("http://$target/"); done
     curl -s -N -m {_PATIENCE} --rate "$rate" -w '{_LINE}' "${{urls[@]}}" 2>&1
@@ -100,22 +121,20 @@ class CurlAnswer:
 
 
 def command(traffic: Traffic, targets: Sequence[tuple[str, int]], *, endless: bool = False) -> tuple[str, ...]:
-    """Return the command that makes a client's calls; it needs bash 5, curl 7.84 and ping.
+    """Return the command that makes a client's calls; it needs bash 5, curl 7.84, ping, timeout and dd.
 
     Args:
         traffic: what to do.
-        targets: addresses and ports, in turn.
+        targets: addresses and ports, in turn; IPv4.
         endless: until it is ended.
-
-    Raises:
-        InputError: neither curl nor ping speaks the protocol.
     """
-    if traffic.protocol == "UDP":
-        raise InputError("clients of this lab call by curl and ping: TCP or ICMP, not UDP")
-    pings = traffic.protocol == "ICMP"
-    aims = [address if pings else f"{address}:{port}" for address, port in targets]
-    # ping wants seconds between two, curl how many in a stretch of time.
-    rate = f"{max(traffic.gap, 0.002):g}" if pings else f"{max(1, round(60 / max(traffic.gap, 0.002)))}/m"
+    aims = [address if traffic.protocol == "ICMP" else f"{address}:{port}" for address, port in targets]
+    # curl wants to know how many in a stretch of time, the others seconds between two.
+    rate = (
+        f"{max(traffic.gap, 0.002):g}"
+        if traffic.protocol != "TCP"
+        else f"{max(1, round(60 / max(traffic.gap, 0.002)))}/m"
+    )
     count = 0 if endless else traffic.count
     pause = round(1_000_000 / traffic.rate)
     return ("bash", "-c", SCRIPT, MARK, *map(str, (count, pause, traffic.requests, rate, traffic.protocol)), *aims)

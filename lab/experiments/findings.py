@@ -155,8 +155,10 @@ def _nat(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
     crossed = [one for one in crossed if one.client_cluster != one.answered_cluster]
     for way in sorted({_way(one) for one in crossed}):
         own = [one for one in crossed if _way(one) == way]
-        kept = sum(one.server_saw.partition(":")[0] == one.client_address for one in own)
-        changed = len(own) - kept
+        # Where the server does not say whom it saw, an address is neither kept nor changed.
+        known = [one for one in own if one.server_saw]
+        kept = sum(one.server_saw.partition(":")[0] == one.client_address for one in known)
+        changed, unknown = len(known) - kept, len(own) - len(known)
         rows = [
             row for row in answer.rows if (row["source_cluster"], row["destination_cluster"], row["protocol"]) == way
         ]
@@ -164,12 +166,13 @@ def _nat(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
             sum(row["untranslated"] + row["destination_translated"] for row in rows),
             sum(row["translated"] for row in rows),
         )
-        exact = seen == (kept, changed) or (answer.lossy and seen[0] <= kept and seen[1] <= changed)
-        verdict = _worst(rows)
+        within = seen[0] <= kept + unknown and seen[1] <= changed + unknown
+        exact = within and (answer.lossy or sum(seen) == len(own))
+        verdict = _worst(row["verdict"] for row in rows)
         found.append(
             _Line(
                 f"{way[0]} -> {way[1]} {way[2]}",
-                f"{kept} kept, {changed} changed",
+                f"{kept} kept, {changed} changed{f', {unknown} unknown' if unknown else ''}",
                 f"{seen[0]} kept, {seen[1]} changed",
                 verdict,
                 exact,
@@ -189,7 +192,11 @@ def _way(one: Request) -> tuple[str, str, str]:
 def _hops(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
     found = []
     for cluster, (local, remote) in count_local(run.requests).items():
-        rows = [row for row in answer.rows if row["source_cluster"] == cluster]
+        # A cluster has traffic of its own: probes, Hubble's UI.
+        rows = [
+            row for row in answer.rows
+            if row["source_cluster"] == cluster and (row["namespace"], row["service"]) in run.services
+        ]  # fmt: skip
         seen = (
             sum(row["connections"] for row in rows if row["destination_cluster"] == cluster),
             sum(row["connections"] for row in rows if row["destination_cluster"] != cluster),

@@ -2,12 +2,13 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from meshobs import catalog
 from meshobs.errors import InputError
+from meshobs.lab.driver import Capabilities
 from meshobs.lab.faults import find_fault
 from meshobs.lab.traffic import Traffic
 from meshobs.verdict import Verdict
@@ -105,6 +106,24 @@ def load(name: str, folder: Path = _FOLDER) -> Experiment:
         raise InputError(f"{path}: {type(error).__name__} {error}; see docs/lab.md for the form") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def select_possible(experiments: Sequence[Experiment], can: Capabilities) -> tuple[list[Experiment], list[str]]:
+    """Return experiments without the phases that a lab cannot run, and what is left out and why, a line each."""
+    fit, left_out = [], []
+    for one in experiments:
+        lacking = {phase.name: _lacking(phase, can) for phase in one.phases}
+        left_out += [f"{one.name}, {name}: {', '.join(words)}" for name, words in lacking.items() if words]
+        if phases := tuple(phase for phase in one.phases if not lacking[phase.name]):
+            fit.append(replace(one, phases=phases))
+    return fit, left_out
+
+
+def _lacking(phase: Phase, can: Capabilities) -> list[str]:
+    """Return what a phase asks for that a lab cannot do."""
+    protocols = {one.protocol for one in phase.traffic} - can.protocols
+    faults = {fault.partition(" ")[0] for fault in phase.faults} - can.faults
+    return [*(f"no {name} here" for name in sorted(protocols)), *(f"no fault {name} here" for name in sorted(faults))]
 
 
 def _experiment(name: str, content: Mapping[str, Any]) -> Experiment:

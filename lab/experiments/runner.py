@@ -1,7 +1,7 @@
 """Runs experiments on a lab: settings, faults and traffic of each phase, and what the clients saw of it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from meshobs.errors import InputError
@@ -9,8 +9,8 @@ from meshobs.lab.driver import Stage
 from meshobs.lab.experiments.model import Experiment, Phase
 from meshobs.lab.faults import find_fault
 from meshobs.lab.mesh import file
-from meshobs.lab.mesh.model import ANNOTATIONS
-from meshobs.lab.traffic import Request
+from meshobs.lab.mesh.model import ANNOTATIONS, Service
+from meshobs.lab.traffic import Request, Traffic
 
 # A connection within 2 s after a change may follow either state, and reports leave it out; agents need up to 0.7 s.
 SETTLE_SECONDS = 2.8
@@ -31,6 +31,7 @@ class PhaseRun:
     Attributes:
         started, ended: the window of reports, nanoseconds.
         changed: when each change in mid-traffic was made.
+        services: namespace and name of those that the traffic calls; two empty texts where it calls pods themselves.
     """
 
     experiment: str
@@ -39,6 +40,7 @@ class PhaseRun:
     ended: int
     requests: Sequence[Request]
     changed: Sequence[int] = ()
+    services: frozenset[tuple[str, str]] = frozenset()
 
 
 class Runner:
@@ -64,26 +66,25 @@ class Runner:
         self._tell = tell
         self._wait = wait
 
-    def run(self, experiment: Experiment) -> list[PhaseRun]:
-        """Run all phases, and leave the mesh as it was.
+    def run(self, experiment: Experiment) -> Iterator[PhaseRun]:
+        """Run all phases, yield each when it is over, and leave the mesh as it was, whatever happens.
 
         Raises:
             InputError: the lab does not have what the experiment needs.
         """
         self._check(experiment)
         workloads, services = file.extras(experiment.extras, self._mesh, experiment.name)
-        done: list[PhaseRun] = []
         try:
             self._lab.add(workloads, services)
             before = None if workloads or services else _AS_DESCRIBED
             for phase in experiment.phases:
                 pause = _PAUSE_SECONDS if before == _state(phase, at_end=False) else SETTLE_SECONDS
-                done.append(self._phase(experiment, phase, pause))
+                run = self._phase(experiment, phase, pause)
+                yield replace(run, services=find_services(phase.traffic, [*self._mesh.services, *services]))
                 before = _state(phase, at_end=True)
         finally:
             self._restore(experiment)
             self._lab.remove(workloads, services)
-        return done
 
     def _check(self, experiment: Experiment) -> None:
         for key, value in experiment.needs.items():
@@ -146,14 +147,15 @@ class Runner:
             self._lab.annotate(cluster, "default", name, wanted)
 
     def _restore(self, experiment: Experiment) -> None:
+        # First: what a fault keeps away could not be reached.
+        for fault in [fault for phase in experiment.phases for fault in phase.faults]:
+            self._switch(fault, on=False)
         self._apply(experiment, {})
         for phase in experiment.phases:
             for target in phase.scale:
                 for cluster, name in self._targets(target):
                     replicas = next(one.replicas for one in self._mesh.workloads if one.name == name)
                     self._lab.scale(cluster, "default", name, replicas)
-            for fault in phase.faults:
-                self._switch(fault, on=False)
 
     def _switch(self, fault: str, *, on: bool) -> None:
         name, _, scope = fault.partition(" ")
@@ -166,6 +168,21 @@ class Runner:
     def _first(self, name: str) -> Mapping[str, str]:
         """Return a Service's annotations as they were described."""
         return next((one.annotations for one in self._mesh.services if one.name == name), {})
+
+
+def find_services(traffic: Sequence[Traffic], services: Sequence[Service]) -> frozenset[tuple[str, str]]:
+    """Return namespace and name of the services that traffic calls, see `PhaseRun.services`."""
+    found: set[tuple[str, str]] = set()
+    for one in traffic:
+        kind, _, rest = one.target.partition("/")
+        if kind in ("svc", "service"):
+            namespace, _, name = rest.rpartition("/")
+            found.add((namespace or "default", name))
+            continue
+        port = one.target.rpartition(":")[2]
+        by_port = {(each.namespace, each.name) for each in services if each.node_port and str(each.node_port) == port}
+        found |= by_port or {("", "")}
+    return frozenset(found)
 
 
 def _state(phase: Phase, *, at_end: bool) -> tuple[object, ...]:

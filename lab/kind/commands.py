@@ -2,8 +2,10 @@
 
 import json
 import shlex
+import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from meshobs import private
@@ -16,6 +18,8 @@ from meshobs.times import rfc3339
 
 KUBECONFIG = "kubeconfig"
 LOG = "commands.jsonl"
+# What kubectl and cilium remember of API servers.
+_CACHE = "kube-cache"
 # Of an output: the lines of a client with many calls are in the answer, too.
 _LOGGED = 20_000
 
@@ -52,10 +56,12 @@ class Tools:
     def __init__(self, folder: Path, options: Options) -> None:
         self.folder = folder
         self.options = options
-        # The user's own kubeconfig is never touched: kind writes where KUBECONFIG says (trap T12).
-        self.environment: Mapping[str, str] = {"KUBECONFIG": str(folder / KUBECONFIG)} | (
-            {"KIND_EXPERIMENTAL_PROVIDER": "podman"} if options.engine == "podman" else {}
-        )
+        # The user's own kubeconfig is never touched, nor ~/.kube/cache: kind writes where KUBECONFIG says (trap T12).
+        self.environment: Mapping[str, str] = {
+            "KUBECONFIG": str(folder / KUBECONFIG),
+            "KUBECACHEDIR": str(folder / _CACHE),
+            **({"KIND_EXPERIMENTAL_PROVIDER": "podman"} if options.engine == "podman" else {}),
+        }
 
     def run(self, command: Sequence[str], seconds: float, given: str | None = None, *, secret: bool = False) -> Done:
         """Run a command, whatever comes of it.
@@ -85,6 +91,13 @@ class Tools:
     def kube(self, command: Sequence[str], given: str | None, seconds: float) -> str:
         """Run kubectl, as `kubectl.Run`."""
         return self.must(command, seconds, given)
+
+    def clear(self) -> None:
+        """Remove what running programs has left in the folder, and the folder if that was all."""
+        (self.folder / LOG).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / _CACHE, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _log(self, command: Sequence[str], began: int, done: Done, *, secret: bool) -> None:
         line = {

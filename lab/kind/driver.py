@@ -82,7 +82,12 @@ class KindDriver:
         if record:
             _check_made(record, tools, say)
         if not record or not record.made:
-            self._look(mesh, options, tools, say)
+            try:
+                self._look(mesh, options, tools, say)
+            except BaseException:
+                if not record:
+                    tools.clear()
+                raise
         record = record or progress.new(folder, content)
         private.write(folder / state.DESCRIPTION, json.dumps(content).encode())
         found = _state(folder, mesh, whole=False)

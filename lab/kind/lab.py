@@ -1,9 +1,9 @@
 """A lab on kind that is up: traffic by curl in its pods, settings by kubectl, faults on its nodes."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from meshobs.errors import InputError, MeshobsError
 from meshobs.lab.clusters import curl, manifests, targets
 from meshobs.lab.clusters.kubectl import Kubectl
 from meshobs.lab.clusters.targets import Client, HostClient, LiveObjects, LivePod
-from meshobs.lab.driver import LabState
-from meshobs.lab.kind import outside_host, progress
+from meshobs.lab.driver import Capabilities, LabState
+from meshobs.lab.kind import outside_host, progress, udp
 from meshobs.lab.kind.commands import Tools
 from meshobs.lab.kind.configs import context
 from meshobs.lab.kind.faults import Faults
@@ -24,6 +24,19 @@ from meshobs.lab.traffic import Request, Traffic, run_timed
 
 BALANCER = "balancer:"
 _SECONDS = 60.0
+_BACKGROUND = "background.json"
+
+
+@dataclass(frozen=True)
+class _Background:
+    """Background traffic that runs.
+
+    Attributes:
+        within: the beginning of commands that reach where its client is.
+    """
+
+    within: Sequence[str]
+    traffic: Traffic
 
 
 class KindLab:
@@ -58,18 +71,26 @@ class KindLab:
         return targets.with_nodes(self._described, self._nodes())
 
     @property
+    def capabilities(self) -> Capabilities:
+        """Return what it can do."""
+        return Capabilities(faults=self._faults.names)
+
+    @property
     def alive(self) -> bool:
         """Tell whether its clusters are there."""
         return set(self._build.made) <= set(self.tools.must(("kind", "get", "clusters"), _SECONDS).split())
 
     def status(self) -> Mapping[str, Any]:
-        """Return nodes, services and pods, and the faults that are on."""
-        live = self.live()
+        """Return nodes, services and pods, and the faults that are on; of a cluster whose API is kept away no more."""
+        away = self._faults.without_api
+        live = self.live(without=away)
+        running, paused = self._background()
         return {
             "nodes": [
                 {
-                    "node": one.full, "address": one.address, "pods": one.pod_cidr,
-                    "cilium": self.mesh.cluster(one.cluster).cilium,
+                    "node": one.full, "address": "unknown" if one.cluster in away else one.address,
+                    "pods": "unknown" if one.cluster in away else one.pod_cidr,
+                    "cilium": self._described.cluster(one.cluster).cilium,
                 }
                 for one in live.nodes
             ],
@@ -85,7 +106,9 @@ class KindLab:
                 for one in live.pods
             ],
             "faults": self._faults.on,
-            "background": len(self._running()),
+            "unknown": sorted(away),
+            "background": len(running),
+            "paused": len(paused),
         }  # fmt: skip
 
     def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
@@ -95,14 +118,17 @@ class KindLab:
         now = routes_now(self.tools, self._described)
         return {node: before.get(node, []) for node in now}, now
 
-    def live(self) -> LiveObjects:
-        """Return the workloads that there are."""
+    def live(self, without: Collection[str] = ()) -> LiveObjects:
+        """Return the workloads that there are, those of some clusters left out."""
         pods, services = [], []
         for name, cluster in self.clusters.items():
+            if name in without:
+                continue
             items = cluster.items("pods,services")
             pods += targets.pods_of(name, [one for one in items if one["kind"] == "Pod"])
             services += targets.services_of(name, [one for one in items if one["kind"] == "Service"])
-        return LiveObjects(pods, services, self.mesh.nodes)
+        mesh = targets.with_nodes(self._described, self._nodes(without)) if without else self.mesh
+        return LiveObjects(pods, services, mesh.nodes)
 
     def traffic(
         self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
@@ -134,24 +160,40 @@ class KindLab:
         live = self._prepared([traffic])
         client = targets.client_of(live, traffic.client)
         words = curl.command(traffic, targets.targets_of(live, client, traffic.target), endless=True)
-        self._note([*self._running(), list(self._within(client, ()))])
+        running, paused = self._background()
+        self._note([*running, _Background(self._within(client, ()), traffic)], paused)
         # Its output goes nowhere, and it is nobody's child: exec returns at once and it stays.
         detached = ("bash", "-c", 'setsid "$@" </dev/null >/dev/null 2>&1 &', "background", *words)
         self.tools.must(self._within(client, detached), _SECONDS)
 
     def background(self, rate: float) -> None:
         """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
-        for within in self._running():
-            # Nothing to end is no mistake: the pod may be another one by now.
-            self.tools.run((*within, "pkill", "-f", curl.MARK), _SECONDS)
-        self._note([])
+        self.pause()
+        self._note([], [])
         if not rate:
             return
         live = self.live()
         for service in live.services:
             callers = [one for one in live.pods if one.cluster == service.cluster and not one.port]
             if callers:
-                self.endless(Traffic(callers[0].full, f"svc/{service.namespace}/{service.name}", rate=rate))
+                protocol = next((one.protocol for one in self._described.services if one.name == service.name), "TCP")
+                target = f"svc/{service.namespace}/{service.name}"
+                self.endless(Traffic(callers[0].full, target, protocol, rate=rate))
+
+    def pause(self) -> int:
+        """Stop background traffic until `resume`; return how many clients that were."""
+        running, paused = self._background()
+        for one in running:
+            # Nothing to end is no mistake: the pod may be another one by now.
+            self.tools.run((*one.within, "pkill", "-f", curl.MARK), _SECONDS)
+        self._note([], [*paused, *(one.traffic for one in running)])
+        return len(running) + len(paused)
+
+    def resume(self) -> None:
+        """Let the background traffic that was paused go on."""
+        while paused := self._background()[1]:
+            self._note(self._background()[0], paused[:-1])
+            self.endless(paused[-1])
 
     def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
         """Set annotations of a Service, or remove those that are None."""
@@ -164,7 +206,7 @@ class KindLab:
     def add(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Add workloads and Services; what is there stays."""
         for name, cluster in self.clusters.items():
-            cluster.apply(manifests.of(workloads, services, name))
+            cluster.apply(udp.add_servers(manifests.of(workloads, services, name), self._described))
 
     def remove(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Remove what `add` added."""
@@ -191,6 +233,8 @@ class KindLab:
         if not through and all(one.client != "outside" for one in traffic):
             return live
         address = outside_host.make(self.tools)
+        if any(one.protocol != "TCP" for one in traffic if one.target in through):
+            raise InputError("the balancer outside_host passes TCP on, and nothing else")
         for target in through:
             port = target.removeprefix(BALANCER)
             if not port.isdecimal():
@@ -222,20 +266,24 @@ class KindLab:
             raise InputError(f"there is no cluster {name}: {', '.join(self.clusters)}")
         return self.clusters[name]
 
-    def _nodes(self) -> list[Any]:
+    def _nodes(self, without: Collection[str] = ()) -> list[Any]:
         return [
             node
             for name, cluster in self.clusters.items()
+            if name not in without
             for node in targets.nodes_of(self._described, name, cluster.items("nodes"))
         ]
 
-    def _running(self) -> list[list[str]]:
-        """Return where background traffic was started: the beginnings of commands that reach there."""
-        path = self._folder / "background.json"
-        return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+    def _background(self) -> tuple[list[_Background], list[Traffic]]:
+        """Return the background traffic that runs, and that which is paused."""
+        path = self._folder / _BACKGROUND
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"running": [], "paused": []}
+        running = [_Background(one["within"], Traffic(**one["traffic"])) for one in known["running"]]
+        return running, [Traffic(**one) for one in known["paused"]]
 
-    def _note(self, running: Sequence[Sequence[str]]) -> None:
-        (self._folder / "background.json").write_text(json.dumps(running), encoding="utf-8")
+    def _note(self, running: Sequence[_Background], paused: Sequence[Traffic]) -> None:
+        known = {"running": [asdict(one) for one in running], "paused": [asdict(one) for one in paused]}
+        (self._folder / _BACKGROUND).write_text(json.dumps(known), encoding="utf-8")
 
 
 def routes_now(tools: Tools, mesh: Mesh) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from meshobs.lab.clusters import manifests
 from meshobs.lab.clusters.kubectl import waits
-from meshobs.lab.kind import configs
+from meshobs.lab.kind import configs, udp
 from meshobs.lab.kind.configs import context
 from meshobs.lab.kind.options import Options
 from meshobs.lab.mesh.model import Mesh
@@ -171,7 +171,7 @@ def _observed(mesh: Mesh, options: Options) -> Iterator[Action]:
 def _deployed(mesh: Mesh, folder: Path) -> Iterator[Action]:
     for one in mesh.clusters:
         name = f"pods-{one.name}.yaml"
-        objects = manifests.of_cluster(mesh, one.name)
+        objects = udp.add_servers(manifests.of_cluster(mesh, one.name), mesh)
         if not objects:
             continue
         ready = (kubectl(one.name, *words) for words in waits(objects, _CHANGE))

@@ -10,7 +10,8 @@ from pathlib import Path
 from meshobs import private
 from meshobs.errors import MeshobsError
 from meshobs.lab import shell, state
-from meshobs.lab.driver import ClusterState, LabState, Step
+from meshobs.lab.driver import Capabilities, ClusterState, LabState, Step
+from meshobs.lab.faults import FAULTS
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.netns import requirements
 from meshobs.lab.netns.host import cgroup
@@ -77,6 +78,9 @@ class NetnsDriver:
 
 class NetnsLab(RemoteLab):
     """A mesh that is up."""
+
+    # All nodes share this machine's clock.
+    capabilities = Capabilities(faults=frozenset(FAULTS) - {"clock-skew"})
 
     @property
     def alive(self) -> bool:

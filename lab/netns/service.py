@@ -33,8 +33,9 @@ class NetnsService:
         self.end = threading.Event()
         self._machine = machine
         self._clients = Clients(machine)
-        self._switches = NetnsFaults(machine)
-        self._background: list[ClientRun] = []
+        self._faults = NetnsFaults(machine)
+        self._background: list[tuple[Traffic, ClientRun]] = []
+        self._paused: list[Traffic] = []
 
     @property
     def actions(self) -> Mapping[str, Callable[[Mapping[str, Any], Progress], Any]]:
@@ -45,11 +46,13 @@ class NetnsService:
             "traffic": self._traffic,
             "endless": lambda given, _progress: self._endless(Traffic(**given["traffic"])),
             "background": lambda given, _progress: self._steady(float(given["rate"])),
+            "pause": lambda _given, _progress: self._pause(),
+            "resume": lambda _given, _progress: self._resume(),
             "annotate": lambda given, _progress: self._annotate(**given),
             "scale": lambda given, _progress: self._scale(**given),
             "add": lambda given, _progress: self._add(given),
             "remove": lambda given, _progress: self._remove(given),
-            "fault": lambda given, _progress: self._switches.set(given["name"], given["scope"], on=given["on"]),
+            "fault": lambda given, _progress: self._faults.set(given["name"], given["scope"], on=given["on"]),
             "down": lambda _given, _progress: self.end.set(),
         }
 
@@ -91,8 +94,9 @@ class NetnsService:
                  "ready": one.ready}
                 for one in live.pods
             ],
-            "faults": list(self._switches.on),
+            "faults": list(self._faults.on),
             "background": len(self._background),
+            "paused": len(self._paused),
         }  # fmt: skip
 
     def _node(self, name: str, full: str) -> Mapping[str, Any]:
@@ -128,12 +132,22 @@ class NetnsService:
         return self._clients.saw_pings(sorted(requests, key=lambda one: one.time))
 
     def _endless(self, traffic: Traffic) -> None:
-        self._background.append(self._clients.start(traffic, endless=True))
+        self._background.append((traffic, self._clients.start(traffic, endless=True)))
+
+    def _pause(self) -> int:
+        for _, run in self._background:
+            run.stop()
+        self._paused += [traffic for traffic, _ in self._background]
+        self._background.clear()
+        return len(self._paused)
+
+    def _resume(self) -> None:
+        while self._paused:
+            self._endless(self._paused.pop())
 
     def _steady(self, rate: float) -> None:
-        for run in self._background:
-            run.stop()
-        self._background.clear()
+        self._pause()
+        self._paused.clear()
         if not rate:
             return
         for service in self._machine.live().services:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from meshobs.lab.driver import LabState
+from meshobs.lab.driver import Capabilities, LabState
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.mesh.model import Mesh, Service, Workload
 from meshobs.lab.remote import wire
@@ -31,6 +31,8 @@ class RemoteLab:
     Raises:
         MeshobsError: when called while its process does not answer.
     """
+
+    capabilities = Capabilities()
 
     def __init__(self, state: LabState) -> None:
         self.state = state
@@ -60,6 +62,14 @@ class RemoteLab:
     def background(self, rate: float) -> None:
         """Let every cluster's clients call its services, so many requests a second each; 0 ends it."""
         self.ask("background", {"rate": rate})
+
+    def pause(self) -> int:
+        """Stop background traffic until `resume`; return how many clients that were."""
+        return int(self.ask("pause"))
+
+    def resume(self) -> None:
+        """Let the background traffic that was paused go on."""
+        self.ask("resume")
 
     def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
         """Set annotations of a Service, or remove those that are None."""

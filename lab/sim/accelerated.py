@@ -7,7 +7,9 @@ turn over, agents and Relays that go) needs real time.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from meshobs.lab.driver import Capabilities
 from meshobs.lab.experiments.recording import Recording
+from meshobs.lab.faults import FAULTS
 from meshobs.lab.mesh.model import Mesh, Service, Workload
 from meshobs.lab.sim.faults import SimFaults
 from meshobs.lab.sim.kubeapi.objects import objects
@@ -40,6 +42,9 @@ class AcceleratedLab:
     Attributes:
         now: its clock.
     """
+
+    # No servers: what only they have needs real time.
+    capabilities = Capabilities(faults=frozenset(name for name, fault in FAULTS.items() if not fault.served))
 
     def __init__(self, mesh: Mesh, folder: Path, start: int) -> None:
         self.mesh = mesh

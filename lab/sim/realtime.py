@@ -5,9 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from meshobs.lab.mesh.model import Mesh
+from meshobs.lab.sim import forward_events
 from meshobs.lab.sim.hubble.relay_binary import RelayBinary
 from meshobs.lab.sim.hubble.server import Hubble
 from meshobs.lab.sim.kubeapi.objects import objects
@@ -46,6 +48,7 @@ class RealtimeMesh:
                 on_annotate=lambda *given: self.change(changes.annotate(*given)),
                 on_scale=lambda *given: self.change(changes.scale(*given)),
                 on_forward=lambda *_, name=cluster.name: self.relays[name],
+                on_carried=partial(self._carried, cluster.name),
             )
             for cluster in mesh.clusters
         }
@@ -111,6 +114,11 @@ class RealtimeMesh:
         del at
         for cluster, server in self.kube.items():
             server.update(objects.objects(world, cluster))
+
+    def _carried(self, cluster: str, size: int) -> None:
+        """Let nodes see what a port-forward of their API server carried."""
+        with self.moment() as now:
+            self.simulation.happen(now, forward_events.events(self.simulation.world, cluster, size))
 
     def _run(self) -> None:
         try:

@@ -24,8 +24,9 @@ class SimService:
     def __init__(self, live: RealtimeMesh) -> None:
         self.end = threading.Event()
         self._live = live
-        self._switches = SimFaults(live.simulation, live.change, FaultyServers(live.hubble, live.kube, live.binaries))
-        self._background: list[SimulatedClient] = []
+        self._faults = SimFaults(live.simulation, live.change, FaultyServers(live.hubble, live.kube, live.binaries))
+        self._background: list[tuple[Traffic, SimulatedClient]] = []
+        self._paused: list[Traffic] = []
         live.on_end = self.end.set
 
     @property
@@ -36,6 +37,8 @@ class SimService:
             "traffic": self._traffic,
             "endless": lambda given, _progress: self._endless(Traffic(**given["traffic"])),
             "background": lambda given, _progress: self._steady(float(given["rate"])),
+            "pause": lambda _given, _progress: self._pause(),
+            "resume": lambda _given, _progress: self._resume(),
             "annotate": lambda given, _progress: self._live.change(changes.annotate(**given)),
             "scale": lambda given, _progress: self._live.change(changes.scale(**given)),
             "add": lambda given, _progress: self._add(given),
@@ -61,8 +64,9 @@ class SimService:
                  "ready": one.active}
                 for one in world.pods
             ],
-            "faults": list(self._switches.on),
+            "faults": list(self._faults.on),
             "background": len(self._background),
+            "paused": len(self._paused),
         }  # fmt: skip
 
     def _traffic(self, given: Mapping[str, Any], progress: Progress) -> list[Mapping[str, Any]]:
@@ -84,12 +88,23 @@ class SimService:
 
     def _endless(self, traffic: Traffic) -> None:
         with self._live.moment() as now:
-            self._background.append(self._live.simulation.start(now, traffic, _ignore, endless=True))
+            self._background.append((traffic, self._live.simulation.start(now, traffic, _ignore, endless=True)))
+
+    def _pause(self) -> int:
+        with self._live.moment():
+            for _, client in self._background:
+                client.stopped = True
+            self._paused += [traffic for traffic, _ in self._background]
+            self._background.clear()
+            return len(self._paused)
+
+    def _resume(self) -> None:
+        while self._paused:
+            self._endless(self._paused.pop())
 
     def _steady(self, rate: float) -> None:
-        for client in self._background:
-            client.stopped = True
-        self._background.clear()
+        self._pause()
+        self._paused.clear()
         if not rate:
             return
         with self._live.moment():
@@ -102,7 +117,7 @@ class SimService:
 
     def _fault(self, name: str, scope: str, *, on: bool) -> None:
         with self._live.moment():
-            self._switches.set(name, scope, on=on)
+            self._faults.set(name, scope, on=on)
 
     def _add(self, given: Mapping[str, Any]) -> None:
         workloads, services = parse_added(given)

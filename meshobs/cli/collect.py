@@ -162,7 +162,7 @@ def _tls(**given: object) -> "Tls | None":
 @click.option(
     "--watch-own-traffic",
     is_flag=True,
-    help="Do not leave out the traffic of observers, Relays and API servers in use.",
+    help="Do not leave out the traffic of observers, Relays, API servers in use, kubelets that carry port-forwards.",
 )
 @tls_options
 @filter_options

@@ -1,6 +1,6 @@
 """`meshobs experiment`: what a setting promises, what clients saw, what the flows say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from meshobs.analyzer import render
 from meshobs.cli.collect import stopping
 from meshobs.cli.output import format_option, print_table, remark, say
 from meshobs.cli.session import Session, pass_session
+from meshobs.errors import InputError
 from meshobs.lab.experiments import model as experiments
 
 if TYPE_CHECKING:
@@ -44,25 +45,33 @@ def command(
 
     chosen = [experiments.load(name) for name in (experiments.names() if "all" in names else names)]
     found: list[Finding] = []
-    for needs, group in jobs.groups(chosen):
-        if accelerated:
-            content = {**needs, "seed": seed}
-            found += jobs.accelerated(session.db, content, group, skip="all" in names, say=remark, tell=tell)
+    try:
+        for needs, group in jobs.groups(chosen):
+            if accelerated:
+                content = {**needs, "seed": seed}
+                lines = jobs.accelerated(session.db, content, group, skip="all" in names, say=remark, tell=tell)
+            else:
+                lines = run(session, needs, group, skip="all" in names)
+            for line in lines:
+                found.append(line)  # noqa: PERF402 - what is over is shown, also where something fails later
+    finally:
+        if found and form == "json":
+            click.echo(render.json_text([asdict(line) for line in found]))
         else:
-            found += run(session, needs, group, skip="all" in names)
-    if form == "json":
-        click.echo(render.json_text([asdict(line) for line in found]))
-    else:
-        show(found, reasons=reasons)
+            show(found, reasons=reasons)
+    if not found:
+        raise InputError("nothing could run: what is left out is said above")
     if not all(line.agrees for line in found):
         ctx.exit(1)
 
 
-def run(session: Session, needs: Mapping[str, str], group: Sequence["Experiment"], *, skip: bool) -> list["Finding"]:
+def run(
+    session: Session, needs: Mapping[str, str], group: Sequence["Experiment"], *, skip: bool, driver: str = "sim"
+) -> Iterator["Finding"]:
     """Run experiments with the same needs in real time; Ctrl-C ends them in order."""
     from meshobs.jobs import experiments as jobs  # noqa: PLC0415 - grpc and DuckDB
 
-    return jobs.run(session.db, needs, group, skip=skip, say=remark, tell=tell, running=stopping)
+    return jobs.run(session.db, needs, group, skip=skip, say=remark, tell=tell, running=stopping, driver=driver)
 
 
 def tell(text: str) -> None:

@@ -13,7 +13,7 @@ from meshobs.errors import MeshobsError
 
 # Name -> module of meshobs.cli and the line for --help, which therefore loads none of them.
 COMMANDS = {
-    "demo": ("demo", "Play the walkthrough on the embedded mesh and print what it shows."),
+    "demo": ("demo", "Play the walkthrough on a mesh made for it and print what it shows."),
     "lab": ("lab", "Stand a two-cluster mesh up, play with it, and take it down."),
     "experiment": ("experiment", "Run experiments: promise, what clients saw, what the flows say."),
     "import": ("import_recordings", "Import recordings of flows and Kubernetes objects."),
@@ -91,8 +91,10 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("meshobs: stopped; what was committed is kept", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click raises its own from the interruption; who has something to say of it has noted that there.
+        said = getattr(error.__cause__ or error, "__notes__", ())
+        click.echo("; ".join(("meshobs: stopped", *said)), err=True)
         sys.exit(130)
     except MeshobsError as error:
         click.echo(f"meshobs: {with_flags(str(error))}", err=True)

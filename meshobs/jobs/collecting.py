@@ -13,7 +13,7 @@ from meshobs.collector import advice
 from meshobs.collector.collect import Collection, CollectOptions
 from meshobs.collector.follow import clusters as members
 from meshobs.collector.follow.clusters import ClusterSpec, OpenClusters
-from meshobs.collector.hubble import filters, scope
+from meshobs.collector.hubble import filters
 from meshobs.collector.hubble.answers import RelayNode
 from meshobs.collector.hubble.filters import FilterFlag
 from meshobs.collector.hubble.target import Tls
@@ -22,7 +22,6 @@ from meshobs.collector.write.ledger import Ledger
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import state as labs
 from meshobs.lab.driver import ClusterState, LabState
-from meshobs.pb.flow.flow_pb2 import FlowFilter
 from meshobs.store import Store
 from meshobs.times import Length, Moment, instant, seconds
 
@@ -143,7 +142,7 @@ def collect(
             say(problem)
         nodes = [node for relay in opened.relays.values() for node in relay.nodes() or []]
         if not watch_own_traffic:
-            options = replace(options, excluded=own_traffic(opened, [node.address for node in nodes]))
+            options = replace(options, excluded=opened.own_traffic(say))
         _advise(opened, {node.node_name: node for node in nodes}.values(), say)
         with Store(Path(db), write=True) as store, live.serving(store, say):
             collection = Collection(store, opened.relays, options, say, show, opened.clusters, stop=ends)
@@ -163,18 +162,6 @@ def lab_sources(lab: LabState) -> list[ClusterSpec]:
         )
         for one in lab.clusters
     ]
-
-
-def own_traffic(opened: OpenClusters, nodes: Sequence[str]) -> list[FlowFilter]:
-    """Return what leaves out the flows of Hubble's and the collector's own traffic.
-
-    Args:
-        opened: the clusters that are read.
-        nodes: addresses of their observers.
-    """
-    relays = [relay.target.address for relay in opened.relays.values()]
-    servers = [cluster.server for cluster, _ in opened.clusters.values()]
-    return scope.own_traffic(nodes, relays, servers)
 
 
 def _sources(

@@ -19,9 +19,9 @@ from meshobs.errors import InputError, MeshobsError
 from meshobs.jobs import labs
 from meshobs.jobs.collecting import Running, lab_sources
 from meshobs.lab import faults, state
-from meshobs.lab.driver import Lab, LabState
+from meshobs.lab.driver import Lab, LabState, Stage, background_paused
 from meshobs.lab.experiments.findings import Finding, ReportAnswer, findings
-from meshobs.lab.experiments.model import Experiment
+from meshobs.lab.experiments.model import Experiment, select_possible
 from meshobs.lab.experiments.runner import SETTLE_SECONDS, PhaseRun, Runner
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.mesh.model import Mesh
@@ -46,7 +46,8 @@ def run(
     say: Callable[[str], None],
     tell: Callable[[str], None],
     running: Running = nullcontext,
-) -> list[Finding]:
+    driver: str = "sim",
+) -> Iterator[Finding]:
     """Run experiments with the same needs on the lab that is up, else on one for them.
 
     Args:
@@ -57,18 +58,20 @@ def run(
         say: told what the user should know, a line each.
         tell: told of progress, a line each.
         running: entered while flows are collected.
+        driver: of the lab for them.
 
     Raises:
         InputError: the lab does not have what an experiment needs.
+        MeshobsError: a phase failed; the lines of those that are over came before.
         KeyboardInterrupt: the user ended it.
     """
-    with _lab(needs, say) as found:
+    with _lab(needs, driver, say) as found:
         lab = labs.attach(found)
         if skip and (lacking := [f"{key} {value}" for key, value in needs.items() if not lab.mesh.has(key, value)]):
             say(f"left out: {', '.join(one.name for one in group)} (needs {', '.join(lacking)})")
-            return []
+            return
         with open_lab(found, say) as members, Store(Path(db), write=True) as store:
-            return prove(store, lab, members, group, say=say, tell=tell, running=running)
+            yield from prove(store, lab, members, group, say=say, tell=tell, running=running)
 
 
 def accelerated(
@@ -79,7 +82,7 @@ def accelerated(
     skip: bool,
     say: Callable[[str], None],
     tell: Callable[[str], None],
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Run experiments in time that is skipped, on a mesh of their own; see `run`.
 
     Args:
@@ -92,7 +95,7 @@ def accelerated(
     """
     fit = _unserved(group, say) if skip else group
     with Store(Path(db), write=True) as store:
-        return prove_accelerated(store, mesh_of(content), fit, tell)
+        yield from prove_accelerated(store, mesh_of(content), fit, tell)
 
 
 def groups(chosen: Sequence[Experiment]) -> list[tuple[Mapping[str, str], list[Experiment]]]:
@@ -104,13 +107,14 @@ def groups(chosen: Sequence[Experiment]) -> list[tuple[Mapping[str, str], list[E
 
 
 @contextmanager
-def _lab(needs: Mapping[str, str], say: Callable[[str], None]) -> Iterator[LabState]:
+def _lab(needs: Mapping[str, str], driver: str, say: Callable[[str], None]) -> Iterator[LabState]:
     """Give the lab that is up, else one that is taken down afterwards."""
     up = state.read()
     if up and up.whole and labs.attach(up).alive:
         yield up
         return
-    made = labs.start("sim", labs.content_of(None, needs), rate=0, say=say)
+    options = labs.LabOptions(cleanup=driver == "kind")
+    made = labs.start(driver, labs.content_of(None, needs), rate=0, say=say, options=options)
     try:
         yield made
     finally:
@@ -153,8 +157,11 @@ def prove(
     say: Callable[[str], None],
     tell: Callable[[str], None],
     running: Running = nullcontext,
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Run experiments, collect what happens in them, and hold the reports against what the clients saw.
+
+    Phases that the lab cannot run are left out, and said, before anything runs. Those that are over are recorded and
+    their lines come, also where a later one fails: that is raised after them.
 
     Args:
         store: open for writing.
@@ -167,31 +174,34 @@ def prove(
 
     Raises:
         InputError: the lab does not have what an experiment needs.
-        KeyboardInterrupt: the user ended it.
+        MeshobsError: a phase failed.
+        KeyboardInterrupt: the user ended it; what is over is recorded.
     """
-    collection = Collection(
-        store,
-        members.relays,
-        CollectOptions(arguments=tuple(one.name for one in experiments)),
-        say,
-        clusters=members.clusters,
-    )
+    experiments = _select(experiments, lab, tell)
+    if not experiments:
+        return
+    options = CollectOptions(excluded=members.own_traffic(say), arguments=tuple(one.name for one in experiments))
+    collection = Collection(store, members.relays, options, say, clusters=members.clusters)
     beside = _Beside(lab, collection, experiments, tell)
-    beside.start()
-    with running(collection.stop):
-        collection.run()
-    beside.join()
+    with background_paused(lab, tell):
+        beside.start()
+        try:
+            with running(collection.stop):
+                collection.run()
+        finally:
+            beside.join()
+    _record(store, beside.runs)
     if isinstance(beside.error, _StoppedError):
         raise KeyboardInterrupt
+    for one in beside.runs:
+        yield from findings(one, _answers(store, one))
     if beside.error:
         raise beside.error
-    _record(store, beside.runs)
-    return [line for one in beside.runs for line in findings(one, _answers(store, one))]
 
 
 def prove_accelerated(
     store: Store, mesh: Mesh, experiments: Sequence[Experiment], tell: Callable[[str], None]
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Run experiments in time that is skipped, import the recording of it, and judge as `prove` does.
 
     Raises:
@@ -205,14 +215,30 @@ def prove_accelerated(
         # The first state is watched for a while before anything happens.
         lab.wait(SETTLE_SECONDS)
         runs: list[PhaseRun] = []
-        for experiment in experiments:
-            tell(f"{experiment.name}: {experiment.question}")
-            runs += Runner(lab, tell, lab.wait, lab.clock).run(experiment)
+        failed: MeshobsError | None = None
+        try:
+            for experiment in _select(experiments, lab, tell):
+                tell(f"{experiment.name}: {experiment.question}")
+                for one in Runner(lab, tell, lab.wait, lab.clock).run(experiment):
+                    runs.append(one)  # noqa: PERF402 - what is over stays, also where the next phase fails
+        except MeshobsError as error:
+            failed = error
         lab.close()
         options = importer.ImportOptions(arguments=tuple(one.name for one in experiments))
         importer.run(store, importer.plan([path]), options, lambda _source, _size: None)
     _record(store, runs)
-    return [line for one in runs for line in findings(one, _answers(store, one))]
+    for one in runs:
+        yield from findings(one, _answers(store, one))
+    if failed:
+        raise failed
+
+
+def _select(experiments: Sequence[Experiment], lab: Stage, tell: Callable[[str], None]) -> list[Experiment]:
+    """Return what a lab can run of experiments; tell what is left out."""
+    fit, left_out = select_possible(experiments, lab.capabilities)
+    for line in left_out:
+        tell(f"left out: {line}")
+    return fit
 
 
 class _Beside(threading.Thread):
@@ -236,7 +262,9 @@ class _Beside(threading.Thread):
             runner = Runner(self._lab, self._tell, self._wait)
             for experiment in self._experiments:
                 self._tell(f"{experiment.name}: {experiment.question}")
-                self.runs += runner.run(experiment)
+                for one in runner.run(experiment):
+                    # What is over stays, also where the next phase fails.
+                    self.runs.append(one)
         except BaseException as error:  # noqa: BLE001 - raised again by the main thread
             self.error = error
         finally:

@@ -9,10 +9,9 @@ from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.recorder import Recorder
 from meshobs.errors import InputError, MeshobsError
 from meshobs.jobs import labs
-from meshobs.jobs.collecting import own_traffic
 from meshobs.jobs.experiments import open_lab
-from meshobs.lab.driver import Lab, LabState
-from meshobs.lab.experiments.model import Experiment, Phase
+from meshobs.lab.driver import Lab, LabState, background_paused
+from meshobs.lab.experiments.model import Experiment, Phase, select_possible
 from meshobs.lab.experiments.recording import Recording
 from meshobs.lab.experiments.runner import SETTLE_SECONDS, Runner
 from meshobs.lab.experiments.truth import truth
@@ -40,24 +39,28 @@ def record(found: LabState, folder: Path, experiment: Experiment | None, say: Ca
     wanted = experiment or _plain(lab.mesh)
     if not wanted.phases[0].traffic:
         raise InputError("the lab's mesh has no service that a client of its cluster calls: name an experiment")
+    fit, left_out = select_possible([wanted], lab.capabilities)
+    for line in left_out:
+        say(f"left out: {line}")
+    if not fit:
+        raise InputError(f"this lab can run no phase of {wanted.name}")
     recording = Recording(folder)
-    with open_lab(found, say) as members:
-        _record(recording, lab, members, wanted, say)
+    with open_lab(found, say) as members, background_paused(lab, say):
+        _record(recording, lab, members, fit[0], say)
 
 
 def _record(
     recording: Recording, lab: Lab, members: OpenClusters, wanted: Experiment, say: Callable[[str], None]
 ) -> None:
-    nodes = {node.address for relay in members.relays.values() for node in relay.nodes() or ()}
     apis = {name: cluster for name, (cluster, _) in members.clusters.items()}
-    excluded = own_traffic(members, sorted(nodes))
+    excluded = members.own_traffic(say)
     recorder = Recorder(members.relays, apis, excluded, recording.flow, recording.event)
     _connected(members, len(lab.mesh.nodes))
     recorder.start()
     pause = threading.Event()
     # The first state must have been watched for a while before anything happens.
     pause.wait(SETTLE_SECONDS)
-    runs = Runner(lab, say).run(wanted)
+    runs = list(Runner(lab, say).run(wanted))
     status = lab.status()
     # Agents hand on what they saw a little later.
     pause.wait(SETTLE_SECONDS)

@@ -63,7 +63,7 @@ judged as (
             when lost > max_unproved * flows then {'cause': 'lost-events', 'reason': seen}
             -- Ends further apart than this are not put together.
             when abs(clock_offset) > 4
-                then {'cause': 'clock-skew', 'reason': format('its clock is {:.1f} s {} other nodes'': set it by NTP', abs(clock_offset), if(clock_offset > 0, 'ahead of', 'behind'))}
+                then {'cause': 'clock-skew', 'reason': format('its clock is {:.1f} s {} other nodes'': set it by NTP, or relieve its agent, which stamps late when it has too much to do', abs(clock_offset), if(clock_offset > 0, 'ahead of', 'behind'))}
             else {'cause': '', 'reason': seen}
         end as finding
     from rows_told
@@ -82,7 +82,7 @@ from (values
     ('unwatched-node', 'insufficient', 'no flow of the node came, and no Relay was connected to it, or other nodes show traffic that it should have shown', 'bring its agent back, or name a Relay that reaches it'),
     ('gaps', 'insufficient', 'the node was out of sight for longer than the share that may be unproved', 'choose a window without the gaps (--evidence lists them), or collect again'),
     ('lost-events', 'insufficient', 'the node lost more events than the share that may be unproved', 'record a shorter or quieter stretch, or give Hubble larger buffers (hubble-event-buffer-capacity, hubble-event-queue-size, the perf ring)'),
-    ('clock-skew', 'insufficient', 'the node''s clock is so far from the others'' that the two ends of a connection are not put together', 'set the node''s clock by NTP')
+    ('clock-skew', 'insufficient', 'the node''s clock is so far from the others'' that the two ends of a connection are not put together', 'set the node''s clock by NTP, or relieve its agent, which stamps late when it has too much to do')
 ) as causes(cause, verdict, meaning, cure);
 
 -- The coverage of a window in one row: the key "coverage" of every report in JSON.
@@ -122,5 +122,5 @@ with runs as (
 )
 select distinct 'only some flows were asked for, so that a missing one says nothing: ' || asked as "limit" from runs where asked <> ''
 union all
-select distinct 'left out: traffic of Hubble (ports 4244 and 4245) and of the Relays and API servers in use (--watch-own-traffic takes it in)' from runs where excluded <> ''
+select distinct 'left out: traffic of Hubble (ports 4244 and 4245), of the Relays and API servers in use, and of kubelets that carry a port-forward (--watch-own-traffic takes it in)' from runs where excluded <> ''
 order by all;

@@ -408,7 +408,7 @@ def test_interrupted_by_the_user(tmp_path: Path) -> None:
         _, err = process.communicate()
 
     assert process.returncode == 130
-    assert err.decode().splitlines()[-1].startswith("meshobs: stopped")
+    assert err.decode().splitlines()[-1] == "meshobs: stopped; what was committed is kept"
     with Store(db) as store:
         assert store.value("select state from collections") == "interrupted"
 

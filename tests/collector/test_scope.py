@@ -130,6 +130,42 @@ def test_own_traffic_is_left_out(
 
 
 @pytest.mark.parametrize(
+    ("nodes", "servers", "addresses", "ports"),
+    [
+        ({}, [], [], ["6443", "10250"]),
+        ({"west/a": "10.0.0.1:4244", "east/b": "10.9.0.1:4244"}, [], ["10.0.0.1"], ["6443", "10250"]),
+        ({"a": "10.0.0.1:4244", "b": "[fd00::1]:4244"}, [], ["10.0.0.1", "fd00::1"], ["6443", "10250"]),
+        ({"west/a": "10.0.0.1:4244"}, ["10.0.0.9:8443"], ["10.0.0.1", "10.0.0.9"], ["8443", "10250"]),
+        ({"west/a": "", "west/b": "node:4244"}, ["[fd00::9]:443"], ["fd00::9"], ["443", "10250"]),
+    ],
+)
+def test_what_a_port_forward_passes_is_left_out(
+    nodes: dict[str, str], servers: list[str], addresses: list[str], ports: list[str]
+) -> None:
+    """API server and kubelet, at the addresses of the cluster's own nodes and API servers, and nothing else."""
+    path = scope.forward_path("west", nodes, servers)
+
+    assert (list(path.nodes), path.ports) == (addresses, ports)
+    assert scope.own_traffic([], [], [], [path]) == HUBBLE + (
+        [
+            FlowFilter(source_ip=addresses, source_port=ports),
+            FlowFilter(destination_ip=addresses, destination_port=ports),
+        ]
+        if addresses
+        else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("localhost", True), ("127.0.0.1", True), ("::1", True), ("10.0.0.1", False), ("relay.example", False)],
+)
+def test_what_this_machine_is_called(host: str, expected: bool) -> None:
+    """Names are not looked up."""
+    assert scope.is_loopback(host) == expected
+
+
+@pytest.mark.parametrize(
     ("patterns", "node", "covered"),
     [
         ([[]], "west/node-1", True),

@@ -1,16 +1,23 @@
 """The client of drivers with real pods: its script runs in a real bash with a real curl against a real server."""
 
 import http.server
+import os
+import shutil
+import signal
+import socket
+import socketserver
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 
-from meshobs.errors import InputError
-from meshobs.lab.clusters import curl
+from meshobs.lab.clusters import curl, manifests
 from meshobs.lab.clusters.curl import CurlAnswer
+from meshobs.lab.kind import udp
+from meshobs.lab.mesh.model import walkthrough
 from meshobs.lab.traffic import Traffic
 
 
@@ -114,7 +121,82 @@ def test_lines_of_others_are_left_out() -> None:
     assert told.error
 
 
-def test_a_protocol_that_nobody_speaks() -> None:
-    """UDP is refused in one line, not called by HTTP."""
-    with pytest.raises(InputError, match="TCP or ICMP"):
-        curl.command(Traffic("west", "x", protocol="UDP"), [("10.0.0.1", 53)])
+class DatagramWhoami(socketserver.BaseRequestHandler):
+    """Answers as whoami does, one datagram for one; what it is not asked properly it does not answer."""
+
+    def handle(self) -> None:
+        data, sender = self.request
+        host, port = self.client_address
+        if data == b"who\n":
+            sender.sendto(f"Hostname: webpod-1\nIP: 10.0.0.9\nRemoteAddr: {host}:{port}\n".encode(), (host, port))
+
+
+@pytest.fixture(scope="module")
+def datagrams() -> Iterator[int]:
+    """Return the port of a UDP server on loopback."""
+    with socketserver.ThreadingUDPServer(("127.0.0.1", 0), DatagramWhoami) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def test_udp_is_told_as_tcp_is(datagrams: int) -> None:
+    """Each client has a port of its own, which the server saw; further requests come from the same one."""
+    told = ran(Traffic("west", "x", protocol="UDP", count=20, rate=50, requests=2, gap=0.05), ("127.0.0.1", datagrams))
+
+    assert {one.error for one in told} == {""}
+    assert len(told) == 40
+    assert [one.reused for one in told].count(False) == 20
+    assert len({one.client_port for one in told}) == 20
+    assert all(one.server_saw == f"127.0.0.1:{one.client_port}" for one in told)
+    assert {(one.host_name, tuple(one.addresses)) for one in told} == {("webpod-1", ("10.0.0.9",))}
+    assert all(0 < one.ended - one.began < 5_000_000_000 for one in told)
+
+
+def test_udp_that_nobody_answers() -> None:
+    """A port where nobody listens, and a name that is none, are told as what they are; the client's port is known."""
+    refused, unknown = (
+        ran(Traffic("west", "x", protocol="UDP", count=1), target) for target in (("127.0.0.1", 1), ("no.invalid", 9))
+    )
+
+    assert [(one.error, one.client_port > 0) for one in refused] == [("connection refused", True)]
+    assert [one.error for one in unknown] == ["no such host"]
+
+
+def test_udp_that_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that says nothing costs the client's patience, no more."""
+    monkeypatch.setattr(curl, "SCRIPT", curl.SCRIPT.replace("timeout 5", "timeout 0.3"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+
+        (told,) = ran(Traffic("west", "x", protocol="UDP", count=1), ("127.0.0.1", silent.getsockname()[1]))
+
+    assert told.error == "timed out"
+
+
+def test_the_server_beside_whoami_answers_udp() -> None:
+    """The script of its container, run by a real bash with a real socat, answers what the client's script asks."""
+    if not shutil.which("socat"):
+        if os.environ.get("CI"):
+            pytest.fail("socat is missing")
+        pytest.skip("socat is missing: apt-get install socat")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pod, _ = udp.add_servers(manifests.of_cluster(walkthrough(), "west")[1:], walkthrough())
+    container = pod["spec"]["template"]["spec"]["containers"][1]
+    command = [*container["command"][:-1], str(port)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as server:
+        try:
+            traffic = Traffic("west", "x", protocol="UDP", count=5, rate=20, requests=2)
+            # socat needs a moment until it listens.
+            deadline = time.monotonic() + 10
+            while (told := ran(traffic, ("127.0.0.1", port))) and any(one.error for one in told):
+                assert time.monotonic() < deadline, told
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+
+    assert container["ports"] == [{"containerPort": 80, "protocol": "UDP"}]
+    assert len(told) == 10
+    assert all(one.server_saw == f"127.0.0.1:{one.client_port}" for one in told)
+    assert {one.host_name for one in told} == {socket.gethostname()}

@@ -1,6 +1,9 @@
 """Experiments end to end: promise, truth and flows side by side, and what each fault turns. Judged by what clients saw."""
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -163,22 +166,79 @@ traffic = [{ from = "west", to = "svc/webpod", rate = 100 }]
     assert "no: ok" in outcome.out
 
 
-def test_an_experiment_may_ask_any_report(meshobs: Call, tmp_path: Path) -> None:
-    """A report that no client could contradict answers for the mesh."""
-    path = tmp_path / "known.toml"
-    path.write_text("""
-question = "Is it known what is set?"
-report = "services"
+BROKEN = """
+question = "What is left of an experiment that breaks?"
 [[phases]]
-name = "as described"
-promise = "all is watched"
-traffic = [{ from = "west", to = "svc/webpod", rate = 100 }]
-""")
+name = "good"
+promise = "some stay"
+traffic = [{ from = "west", to = "svc/webpod", rate = 100 }, { from = "east", to = "svc/webpod", rate = 100 }]
+[[phases]]
+name = "bad"
+promise = ""
+traffic = [{ from = "west", to = "svc/gone" }]
+"""
 
-    outcome = meshobs("experiment", path, "--accelerated", "--format", "json")
 
-    (line,) = json.loads(outcome.out)
-    assert (outcome.code, line["who"], line["verdict"], line["expected"]) == (0, "mesh", "ok", "ok")
+@pytest.mark.parametrize("flags", [(), ("--accelerated",)])
+def test_finished_phases_are_kept_where_a_later_one_fails(
+    flags: tuple[str, ...], meshobs: Call, db: Path, tmp_path: Path
+) -> None:
+    """They are recorded and shown; the error comes after the table, with exit code 2."""
+    path = tmp_path / "mine.toml"
+    path.write_text(BROKEN)
+
+    outcome = meshobs("--db", db, "experiment", path, *flags)
+
+    assert outcome.code == 2
+    assert "good" in outcome.out
+    assert "yes" in outcome.out
+    assert outcome.err.splitlines()[-1].startswith("meshobs: ")
+    assert "svc/gone" in outcome.err.splitlines()[-1] or "gone" in outcome.err.splitlines()[-1]
+    with Store(db) as store:
+        assert store.rows("select phase from phases") == [("good",)]
+        assert store.value("select count(*) from truth") == 200
+
+
+def test_what_a_lab_cannot_do_is_said_before_it_runs(meshobs: Call) -> None:
+    """Skipped time has no rings: those phases are left out, the others run; with none left it is an error."""
+    some = meshobs("experiment", "unseen", "--accelerated", "--format", "json")
+
+    said = [line for line in some.err.splitlines() if "left out" in line]
+    assert len(said) == 2
+    assert some.err.index("left out") < some.err.index("unseen: ")
+    assert {line["phase"] for line in json.loads(some.out)} == {"kernel loses a tenth"}
+    assert some.code == 0
+
+
+def test_background_traffic_is_not_counted(alone: Call, db: Path) -> None:
+    """It is paused while experiments count, and goes on afterwards."""
+    assert alone("lab", "up", "--driver", "sim", "--traffic", 50).code == 0
+
+    outcome = alone("--db", db, "experiment", "keepalive", "--format", "json")
+
+    assert [line for line in json.loads(outcome.out) if not line["agrees"]] == []
+    assert "background traffic of 2 clients is paused" in outcome.err
+    told = json.loads(alone("lab", "status", "--format", "json").out)
+    assert (told["background"], told["paused"]) == (2, 0)
+
+
+def test_background_traffic_goes_on_after_ctrl_c(alone: Call, tmp_path: Path) -> None:
+    """An experiment that is interrupted in mid-traffic leaves the lab as it was, and keeps what is over."""
+    assert alone("lab", "up", "--driver", "sim", "--traffic", 5).code == 0
+    command = [sys.executable, "-m", "meshobs", "--db", "x.duckdb", "experiment", "affinity"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr
+        # The first phase is over.
+        assert any("global, no affinity:" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+
+    assert process.returncode == 130
+    told = json.loads(alone("lab", "status", "--format", "json").out)
+    assert (told["background"], told["paused"]) == (2, 0)
+    assert {tuple(one["annotations"].items()) for one in told["services"]} == {(("service.cilium.io/global", "true"),)}
+    with Store(tmp_path / "x.duckdb") as store:
+        assert store.rows("select phase from phases")[0] == ("global, no affinity",)
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,9 @@ def kubectl(words: list[str], flags: dict[str, list[str]], now: dict[str, Any]) 
         say(failure("try1/020-kubectl-version"))
     context = flags["--context"][0]
     name = context.removeprefix("kind-")
+    cache = Path(os.environ.get("KUBECACHEDIR") or Path.home() / ".kube" / "cache")
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "discovery").write_text(name)
     if name not in now["clusters"]:
         context_error("kubectl", context)
     if words[1:4] == ["get", "secret", "cilium-ca"]:
@@ -224,13 +227,14 @@ def kubectl(words: list[str], flags: dict[str, list[str]], now: dict[str, Any]) 
         now["ca"][name] = given["data"]["ca.key"]
         keep(now)
         end(0, "secret/cilium-ca created\n")
+    faulted(words, flags, now, name)
     if words[1] == "get":
         kinds = {"pods": "Pod", "services": "Service", "nodes": "Node"}
         wanted = {kinds[one] for one in words[2].split(",")}
         items = json.loads((OBJECTS / f"k8s-{name}.json").read_text())["items"]
         end(0, json.dumps({"items": [one for one in items if one["kind"] in wanted]}))
     if words[1] == "exec":
-        inside(words[words.index("--") + 1 :], name)
+        inside(words[words.index("--") + 1 :], name, now)
     if words[1] == "rollout" and "deployment/hubble-relay" in words:
         end(0, 'deployment "hubble-relay" successfully rolled out\n')
     if words[1] in ("annotate", "scale"):
@@ -238,6 +242,24 @@ def kubectl(words: list[str], flags: dict[str, list[str]], now: dict[str, Any]) 
     if words[1] in ("wait", "rollout", "apply", "delete") and "-f" in flags and flags["-f"] == ["-"]:
         (FOLDER / f"{words[1]}-{name}.yaml").write_text(sys.stdin.read())
         end(0)
+
+
+def faulted(words: list[str], flags: dict[str, list[str]], now: dict[str, Any], name: str) -> None:
+    """Answer what faults ask of kube-system, and do it."""
+    if words[1] == "get" and words[2] in ("configmap", "daemonset"):
+        end(0, json.dumps(system(now, name)[words[3]]))
+    if words[1] == "patch":
+        merge(system(now, name)[words[3]], json.loads(flags["-p"][0]))
+        keep(now)
+        end(0, f"{words[2]}/{words[3]} patched\n")
+    if words[1] == "get" and flags.get("-l") == ["k8s-app=cilium"]:
+        on = flags.get("--field-selector", [""])[0].removeprefix("spec.nodeName=")
+        there = [node for node in agents(now, name) if on in ("", node)]
+        end(0, "".join(f"pod/cilium-{node}\n" for node in there))
+    if words[1] == "wait" and "-l" in flags:
+        end(0, "pod/cilium-x condition met\n")
+    if words[1] == "delete" and "-l" in flags:
+        end(0, "pod cilium-x deleted\n")
 
 
 def docker(words: list[str], now: dict[str, Any]) -> None:
@@ -252,14 +274,52 @@ def docker(words: list[str], now: dict[str, Any]) -> None:
         keep(now)
         end(0, "meshobs-outside\n")
     if words[1] == "exec" and "ip" not in words:
-        inside(words[3:], words[2])
+        inside(words[3:], words[2], now)
     if words[1] == "exec" and not now.get("connected"):
         lines = (DATA / "again.jsonl").read_text(encoding="utf-8").splitlines()
         say(next(one for one in map(json.loads, lines) if one["step"].endswith(f"routes-before-{words[2]}")))
 
 
-def inside(command: list[str], where: str) -> NoReturn:
+def system(now: dict[str, Any], cluster: str) -> dict[str, Any]:
+    """Return the objects of kube-system that faults change, by name; the values are those of Cilium's chart."""
+    config = {"hubble-event-buffer-capacity": "16383"}
+    other = {"west": "10.1.0.0/16", "east": "10.0.0.0/16"}[cluster]
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "host"}]}}
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2}}
+    spec = {"updateStrategy": strategy, "template": {"spec": {"affinity": affinity}}}
+    found: dict[str, Any] = now.setdefault("system", {}).setdefault(cluster, {
+        "cilium-config": {"data": config},
+        "ip-masq-agent": {"data": {"config": f"nonMasqueradeCIDRs:\n- {other}\nmasqLinkLocal: false\n"}},
+        "cilium": {"spec": spec},
+    })  # fmt: skip
+    return found
+
+
+def merge(target: dict[str, Any], patch: dict[str, Any]) -> None:
+    """Merge a patch as RFC 7386 says."""
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict):
+            merge(target.setdefault(key, {}), value)
+        else:
+            target[key] = value
+
+
+def agents(now: dict[str, Any], cluster: str) -> list[str]:
+    """Return the nodes that the DaemonSet has an agent on."""
+    affinity = system(now, cluster)["cilium"]["spec"]["template"]["spec"]["affinity"].get("nodeAffinity", {})
+    terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
+    barred = [value for term in terms for rule in term["matchExpressions"] for value in rule["values"]]
+    return [node for node in (f"{cluster}-control-plane", f"{cluster}-worker") if node not in barred]
+
+
+def inside(command: list[str], where: str, now: dict[str, Any]) -> NoReturn:
     """Run a command in a pod or node: scripts really run, with this file as their curl."""
+    if command[0] == "cilium-dbg":
+        end(0, system(now, where)["ip-masq-agent"]["data"]["config"])
+    if command[0] == "ss" and "dport" in command[-1]:
+        end(0, '0 0 172.18.0.3:41234 172.18.0.3:6443 users:(("cilium-agent",pid=9,fd=7))\n')
     # What goes on without end is only noted: it would outlive the test.
     if command[0] == "bash" and "setsid" not in command[2]:
         os.environ["KINDFAKE_WHERE"] = where

@@ -60,6 +60,18 @@ class Machine:
 
     def interrupt(self, process: "subprocess.Popen[str]") -> tuple[int, str]:
         """Wait until a command hangs, then do as Ctrl-C on a terminal; return exit code and stderr."""
+        self._await_hanging(process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        return process.returncode, err
+
+    def kill(self, process: "subprocess.Popen[str]") -> None:
+        """Wait until a command hangs, then kill it and what it runs."""
+        self._await_hanging(process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+
+    def _await_hanging(self, process: "subprocess.Popen[str]") -> None:
         deadline = time.monotonic() + 60
         hanging = self.folder / "state" / "hanging"
         while not hanging.exists():
@@ -67,9 +79,6 @@ class Machine:
             assert time.monotonic() < deadline, "nothing hangs"
             time.sleep(0.01)
         hanging.unlink()
-        os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-        return process.returncode, err
 
 
 def machine(folder: Path) -> Machine:

@@ -30,6 +30,7 @@ class Hooks:
     annotate: Callable[[str, str, dict[str, str | None]], None]
     scale: Callable[[str, str, int], None]
     forward: Callable[[str, str, int], str]
+    carried: Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ class Answers:
     def _forward(self, asked: ApiPath, query: Mapping[str, str]) -> ForwardRequest:
         self._one(replace(asked, below=""))
         port = request.number(query, "ports")
-        return ForwardRequest(asked.name, port, self._hooks.forward(asked.namespace, asked.name, port))
+        target = self._hooks.forward(asked.namespace, asked.name, port)
+        return ForwardRequest(asked.name, port, target, self._hooks.carried)
 
     def _one(self, asked: ApiPath) -> Json:
         item = self._store.get(asked.key)

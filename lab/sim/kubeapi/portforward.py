@@ -4,7 +4,7 @@ import base64
 import hashlib
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -23,11 +23,17 @@ _SHORT, _LONG = 126, 2**16
 
 @dataclass(frozen=True)
 class ForwardRequest:
-    """What a client asks for: a port of a Pod, and where it is really served, empty if nothing listens there."""
+    """What a client asks for: a port of a Pod.
+
+    Attributes:
+        target: where it is really served, empty if nothing listens there.
+        carried: told how many bytes came from the Pod at once; from any thread.
+    """
 
     pod: str
     port: int
     target: str
+    carried: Callable[[int], None] = lambda _size: None
 
 
 def accepts(headers: Mapping[str, str]) -> dict[str, str]:
@@ -72,7 +78,7 @@ def carry(forward: ForwardRequest, near: socket.socket, reader: BinaryIO) -> Non
     far.settimeout(None)
     # Two threads write to the client: the one that carries down, and this one where it answers pings.
     sending = threading.Lock()
-    with far, _downward(far, near, sending):
+    with far, _downward(far, near, sending, forward.carried):
         for opcode, payload in _frames(reader):
             if opcode == _PING:
                 with sending:
@@ -85,7 +91,9 @@ def carry(forward: ForwardRequest, near: socket.socket, reader: BinaryIO) -> Non
 
 
 @contextmanager
-def _downward(far: socket.socket, near: socket.socket, sending: threading.Lock) -> Iterator[None]:
+def _downward(
+    far: socket.socket, near: socket.socket, sending: threading.Lock, carried: Callable[[int], None]
+) -> Iterator[None]:
     """Carry to the client what the port sends, beside the block and until its end."""
 
     def run() -> None:
@@ -93,6 +101,7 @@ def _downward(far: socket.socket, near: socket.socket, sending: threading.Lock) 
             while data := far.recv(_CHUNK):
                 with sending:
                     near.sendall(_frame(_BINARY, _DATA + data))
+                carried(len(data))
         with suppress(OSError), sending:
             near.sendall(_frame(_CLOSE, b""))
 

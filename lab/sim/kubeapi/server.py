@@ -27,6 +27,7 @@ class KubeServer:
         on_scale: called with cluster, namespace, name and replicas of a Deployment when a client scales it.
         on_forward: called with namespace, name and port of a Pod that a client wants a connection to; returns HOST:PORT
             where that is served, empty if nowhere.
+        on_carried: told how many bytes a port-forward brought from its Pod at once, from any thread.
         on_change: told of each change of an object, in order, from whatever thread; must not call back.
         port: 0 for a free one.
 
@@ -43,6 +44,7 @@ class KubeServer:
         on_annotate: Callable[[str, str, str, dict[str, str | None]], None] = lambda *_: None,
         on_scale: Callable[[str, str, str, int], None] = lambda *_: None,
         on_forward: Callable[[str, str, int], str] = lambda *_: "",
+        on_carried: Callable[[int], None] = lambda _size: None,
         on_change: Callable[[StoredChange], None] = lambda _change: None,
         port: int = 0,
     ) -> None:
@@ -54,6 +56,7 @@ class KubeServer:
             annotate=lambda namespace, name, changes: on_annotate(cluster, namespace, name, changes),
             scale=lambda namespace, name, replicas: on_scale(cluster, namespace, name, replicas),
             forward=on_forward,
+            carried=on_carried,
         )
         self._wanted_port = port
         self._listener: Listener | None = None

@@ -5,7 +5,7 @@ Nothing here knows whether time is real: whoever drives the timeline does. One t
 
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol
@@ -110,9 +110,13 @@ class Simulation:
     def call(self, call: Call, at: int, chance: random.Random) -> Outcome:
         """Let one call happen: its events come to the sink when they are due."""
         outcome = carry_call(self.world, call, at, chance, self._sockets)
-        for event in outcome.events:
-            self.timeline.at(at + event.offset, lambda moment, event=event: self._emit(moment, event))  # type: ignore[misc]
+        self.happen(at, outcome.events)
         return outcome
+
+    def happen(self, at: int, events: Iterable[Event]) -> None:
+        """Let events come to the sink when they are due."""
+        for event in events:
+            self.timeline.at(at + event.offset, lambda moment, event=event: self._emit(moment, event))  # type: ignore[misc]
 
     def _emit(self, moment: int, event: Event) -> None:
         loss = self.disturbance.loss.get(event.node, 0)

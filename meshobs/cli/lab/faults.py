@@ -22,4 +22,4 @@ def fault(name: str | None, switch: str | None, scope: str) -> None:
     if not switch:
         raise InputError(f"say on or off: meshobs lab fault {name} on")
     labs.attach(state.require_running()).fault(found.name, scope, on=switch == "on")
-    remark(f"{found.name} is {switch}: {found.does}")
+    remark(f"{found.name} is {switch}{f': {found.does}' if switch == 'on' else ''}")

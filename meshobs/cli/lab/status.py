@@ -57,6 +57,10 @@ def status(form: str) -> None:
     _table("nodes", told["nodes"])
     _table("services", told["services"])
     _table("pods", told["pods"])
+    if told["paused"]:
+        remark(f"background traffic of {told['paused']} clients is paused (meshobs lab background RATE)")
+    if told.get("unknown"):
+        remark(f"the API of {', '.join(told['unknown'])} is kept away: its services and pods are not known")
     if told["faults"]:
         remark(f"faults that are on: {', '.join(told['faults'])}")
 
@@ -64,7 +68,7 @@ def status(form: str) -> None:
 @click.command("routes")
 @format_option()
 def routes(form: str) -> None:
-    """Show each node's routes to pods before the mesh was joined, and what joining added (S6)."""
+    """Show each node's routes to pods before the mesh was joined, and what joining added (S6, docs/walkthrough.md)."""
     before, now = labs.attach(state.require_running()).routes()
     if form == "json":
         click.echo(json.dumps({"before": before, "now": now}))

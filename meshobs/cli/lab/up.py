@@ -95,7 +95,7 @@ def down() -> None:
 @click.command("plan")
 @mesh_options
 def plan(name: str | None, mesh: MeshOptions) -> None:
-    """Print what `up` would do, and do nothing."""
+    """Print what `up` would do, and do nothing. S numbers: docs/walkthrough.md."""
     chosen, why = driver.choose_driver(name)
     remark(f"driver {chosen}: {why}")
     LabOptions(kind=mesh.kind).check(chosen)

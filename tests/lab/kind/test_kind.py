@@ -15,7 +15,7 @@ from support.kind_machine import Machine
 from support.recordings import TESTS
 
 from meshobs.lab.clusters import manifests
-from meshobs.lab.kind import hints, preflight
+from meshobs.lab.kind import hints, preflight, udp
 from meshobs.lab.kind.commands import LOG, Tools
 from meshobs.lab.kind.options import options_of
 from meshobs.lab.kind.run_steps import crossing
@@ -95,11 +95,14 @@ def test_no_two_clusters_share_a_port() -> None:
     assert [one.key for one in plan if one.key.startswith("connect")] == ["connect a b", "connect a c", "connect b c"]
 
 
-def test_everything_once(scripted: tuple[Machine, Call]) -> None:
+def test_everything_once(scripted: tuple[Machine, Call], monkeypatch: pytest.MonkeyPatch) -> None:
     """up, status, routes, traffic, settings, collect, down: each does what it says, and the user's files stay alone."""
     machine, meshobs = scripted
     users = machine.folder / "users-kubeconfig"
     users.write_text("mine")
+    home = machine.folder / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
 
     up = meshobs(*UP)
     assert up.code == 0, up.err
@@ -137,6 +140,7 @@ def test_everything_once(scripted: tuple[Machine, Call]) -> None:
     assert (down.code, machine.clusters) == (0, []), down.err
     assert not (machine.folder / "lab").exists()
     assert users.read_text() == "mine"
+    assert list(home.iterdir()) == []
 
 
 def test_background_traffic_and_a_machine_outside(scripted: tuple[Machine, Call]) -> None:
@@ -160,6 +164,49 @@ def test_background_traffic_and_a_machine_outside(scripted: tuple[Machine, Call]
     ]
     assert meshobs("lab", "down").code == 0
     assert any(call.startswith("docker rm --force meshobs-outside") for call in machine.calls())
+
+
+def test_background_traffic_is_paused_for_experiments(machine: Machine, tmp_path: Path) -> None:
+    """It ends in the pods before the first phase and goes on after the last, also where one fails; the status knows."""
+    path = tmp_path / "mine.toml"
+    path.write_text("""
+question = "?"
+[[phases]]
+name = "good"
+promise = ""
+traffic = [{ from = "west", to = "svc/webpod", count = 4 }]
+[[phases]]
+name = "bad"
+promise = ""
+traffic = [{ from = "west", to = "svc/gone" }]
+""")
+    assert machine.run(*UP)[0] == 0
+    assert machine.run("lab", "background", "5")[0] == 0
+    # Reports need some flow.
+    SimDriver().attach(machine.sim).background(30)
+    since = len(machine.calls())
+
+    code, out, err = machine.run("--db", str(tmp_path / "x.duckdb"), "experiment", str(path))
+
+    assert code == 2
+    assert "good" in out, err
+    assert "background traffic of 2 clients is paused" in err
+    calls = [call for call in machine.calls(since) if "pkill" in call or "background" in call]
+    assert ["pkill" in call for call in calls] == [True, True, False, False]
+    assert paused(machine) == (2, 0)
+
+    machine.fault(match="kubectl exec curl-pod bash", hang=True)
+    machine.kill(machine.start("--db", str(tmp_path / "x.duckdb"), "experiment", str(path)))
+    machine.fault()
+    assert paused(machine) == (0, 2)
+    assert machine.run("lab", "background", "5")[0] == 0
+    assert paused(machine) == (2, 0)
+
+
+def paused(machine: Machine) -> tuple[int, int]:
+    """Return how many clients run in the background, and how many are paused."""
+    told = json.loads(machine.run("lab", "status", "--format", "json")[1])
+    return told["background"], told["paused"]
 
 
 def test_the_proof_calls_from_and_to_what_there_is() -> None:
@@ -263,6 +310,7 @@ def test_interrupted_at_each_step(machine: Machine) -> None:
 
         assert code == 130, (one.key, err)
         assert f"{one.title}; meshobs lab up goes on from there" in err, (one.key, err)
+        assert err.splitlines()[-1] == "meshobs: stopped"
         begun = json.loads((machine.folder / "lab" / "build.json").read_text())["begun"]
         assert begun == one.key
     machine.fault()
@@ -384,6 +432,7 @@ def test_everything_in_the_way_at_once(scripted: tuple[Machine, Call], tmp_path:
     assert "there is no chart in" in outcome.err
     assert "3 things are in the way (above): mend, or go on with --force" in outcome.err
     assert machine.clusters == ["other"]
+    assert not (machine.folder / "lab").exists(), "a first look that fails leaves nothing"
 
     proc = tmp_path / "proc"
     (proc / "sys/fs/inotify").mkdir(parents=True)
@@ -446,7 +495,7 @@ def test_no_secret_in_the_log(scripted: tuple[Machine, Call]) -> None:
     log = machine.folder / "lab" / LOG
     assert log.stat().st_mode & 0o077 == 0
     assert '"rc": 0' in log.read_text()
-    for path in (machine.folder / "lab").iterdir():
+    for path in (path for path in (machine.folder / "lab").rglob("*") if path.is_file()):
         assert "of west" not in path.read_text(), path
 
 
@@ -510,14 +559,14 @@ def test_faults_are_made_and_undone(scripted: tuple[Machine, Call]) -> None:
     assert meshobs(*UP).code == 0
     for name, made, undone in (
         ("policy", "kubectl --context kind-east apply -f -", "kubectl --context kind-east delete -f -"),
+        ("masquerade", "patch -n kube-system configmap ip-masq-agent", "patch -n kube-system configmap ip-masq-agent"),
+        ("stale-backends", "iptables -w -I OUTPUT -p tcp --sport 41234", "iptables -w -D OUTPUT -p tcp --sport 41234"),
+        ("event-loss", '"hubble-event-queue-size": "1"', '"hubble-event-queue-size": null'),
+        ("ring-loss", '"hubble-event-buffer-capacity": "15"', '"hubble-event-buffer-capacity": "16383"'),
         ("blind", "docker exec east-worker iptables -w -I INPUT", "docker exec east-worker iptables -w -D INPUT"),
         ("kube-down", "docker exec west-control-plane iptables -w -I", "docker exec west-control-plane iptables -w -D"),
         ("relay-down", "--replicas=0", "--replicas=1"),
-        (
-            "agent-down",
-            "docker exec east-worker systemctl stop kubelet",
-            "docker exec east-worker systemctl start kubelet",
-        ),
+        ("agent-down", '"NotIn", "values": ["east-worker"]', '{"nodeAffinity": null, "podAntiAffinity"'),
     ):
         since = len(machine.calls())
         on = meshobs("lab", "fault", name, "on")
@@ -528,8 +577,98 @@ def test_faults_are_made_and_undone(scripted: tuple[Machine, Call]) -> None:
         assert meshobs("lab", "fault", name, "off").code == 0
         assert any(undone in call for call in machine.calls(since)), machine.calls(since)
         assert json.loads(meshobs("lab", "status", "--format", "json").out)["faults"] == []
+    off = meshobs("lab", "fault", "relay-down", "off")
+    assert off.err == "meshobs: relay-down is off\n"
     skew = meshobs("lab", "fault", "clock-skew", "on")
     assert (skew.code, "share this machine's clock" in skew.err) == (2, True)
+
+
+def test_the_status_of_a_cluster_whose_api_is_kept_away(scripted: tuple[Machine, Call]) -> None:
+    """It is not asked, so the answer comes at once: which fault is on, and that nothing is known of the cluster."""
+    machine, meshobs = scripted
+    assert meshobs(*UP).code == 0
+    assert meshobs("lab", "fault", "kube-down", "on", "--scope", "west").code == 0
+    machine.fault(match="kubectl kind-west", step="try1/014-kubectl-no-kubeconfig", times=99)
+
+    told = meshobs("lab", "status", "--format", "json")
+    shown = meshobs("lab", "status")
+
+    assert (told.code, shown.code) == (0, 0), told.err + shown.err
+    status = json.loads(told.out)
+    assert (status["faults"], status["unknown"]) == (["kube-down west"], ["west"])
+    assert {one["cluster"] for one in status["pods"]} == {"east"}
+    assert {one["address"] for one in status["nodes"] if one["node"].startswith("west/")} == {"unknown"}
+    assert "faults that are on: kube-down west" in shown.err
+    assert "the API of west is kept away: its services and pods are not known" in shown.err
+    assert meshobs("lab", "fault", "kube-down", "off", "--scope", "west").code == 0
+
+
+def system_of(machine: Machine) -> object:
+    """Return the objects of kube-system that faults change."""
+    return json.loads((machine.folder / "state" / "state.json").read_text()).get("system")
+
+
+def faults_of(call: Call) -> list[str]:
+    """Return the faults that the lab says are on."""
+    found: list[str] = json.loads(call("lab", "status", "--format", "json").out)["faults"]
+    return found
+
+
+def test_after_faults_all_is_as_before(scripted: tuple[Machine, Call]) -> None:
+    """Settings, masquerade and DaemonSet come back to what they were; a cluster's two agents may be down at once."""
+    machine, meshobs = scripted
+    assert meshobs(*UP).code == 0
+    for name in ("masquerade", "ring-loss"):
+        assert meshobs("lab", "fault", name, "on").code == 0
+        assert meshobs("lab", "fault", name, "off").code == 0
+    before = system_of(machine)
+    for node in ("east-worker", "east-control-plane"):
+        assert meshobs("lab", "fault", "agent-down", "on", "--scope", node).code == 0
+    assert '"values": ["east-worker", "east-control-plane"]' in machine.calls()[-2]
+    assert not any("systemctl" in call for call in machine.calls()), "the kubelet stays"
+
+    for node in ("east-worker", "east-control-plane"):
+        assert meshobs("lab", "fault", "agent-down", "off", "--scope", node).code == 0
+
+    after = system_of(machine)
+    assert isinstance(after, dict)
+    assert isinstance(before, dict)
+    assert after["west"] == before["west"]
+    assert after["east"]["cilium-config"] == {"data": {"hubble-event-buffer-capacity": "16383"}}
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2}}
+    assert after["east"]["cilium"]["spec"]["updateStrategy"] == strategy
+    assert list(after["east"]["cilium"]["spec"]["template"]["spec"]["affinity"]) == ["podAntiAffinity"]
+
+
+def test_a_fault_that_fails_half_way_is_undone(scripted: tuple[Machine, Call]) -> None:
+    """It is not on, nothing is left of it, and it can be made again."""
+    machine, meshobs = scripted
+    assert meshobs(*UP).code == 0
+    machine.fault(match="kubectl kind-east delete pod", step="fail/012-kubectl-wait-timeout")
+
+    failed = meshobs("lab", "fault", "ring-loss", "on")
+
+    assert failed.code == 2
+    assert "kubectl" in failed.err
+    assert faults_of(meshobs) == []
+    assert '"hubble-event-buffer-capacity": "16383"' in str(json.dumps(system_of(machine)))
+    machine.fault()
+    assert meshobs("lab", "fault", "ring-loss", "on").code == 0
+    assert faults_of(meshobs) == ["ring-loss"]
+
+
+def test_a_fault_that_was_killed_half_way_can_be_undone(machine: Machine) -> None:
+    """What undoes it was written down before: the status tells of it, and `off` takes it back."""
+    assert machine.run(*UP)[0] == 0
+    machine.fault(match="kubectl kind-east delete pod", hang=True)
+    process = machine.start("lab", "fault", "ring-loss", "on")
+    machine.kill(process)
+    machine.fault()
+
+    assert json.loads(machine.run("lab", "status", "--format", "json")[1])["faults"] == ["ring-loss (half made)"]
+    assert machine.run("lab", "fault", "ring-loss", "off")[0] == 0
+    assert json.loads(machine.run("lab", "status", "--format", "json")[1])["faults"] == []
+    assert '"hubble-event-buffer-capacity": "16383"' in json.dumps(system_of(machine))
 
 
 def test_workloads_are_taken_by_a_real_server(server: ApiServer) -> None:
@@ -541,6 +680,6 @@ def test_workloads_are_taken_by_a_real_server(server: ApiServer) -> None:
     }  # fmt: skip
     described = (walkthrough(), file.mesh_of(content))
     for mesh in described:
-        for one in manifests.of_cluster(mesh, "west"):
+        for one in udp.add_servers(manifests.of_cluster(mesh, "west"), mesh):
             made = server.create(one)
             assert made["metadata"]["name"] == one["metadata"]["name"]

@@ -46,6 +46,8 @@ PROGRAM = Path(sys.executable).parent / "meshobs"
 MINUTES = 60
 # The datapath sees a packet a little before and after its client does.
 AROUND = 400_000_000
+# Flows a second that a collection may add to an idle mesh.
+ADDED = 5.0
 
 HYBRID = """\
 25 30 0:23 / /sys rw,nosuid - sysfs sysfs rw
@@ -496,6 +498,40 @@ def await_that(done: Any, what: str, seconds: float = 60) -> None:
     while not done():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.2)
+
+
+def test_a_collection_adds_next_to_nothing_to_an_idle_mesh(real: Real) -> None:
+    """Two stretches of idle mesh, read from the rings in one go: that with a collection has no more flows than the other."""
+    stretch = 10
+    began = time.time_ns()
+    await_that(lambda: time.time_ns() - began > stretch * 10**9, "a stretch that nobody watches")
+    between = time.time_ns()
+    real("--db", real.folder / "beside.duckdb", "collect", "--duration", f"{stretch}s")
+    ended = time.time_ns()
+    db = real.folder / "idle.duckdb"
+    real("--db", db, "collect", "--since", rfc3339(began), "--until", rfc3339(ended))
+
+    with Store(db) as store:
+        counted = "select count(*) from flows where epoch_ns(time) >= $since and epoch_ns(time) < $until"
+        before, beside = (
+            int(str(store.rows(counted, {"since": since, "until": until})[0][0])) / (until - since) * 10**9
+            for since, until in ((began, between), (between, ended))
+        )
+    assert before > 0, "an idle mesh is not silent: agents look after each other"
+    assert beside - before < ADDED
+
+
+def test_background_traffic_is_not_counted_and_goes_on(real: Real) -> None:
+    """It is paused while experiments count calls."""
+    real("lab", "background", 20)
+    try:
+        lines, code = experiments(real, "keepalive")
+        told = json.loads(real("lab", "status", "--format", "json").stdout)
+    finally:
+        real("lab", "background", 0)
+
+    assert code == 0, json.dumps(lines, indent=1)
+    assert (told["background"], told["paused"]) == (2, 0)
 
 
 def test_a_recording_is_read_as_every_other(real: Real) -> None:

@@ -4,7 +4,7 @@ from meshobs.lab.mesh import versions
 from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key, Maker
 
-_KUBELET_PORT = 10250
+KUBELET_PORT = 10250
 _ROOM = {"cpu": "2", "memory": "4Gi", "pods": "110"}
 
 # The API wants them of every Node.
@@ -59,7 +59,7 @@ def _node(maker: Maker, node: Node) -> None:
                 {"type": "NetworkUnavailable", "status": "False", "reason": "CiliumIsUp"},
                 {"type": "Ready", "status": "True", "reason": "KubeletReady"},
             ],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": _KUBELET_PORT}},
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
             "nodeInfo": dict.fromkeys(_UNKNOWN, "")
             | {"architecture": "amd64", "kubeletVersion": f"v{versions.KUBERNETES}", "operatingSystem": "linux"},
         },

@@ -2,14 +2,14 @@
 
 from ipaddress import IPv4Network
 
-from meshobs.lab.mesh.model import Cluster
+from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.sim.kubeapi.objects import workloads
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key, Maker
 
 _SYSTEM = "kube-system"
 _RELAY = "hubble-relay"
 _RELAY_PORT = 4245
-_API_PORT = 6443
+API_PORT = 6443
 # Addresses of kube-system's pods come from the end of their node's range, those of workloads from its start.
 _LAST = -6
 
@@ -19,6 +19,11 @@ def add(maker: Maker, cluster: Cluster) -> None:
     _config(maker, cluster)
     _relay(maker, cluster)
     _api(maker, cluster)
+
+
+def relay_node(cluster: Cluster) -> Node:
+    """Return the node that Hubble Relay runs on: a worker where there is one."""
+    return min(cluster.nodes, key=lambda one: one.control_plane)
 
 
 def _config(maker: Maker, cluster: Cluster) -> None:
@@ -59,7 +64,7 @@ def _relay(maker: Maker, cluster: Cluster) -> None:
     chosen = {"k8s-app": _RELAY}
     port: Json = {"port": 80, "protocol": "TCP", "targetPort": "grpc"}
     workloads.add_service(maker, service, address, port, labels=_of_cilium(_RELAY), selector=chosen)
-    node = min(cluster.nodes, key=lambda one: one.control_plane)
+    node = relay_node(cluster)
     own = str(IPv4Network(node.pod_cidr)[_LAST])
     template = maker.suffix(_RELAY)
     replica_set = Key("replicasets", _SYSTEM, f"{_RELAY}-{template}")
@@ -107,7 +112,7 @@ def _relay(maker: Maker, cluster: Cluster) -> None:
 def _api(maker: Maker, cluster: Cluster) -> None:
     """Make Service and EndpointSlice `kubernetes`, which the API server keeps itself."""
     address = str(IPv4Network(cluster.service_cidr)[1])
-    port: Json = {"name": "https", "port": 443, "protocol": "TCP", "targetPort": _API_PORT}
+    port: Json = {"name": "https", "port": 443, "protocol": "TCP", "targetPort": API_PORT}
     labels = {"component": "apiserver", "provider": "kubernetes"}
     workloads.add_service(maker, Key("services", "default", "kubernetes"), address, port, labels=labels)
     maker.add(
@@ -120,7 +125,7 @@ def _api(maker: Maker, cluster: Cluster) -> None:
         endpoints=[
             {"addresses": [node.address], "conditions": {"ready": True}} for node in cluster.nodes if node.control_plane
         ],
-        ports=[{"name": "https", "port": _API_PORT, "protocol": "TCP"}],
+        ports=[{"name": "https", "port": API_PORT, "protocol": "TCP"}],
     )
 
 
