@@ -168,7 +168,7 @@ def _nat(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
         )
         within = seen[0] <= kept + unknown and seen[1] <= changed + unknown
         exact = within and (answer.lossy or sum(seen) == len(own))
-        verdict = _worst(row["verdict"] for row in rows)
+        verdict = _worst(rows)
         found.append(
             _Line(
                 f"{way[0]} -> {way[1]} {way[2]}",

@@ -24,7 +24,7 @@ Without a window it is about the last import or collection.
 
 
 @click.command("report", help=_HELP)
-@click.argument("name", type=click.Choice(catalog.names()))
+@click.argument("name", metavar="REPORT", type=click.Choice(catalog.names()))
 @window_options
 @click.option("--namespace", "-n", help="Only services of this namespace.")
 @click.option("--service", help="Only this service.")

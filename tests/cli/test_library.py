@@ -240,6 +240,8 @@ def test_a_collection_is_read_and_stopped_from_its_own_program(here: Path) -> No
     try:
         wait_until(lambda: live.find(path) and progress and progress[-1] > 0)
         with meshobs.open(path) as db:
+            # What is stored shows once it is committed.
+            wait_until(lambda: db.sql("select count(*) from flows").item() > 0)
             beside = db.sql("select count(*) from flows").item()
     finally:
         stop.set()
