@@ -1,12 +1,15 @@
 """Faults that a lab can have, and which report each one must turn, and no other."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Mesh
 from meshobs.verdict import Verdict
+
+Undo = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -148,3 +151,54 @@ def refusal(cluster: str) -> dict[str, Any]:
             "ingressDeny": [{"fromEndpoints": [{"matchLabels": {"k8s:io.cilium.k8s.policy.cluster": cluster}}]}],
         },
     }
+
+
+class FaultSwitch:
+    """The faults of one mesh that are on. Safe from any thread.
+
+    Args:
+        makers: name of a fault -> makes it on a cluster, node or the mesh, and returns what undoes it.
+        mesh: returns the mesh.
+
+    Attributes:
+        on: those that are, as NAME or NAME SCOPE, with what undoes each.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[str], Undo]], mesh: Callable[[], Mesh]) -> None:
+        self.on: dict[str, Undo] = {}
+        self._makers = makers
+        self._mesh = mesh
+        self._lock = threading.Lock()
+
+    def set(self, name: str, scope: str, *, on: bool) -> None:
+        """Turn a fault on or off; twice the same changes nothing. One that is half made can be turned off.
+
+        Args:
+            name: of the fault.
+            scope: a cluster's or node's name; empty for all clusters, or for the first worker of the last cluster.
+            on: which.
+
+        Raises:
+            InputError: there is no such fault or scope, or none of this driver's.
+        """
+        fault = find_fault(name)
+        key = f"{name} {scope}".strip()
+        with self._lock:
+            if not on:
+                if undo := self.on.pop(key, None):
+                    undo()
+                return
+            if key in self.on:
+                return
+            if name not in self._makers:
+                raise InputError(f"this lab has no {name}: all of its nodes share one clock")
+            places = scopes(fault, scope, self._mesh())
+            undoings: list[Undo] = []
+            self.on[key] = lambda: _undo_all(undoings)
+            for one in places:
+                undoings.append(self._makers[name](one))  # noqa: PERF401 - what was done must be undone if the next fails
+
+
+def _undo_all(undoings: Sequence[Undo]) -> None:
+    for undo in undoings:
+        undo()

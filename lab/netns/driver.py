@@ -2,13 +2,11 @@
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from meshobs import private
-from meshobs.errors import MeshobsError
 from meshobs.lab import shell, state
 from meshobs.lab.driver import Capabilities, ClusterState, LabState, Step
 from meshobs.lab.faults import FAULTS
@@ -16,12 +14,11 @@ from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.netns import requirements
 from meshobs.lab.netns.host import cgroup
 from meshobs.lab.plan import plan
+from meshobs.lab.remote import process
 from meshobs.lab.remote.lab import RemoteLab
 from meshobs.lab.state import DESCRIPTION
 
 _MODULE = "meshobs.lab.netns.process"
-_READY, _PROGRESS = "ready.json", "progress.txt"
-_LOOK = 0.05
 
 
 class NetnsDriver:
@@ -52,24 +49,21 @@ class NetnsDriver:
         state.make(folder)
         for name in ("logs", "nodes"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name in (_READY, _PROGRESS):
-            (folder / name).unlink(missing_ok=True)
         private.write(folder / DESCRIPTION, json.dumps(content).encode())
         log = folder / "netns.log"
-        number = shell.detach([sys.executable, "-m", _MODULE, str(folder)], log)
+        number = process.start(_MODULE, folder, log)
         try:
-            _await(folder, number, log, say)
+            ready = process.wait_ready(folder, number, log, say)
         except BaseException:
             _end(number, folder)
             raise
-        ready = json.loads((folder / _READY).read_text(encoding="utf-8"))
         tls = {"ca": ready["tls"]["ca"], "client_cert": ready["tls"]["cert"], "client_key": ready["tls"]["key"]}
         clusters = [
             ClusterState(name, address, f"netns-{name}", **tls, server_name=f"{name}.hubble-relay.cilium.io")
             for name, address in ready["relays"].items()
         ]
         link = {"address": ready["control"], "key": ready["key"], "process": str(number)}
-        return LabState(self.name, str(folder), time.time_ns(), str(folder / "kubeconfig"), clusters, link)
+        return LabState(self.name, str(folder), time.time_ns(), str(folder / process.KUBECONFIG), clusters, link)
 
     def attach(self, state: LabState) -> "NetnsLab":
         """Return the running mesh."""
@@ -87,11 +81,6 @@ class NetnsLab(RemoteLab):
         """Tell whether its process runs."""
         return shell.alive(int(self.state.control["process"]), self.state.folder)
 
-    def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
-        """Return each node's routes before the mesh was joined, and now."""
-        before, now = self.ask("routes")
-        return before, now
-
     def down(self) -> None:
         """End all that runs, also where the lab's process was killed."""
         _end(int(self.state.control["process"]), Path(self.state.folder))
@@ -101,22 +90,3 @@ def _end(number: int, folder: Path) -> None:
     """End the lab's process, whose command line names its folder, and all that it has started."""
     shell.end(number, str(folder), 0)
     cgroup.remove(folder)
-
-
-def _await(folder: Path, number: int, log: Path, say: Callable[[str], None]) -> None:
-    """Wait until the process says that all is up; pass on what it tells."""
-    shown = 0
-    progress = folder / _PROGRESS
-    while True:
-        ready = (folder / _READY).exists()
-        lines = progress.read_text(encoding="utf-8").splitlines() if progress.exists() else []
-        for line in lines[shown:]:
-            say(line)
-        shown = len(lines)
-        if ready:
-            return
-        if shell.has_ended(number):
-            text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-            last = text.strip().rpartition("\n")[2] or "it ended without a word"
-            raise MeshobsError(f"the mesh did not come up: {last} (logs: {folder / 'logs'}, {log})")
-        time.sleep(_LOOK)

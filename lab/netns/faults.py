@@ -1,11 +1,11 @@
 """Faults on the real parts: what each one does, and how it is undone."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from meshobs.errors import InputError, MeshobsError
+from meshobs.errors import MeshobsError
 from meshobs.lab import faults, shell
+from meshobs.lab.faults import FaultSwitch, Undo
 from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.netns.cluster import agent_api, objects
 from meshobs.lab.netns.host.layout import API_PORT, HUBBLE_PORT, MESH_PORT, control_plane, node_of, state
@@ -16,21 +16,13 @@ _POLICIES = "/apis/cilium.io/v2/namespaces/default/ciliumnetworkpolicies"
 _PROBE = "meshobs-probe"
 _SERVICES = f"/api/v1/namespaces/{objects.SYSTEM}/services"
 _SECONDS = 20.0
-Undo = Callable[[], None]
 
 
-class NetnsFaults:
-    """Faults of one mesh.
-
-    Attributes:
-        on: those that are, as NAME or NAME SCOPE.
-    """
+class NetnsFaults(FaultSwitch):
+    """Faults of one mesh; turning one on or off waits until the mesh is so."""
 
     def __init__(self, machine: Machine) -> None:
-        self.on: dict[str, Undo] = {}
-        self._machine = machine
-        self._lock = threading.Lock()
-        self._makers: Mapping[str, Callable[[str], Undo]] = {
+        makers: Mapping[str, Callable[[str], Undo]] = {
             "masquerade": self._masquerade,
             "stale-backends": self._stale,
             "event-loss": lambda node: self._restart(node, {"hubble-event-queue-size": str(faults.SMALL_QUEUE)}),
@@ -41,34 +33,8 @@ class NetnsFaults:
             "policy": self._policy,
             "kube-down": self._kube_down,
         }
-
-    def set(self, name: str, scope: str, *, on: bool) -> None:
-        """Turn a fault on or off, and wait until the mesh is so; twice the same changes nothing.
-
-        Args:
-            name: of the fault.
-            scope: a cluster's or node's name; empty for all clusters, or for the first worker of the last cluster.
-            on: which.
-
-        Raises:
-            InputError: there is no such fault or scope, or this driver has no such fault.
-        """
-        fault = faults.find_fault(name)
-        key = f"{name} {scope}".strip()
-        with self._lock:
-            if not on:
-                if undo := self.on.pop(key, None):
-                    undo()
-                return
-            if key in self.on:
-                return
-            if name not in self._makers:
-                raise InputError(f"the driver netns has no {name}: all of its nodes share this machine's clock")
-            wanted = faults.scopes(fault, scope, self._machine.mesh)
-            undoings: list[Undo] = []
-            self.on[key] = lambda: _all(undoings)
-            for one in wanted:
-                undoings.append(self._makers[name](one))  # noqa: PERF401 - what was done must be undone if the next fails
+        super().__init__(makers, lambda: machine.mesh)
+        self._machine = machine
 
     def _masquerade(self, cluster: str) -> Undo:
         one = self._machine.mesh.cluster(cluster)
@@ -168,11 +134,6 @@ class NetnsFaults:
 
     def _node(self, full: str) -> Node:
         return node_of(self._machine.mesh, full.rpartition("/")[2])
-
-
-def _all(undoings: Sequence[Undo]) -> None:
-    for undo in undoings:
-        undo()
 
 
 def _iptables(command: Sequence[str]) -> None:

@@ -10,19 +10,14 @@ import signal
 import sys
 from pathlib import Path
 
-from meshobs import private
 from meshobs.errors import MeshobsError
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.netns.host import cgroup, kernel
 from meshobs.lab.netns.host.layout import Layout
 from meshobs.lab.netns.machine import Machine
 from meshobs.lab.netns.service import NetnsService
-from meshobs.lab.remote import wire
+from meshobs.lab.remote import process, wire
 from meshobs.lab.state import DESCRIPTION
-
-READY = "ready.json"
-PROGRESS = "progress.txt"
-KUBECONFIG = "kubeconfig"
 
 
 def main(folder: Path) -> None:
@@ -37,7 +32,7 @@ def main(folder: Path) -> None:
     commands = NetnsService(machine)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: commands.end.set())
-    with (folder / PROGRESS).open("w", encoding="utf-8", buffering=1) as progress:
+    with (folder / process.PROGRESS).open("w", encoding="utf-8", buffering=1) as progress:
         machine.up(lambda text: print(text, file=progress))
         commands.prove(lambda text: print(text, file=progress))
     server = wire.ControlServer(commands.actions)
@@ -48,8 +43,7 @@ def main(folder: Path) -> None:
         "relays": {name: f"127.0.0.1:{port}" for name, port in machine.port_forwards.relays.items()},
         "tls": {key: str(path) for key, path in vars(machine.client).items()},
     }
-    private.write(folder / f"{READY}.new", json.dumps(ready).encode())
-    (folder / f"{READY}.new").rename(folder / READY)
+    process.announce(folder, ready)
     commands.end.wait()
     # Not a group that holds this process: whoever waits for its end removes that.
     for group in layout.cgroup.iterdir():

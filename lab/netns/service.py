@@ -1,60 +1,35 @@
-"""What can be done to a running mesh, by name: the far side of `remote.RemoteLab`."""
+"""What the process of a running mesh does when it is asked."""
 
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from meshobs.errors import MeshobsError
 from meshobs.lab.clusters import manifests
-from meshobs.lab.mesh.model import Service
+from meshobs.lab.mesh.model import Service, Workload
 from meshobs.lab.netns.clients import ClientRun, Clients
 from meshobs.lab.netns.cluster import agent_api
 from meshobs.lab.netns.faults import NetnsFaults
 from meshobs.lab.netns.host.layout import state
 from meshobs.lab.netns.machine import Machine
 from meshobs.lab.netns.nodes import agent_name
-from meshobs.lab.remote.lab import parse_added
+from meshobs.lab.remote.service import LabService
 from meshobs.lab.traffic import Request, Traffic
 
-Progress = Callable[[Any], bool]
-# How often a command with traffic tells how far it is.
-_TELL = 0.1
 _SECONDS = 120.0
 _PROOFS = 20
 
 
-class NetnsService:
-    """Commands for one mesh; `end` is set by the last of them."""
+class NetnsService(LabService):
+    """Answers for one mesh of real parts."""
 
     def __init__(self, machine: Machine) -> None:
-        self.end = threading.Event()
+        super().__init__()
         self._machine = machine
         self._clients = Clients(machine)
         self._faults = NetnsFaults(machine)
-        self._background: list[tuple[Traffic, ClientRun]] = []
-        self._paused: list[Traffic] = []
-
-    @property
-    def actions(self) -> Mapping[str, Callable[[Mapping[str, Any], Progress], Any]]:
-        """Return them by name."""
-        return {
-            "status": lambda _given, _progress: self._status(),
-            "routes": lambda _given, _progress: [self._machine.routes_before, self._machine.nodes.routes()],
-            "traffic": self._traffic,
-            "endless": lambda given, _progress: self._endless(Traffic(**given["traffic"])),
-            "background": lambda given, _progress: self._steady(float(given["rate"])),
-            "pause": lambda _given, _progress: self._pause(),
-            "resume": lambda _given, _progress: self._resume(),
-            "annotate": lambda given, _progress: self._annotate(**given),
-            "scale": lambda given, _progress: self._scale(**given),
-            "add": lambda given, _progress: self._add(given),
-            "remove": lambda given, _progress: self._remove(given),
-            "fault": lambda given, _progress: self._faults.set(given["name"], given["scope"], on=given["on"]),
-            "down": lambda _given, _progress: self.end.set(),
-        }
 
     def prove(self, say: Callable[[str], None]) -> None:
         """Let a client of each cluster reach all clusters by a global service, where the mesh has both.
@@ -82,9 +57,10 @@ class NetnsService:
                 raise MeshobsError(
                     f"{cluster}'s calls of {service.name} are answered by {', '.join(answered) or 'nobody'}"
                 )
-            answered |= {one.answered_cluster for one in self._run([traffic], lambda _value: True)}
+            answered |= {one.answered_cluster for one in self.run([traffic])}
 
-    def _status(self) -> Mapping[str, Any]:
+    def status(self) -> Mapping[str, Any]:
+        """Return nodes, services and pods, and the faults that are on."""
         live = self._machine.live()
         return {
             "nodes": [self._node(node.name, node.full) for node in self._machine.mesh.nodes],
@@ -95,8 +71,6 @@ class NetnsService:
                 for one in live.pods
             ],
             "faults": list(self._faults.on),
-            "background": len(self._background),
-            "paused": len(self._paused),
         }  # fmt: skip
 
     def _node(self, name: str, full: str) -> Mapping[str, Any]:
@@ -112,65 +86,42 @@ class NetnsService:
             "seen": int(observer.get("seen-flows") or 0),
         }
 
-    def _traffic(self, given: Mapping[str, Any], progress: Progress) -> list[Mapping[str, Any]]:
-        wanted = [Traffic(**one) for one in given["traffic"]]
-        return [asdict(one) for one in self._run(wanted, progress)]
+    def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
+        """Return each node's routes before the mesh was joined, and now."""
+        return self._machine.routes_before, self._machine.nodes.routes()
 
-    def _run(self, traffic: list[Traffic], progress: Progress) -> list[Request]:
-        runs: list[ClientRun] = []
-        try:
-            runs += [self._clients.start(one) for one in traffic]
-            while not all(run.done for run in runs):
-                if not progress(sum(len(run.requests) for run in runs)):
-                    break
-                if self.end.wait(_TELL):
-                    raise MeshobsError("the lab ended in mid-traffic")
-        finally:
-            for run in runs:
-                run.stop()
-        requests = [one for run in runs for one in run.requests]
-        return self._clients.saw_pings(sorted(requests, key=lambda one: one.time))
+    def start_client(self, traffic: Traffic, *, endless: bool = False) -> ClientRun:
+        """Start a client in its pod's namespace."""
+        return self._clients.start(traffic, endless=endless)
 
-    def _endless(self, traffic: Traffic) -> None:
-        self._background.append((traffic, self._clients.start(traffic, endless=True)))
+    def complete(self, requests: list[Request]) -> list[Request]:
+        """Return requests with the sources that servers saw of pings."""
+        return self._clients.saw_pings(requests)
 
-    def _pause(self) -> int:
-        for _, run in self._background:
-            run.stop()
-        self._paused += [traffic for traffic, _ in self._background]
-        self._background.clear()
-        return len(self._paused)
-
-    def _resume(self) -> None:
-        while self._paused:
-            self._endless(self._paused.pop())
-
-    def _steady(self, rate: float) -> None:
-        self._pause()
-        self._paused.clear()
-        if not rate:
-            return
-        for service in self._machine.live().services:
-            if caller := self._caller(service.cluster):
-                target = f"svc/{service.namespace}/{service.name}"
-                protocol = next(
-                    (one.protocol for one in self._machine.mesh.services if one.name == service.name), "TCP"
-                )
-                self._endless(Traffic(caller, target, protocol, rate=rate))
+    def background_traffic(self, rate: float) -> Sequence[Traffic]:
+        """Return calls of each cluster's first client to each of its services."""
+        protocols = {one.name: one.protocol for one in self._machine.mesh.services}
+        return [
+            Traffic(caller, f"svc/{one.namespace}/{one.name}", protocols.get(one.name, "TCP"), rate=rate)
+            for one in self._machine.live().services
+            if (caller := self._caller(one.cluster))
+        ]
 
     def _caller(self, cluster: str) -> str:
         """Return a cluster's first pod that serves nothing."""
         found = [one.full for one in self._machine.live().pods if one.cluster == cluster and not one.port]
         return next(iter(found), "")
 
-    def _annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
+    def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
+        """Set annotations of a Service, or remove those that are None."""
         api = self._machine.apis[cluster]
         path = f"/api/v1/namespaces/{namespace}/services/{service}"
         if api.get(path) is None:
             raise MeshobsError(f"cluster {cluster} has no service {namespace}/{service}")
         api.patch(path, {"metadata": {"annotations": dict(changes)}})
 
-    def _scale(self, cluster: str, namespace: str, workload: str, replicas: int) -> None:
+    def scale(self, cluster: str, namespace: str, workload: str, replicas: int) -> None:
+        """Give a workload so many pods, and wait until they are there."""
         path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{workload}"
         api = self._machine.apis[cluster]
         if api.get(path) is None:
@@ -199,8 +150,8 @@ class NetnsService:
         ]
         return len(names) == replicas and all(one == names for one in behind)
 
-    def _add(self, given: Mapping[str, Any]) -> None:
-        workloads, services = parse_added(given)
+    def add(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
+        """Add workloads and Services, and wait until their pods are there; what is there stays."""
         for cluster in self._machine.mesh.clusters:
             self._machine.kubectls[cluster.name].apply(manifests.of(workloads, services, cluster.name))
         for one in workloads:
@@ -208,7 +159,11 @@ class NetnsService:
                 done = partial(self._is_settled, name, one.namespace, one.name, one.replicas)
                 self._machine.wait_for(done, f"{one.name} in {name}")
 
-    def _remove(self, given: Mapping[str, Any]) -> None:
-        workloads, services = parse_added(given)
+    def remove(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
+        """Remove what `add` added."""
         for cluster in self._machine.mesh.clusters:
             self._machine.kubectls[cluster.name].delete(manifests.of(workloads, services, cluster.name))
+
+    def fault(self, name: str, scope: str, *, on: bool) -> None:
+        """Turn a fault on or off, and wait until the mesh is so."""
+        self._faults.set(name, scope, on=on)

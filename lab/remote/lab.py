@@ -1,4 +1,4 @@
-"""A lab whose background process does what is asked, by `control`: what drivers sim and netns have in common."""
+"""The near side of a lab that a process of its own runs (drivers sim and netns): each call is asked there."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,17 +12,6 @@ from meshobs.lab.mesh.model import Mesh, Service, Workload
 from meshobs.lab.remote import wire
 from meshobs.lab.state import DESCRIPTION
 from meshobs.lab.traffic import Request, Traffic, run_timed
-
-
-def parse_added(given: Mapping[str, Any]) -> tuple[list[Workload], list[Service]]:
-    """Return what `add` and `remove` sent, on the far side; JSON has no tuples."""
-    return [Workload(**_whole(one)) for one in given["workloads"]], [
-        Service(**_whole(one)) for one in given["services"]
-    ]
-
-
-def _whole(one: Mapping[str, Any]) -> dict[str, Any]:
-    return {**one, "clusters": tuple(one["clusters"])}
 
 
 class RemoteLab:
@@ -46,6 +35,11 @@ class RemoteLab:
         """Return what its process says of nodes, services, pods and faults."""
         found: Mapping[str, Any] = self.ask("status")
         return found
+
+    def routes(self) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
+        """Return each node's routes before the mesh was joined, and now."""
+        before, now = self.ask("routes")
+        return before, now
 
     def traffic(
         self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()

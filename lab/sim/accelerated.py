@@ -14,7 +14,6 @@ from meshobs.lab.mesh.model import Mesh, Service, Workload
 from meshobs.lab.sim.faults import SimFaults
 from meshobs.lab.sim.kubeapi.objects import objects
 from meshobs.lab.sim.kubeapi.store import KubeStore, StoredChange
-from meshobs.lab.sim.motion.client import SimulatedClient
 from meshobs.lab.sim.motion.simulation import Simulation
 from meshobs.lab.sim.world import changes as changing
 from meshobs.lab.sim.world.world import World
@@ -73,8 +72,7 @@ class AcceleratedLab:
         self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
     ) -> list[Request]:
         """Run traffic side by side until all of it is over."""
-        requests: list[Request] = []
-        clients: list[SimulatedClient] = [self.simulation.start(self.now, one, requests.append) for one in traffic]
+        clients = [self.simulation.start(self.now, one) for one in traffic]
         for after, action in meanwhile:
             # An action acts by the lab's clock, which otherwise moves in strides.
             self.simulation.timeline.at(self.now + int(after * SECOND), self._act(action))
@@ -82,7 +80,8 @@ class AcceleratedLab:
             self.now += _STRIDE
             self.simulation.timeline.run(self.now)
         self.wait(_REST)
-        return sorted(requests, key=lambda one: one.time)
+        requests = [request for client in clients for request in client.requests]
+        return sorted(requests, key=lambda request: request.time)
 
     def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
         """Set annotations of a Service, or remove those that are None."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from meshobs.errors import InputError
 from meshobs.lab import faults
+from meshobs.lab.faults import FaultSwitch, Undo
 from meshobs.lab.sim.hubble.relay_binary import RelayBinary
 from meshobs.lab.sim.hubble.server import Hubble
 from meshobs.lab.sim.kubeapi.server import KubeServer
@@ -25,26 +26,19 @@ class FaultyServers:
     binaries: Mapping[str, RelayBinary]
 
 
-class SimFaults:
+class SimFaults(FaultSwitch):
     """Faults of one mesh. Its caller holds the mesh still meanwhile.
 
     Args:
         simulation: the mesh.
         change: changes its world, now.
         servers: what some faults need; None where there are none.
-
-    Attributes:
-        on: those that are, as NAME or NAME SCOPE.
     """
 
     def __init__(
         self, simulation: Simulation, change: Callable[[changes.Change], None], servers: "FaultyServers | None" = None
     ) -> None:
-        self.on: dict[str, Callable[[], None]] = {}
-        self._simulation = simulation
-        self._change = change
-        self._servers = servers
-        self._makers: dict[str, Callable[[str], Callable[[], None]]] = {
+        makers: dict[str, Callable[[str], Undo]] = {
             "masquerade": self._masquerade,
             "stale-backends": self._stale,
             "event-loss": self._event_loss,
@@ -56,41 +50,17 @@ class SimFaults:
             "policy": self._policy,
             "kube-down": self._kube_down,
         }
+        super().__init__(makers, lambda: simulation.world.mesh)
+        self._simulation = simulation
+        self._change = change
+        self._servers = servers
 
-    def set(self, name: str, scope: str, *, on: bool) -> None:
-        """Turn a fault on or off; twice the same changes nothing.
-
-        Args:
-            name: of the fault.
-            scope: a cluster's or node's name; empty for all clusters, or for the first worker of the last cluster.
-            on: which.
-
-        Raises:
-            InputError: there is no such fault or scope.
-        """
-        fault = faults.find_fault(name)
-        key = f"{name} {scope}".strip()
-        if not on:
-            undo = self.on.pop(key, None)
-            if undo:
-                undo()
-            return
-        if key in self.on:
-            return
-        undoings = [self._makers[name](one) for one in faults.scopes(fault, scope, self._simulation.world.mesh)]
-
-        def undo_all() -> None:
-            for undo in undoings:
-                undo()
-
-        self.on[key] = undo_all
-
-    def _masquerade(self, cluster: str) -> Callable[[], None]:
+    def _masquerade(self, cluster: str) -> Undo:
         before = self._simulation.world.clusters[cluster].non_masquerade_cidrs
         self._simulation.reconfigure(cluster, non_masquerade_cidrs=())
         return lambda: self._simulation.reconfigure(cluster, non_masquerade_cidrs=before)
 
-    def _stale(self, cluster: str) -> Callable[[], None]:
+    def _stale(self, cluster: str) -> Undo:
         self._simulation.disturbance.stuck.add(cluster)
 
         def undo() -> None:
@@ -99,27 +69,27 @@ class SimFaults:
 
         return undo
 
-    def _event_loss(self, node: str) -> Callable[[], None]:
+    def _event_loss(self, node: str) -> Undo:
         loss = self._simulation.disturbance.loss
         loss[node] = _LOSS
         return lambda: loss.__delitem__(node)
 
-    def _skew(self, node: str) -> Callable[[], None]:
+    def _skew(self, node: str) -> Undo:
         skew = self._simulation.disturbance.skew
         skew[node] = _SKEW
         return lambda: skew.__delitem__(node)
 
-    def _ring_loss(self, node: str) -> Callable[[], None]:
+    def _ring_loss(self, node: str) -> Undo:
         cluster = node.partition("/")[0]
         before = self._simulation.world.clusters[cluster].ring
         self._served().hubble.set_ring(node, faults.SMALL_RING)
         return lambda: self._served().hubble.set_ring(node, before)
 
-    def _agent_down(self, node: str) -> Callable[[], None]:
+    def _agent_down(self, node: str) -> Undo:
         self._served().hubble.stop_agent(node)
         return lambda: self._served().hubble.start_agent(node)
 
-    def _relay_down(self, cluster: str) -> Callable[[], None]:
+    def _relay_down(self, cluster: str) -> Undo:
         served = self._served()
         if cluster in served.binaries:
             served.binaries[cluster].stop()
@@ -127,17 +97,17 @@ class SimFaults:
         served.hubble.stop_relay(cluster)
         return lambda: served.hubble.start_relay(cluster)
 
-    def _blind(self, node: str) -> Callable[[], None]:
+    def _blind(self, node: str) -> Undo:
         self._served().hubble.hide(node, hidden=True)
         return lambda: self._served().hubble.hide(node, hidden=False)
 
-    def _policy(self, _scope: str) -> Callable[[], None]:
+    def _policy(self, _scope: str) -> Undo:
         clusters = self._simulation.world.mesh.clusters
         policy = Policy(clusters[-1].name, "default", f"deny-{clusters[0].name}", faults.REFUSED_APP, clusters[0].name)
         self._change(changes.set_policy(policy, on=True))
         return lambda: self._change(changes.set_policy(policy, on=False))
 
-    def _kube_down(self, cluster: str) -> Callable[[], None]:
+    def _kube_down(self, cluster: str) -> Undo:
         self._served().kube[cluster].stop()
         return self._served().kube[cluster].start
 

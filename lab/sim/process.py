@@ -9,23 +9,18 @@ import sys
 import threading
 from pathlib import Path
 
-from meshobs import private
 from meshobs.errors import MeshobsError
 from meshobs.lab.clusters import kubeconfig
 from meshobs.lab.mesh.file import mesh_of
-from meshobs.lab.remote import wire
+from meshobs.lab.remote import process, wire
 from meshobs.lab.sim.realtime import RealtimeMesh
 from meshobs.lab.sim.service import SimService
 from meshobs.lab.state import DESCRIPTION
 
-MESH = DESCRIPTION
-READY = "ready.json"
-KUBECONFIG = "kubeconfig"
-
 
 def main(folder: Path, relay_binary: str = "") -> None:
     """Run the mesh until told to end."""
-    mesh = mesh_of(json.loads((folder / MESH).read_text(encoding="utf-8")))
+    mesh = mesh_of(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
     live = RealtimeMesh(mesh, Path(relay_binary) if relay_binary else None, folder)
     commands = SimService(live)
     server = wire.ControlServer(commands.actions)
@@ -34,11 +29,10 @@ def main(folder: Path, relay_binary: str = "") -> None:
     live.start()
     server.start()
     contexts = {f"sim-{name}": (one.address, live.token) for name, one in live.kube.items()}
-    kubeconfig.write(folder / KUBECONFIG, contexts)
+    kubeconfig.write(folder / process.KUBECONFIG, contexts)
     ready: dict[str, object] = {"control": server.address, "key": server.key, "relays": live.relays}
     ready["processes"] = [one.number for one in live.binaries.values()]
-    private.write(folder / f"{READY}.new", json.dumps(ready).encode())
-    (folder / f"{READY}.new").rename(folder / READY)
+    process.announce(folder, ready)
     commands.end.wait()
     # What still waits for an answer gets it; threads that serve nobody must not hold the process.
     timer = threading.Timer(5, sys.exit)

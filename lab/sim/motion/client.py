@@ -1,7 +1,6 @@
 """Clients: they call at their rate, through the balancer where they are told to, and keep what they saw."""
 
 import random
-from collections.abc import Callable
 from typing import Protocol
 
 from meshobs.lab.sim.datapath.call import Call, Host, Outcome, Outside
@@ -27,31 +26,38 @@ class CallTarget(Protocol):
 
 
 class SimulatedClient:
-    """One client with its traffic."""
+    """One client with its traffic.
+
+    Attributes:
+        requests: those that are over; of an endless client none is kept.
+    """
 
     def __init__(
         self,
         mesh: CallTarget,
         traffic: Traffic,
-        on_request: Callable[[Request], None],
         seed: str,
         *,
         endless: bool = False,
     ) -> None:
         self._mesh = mesh
         self._traffic = traffic
-        self._on_request = on_request
         self._endless = endless
+        self.requests: list[Request] = []
         self._chance = random.Random(seed)  # noqa: S311 - no secret
         self._begun = 0
         self._open = 0
         self._port = self._chance.randint(*_PORTS)
-        self.stopped = False
+        self._stopped = False
 
     @property
     def done(self) -> bool:
         """Tell whether all its requests are over."""
-        return self._open == 0 and (self.stopped or (not self._endless and self._begun >= self._traffic.count))
+        return self._open == 0 and (self._stopped or (not self._endless and self._begun >= self._traffic.count))
+
+    def stop(self) -> None:
+        """Begin no further call."""
+        self._stopped = True
 
     def begin(self, at: int) -> None:
         """Start at a moment.
@@ -64,7 +70,7 @@ class SimulatedClient:
         self._mesh.timeline.at(at, self._connect)
 
     def _connect(self, at: int) -> None:
-        if self.stopped or (not self._endless and self._begun >= self._traffic.count):
+        if self._stopped or (not self._endless and self._begun >= self._traffic.count):
             return
         # Open before begun: whoever looks from another thread must not find the last one neither to come nor there.
         self._open += 1
@@ -103,7 +109,8 @@ class SimulatedClient:
         before = at
         answers = outcome.answers or (_timeout(outcome),)
         for number, offset in enumerate(answers):
-            self._on_request(_request(call, outcome, before, at + offset, reused=number > 0))
+            if not self._endless:
+                self.requests.append(_request(call, outcome, before, at + offset, reused=number > 0))
             before = at + offset + call.gap
 
     def _next_port(self) -> int:

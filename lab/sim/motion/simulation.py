@@ -17,7 +17,7 @@ from meshobs.lab.sim.motion.timeline import Timeline
 from meshobs.lab.sim.world import programmed
 from meshobs.lab.sim.world import world as worlds
 from meshobs.lab.sim.world.world import World
-from meshobs.lab.traffic import Request, Traffic
+from meshobs.lab.traffic import Traffic
 from meshobs.pb.flow.flow_pb2 import Flow
 from meshobs.times import SECOND
 
@@ -88,22 +88,19 @@ class Simulation:
         )
         self.world = replace(self.world, mesh=replace(self.world.mesh, clusters=clusters))
 
-    def start(
-        self, at: int, traffic: Traffic, on_request: Callable[[Request], None], *, endless: bool = False
-    ) -> "SimulatedClient":
+    def start(self, at: int, traffic: Traffic, *, endless: bool = False) -> SimulatedClient:
         """Let a client begin.
 
         Args:
             at: when.
             traffic: what it does.
-            on_request: called with each request when it is over.
             endless: go on until stopped, whatever the count.
 
         Raises:
             InputError: there is no such client or target.
         """
         self._clients += 1
-        client = SimulatedClient(self, traffic, on_request, f"{self.world.mesh.seed}/{self._clients}", endless=endless)
+        client = SimulatedClient(self, traffic, f"{self.world.mesh.seed}/{self._clients}", endless=endless)
         client.begin(at)
         return client
 
