@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from meshobs import catalog
 from meshobs.analyzer.spec import Judgement, spec_of
 from meshobs.errors import InputError
-from meshobs.store import Store
+from meshobs.store import Reader
 from meshobs.times import Moment, instant, rfc3339
 from meshobs.verdict import Verdict
 
@@ -84,7 +84,7 @@ class Report:
         return html(self)  # pyright: ignore[reportArgumentType] - the linked room is two modules to it
 
 
-def run(store: Store, name: str, question: Question) -> Report:
+def run(store: Reader, name: str, question: Question) -> Report:
     """Answer a report's question.
 
     Raises:
@@ -99,14 +99,14 @@ def run(store: Store, name: str, question: Question) -> Report:
     return Report(name, *window, judgement.verdict, judgement.reason, coverage, limits, rows)
 
 
-def evidence(store: Store, name: str, question: Question, limit: int) -> "pl.DataFrame":
+def evidence(store: Reader, name: str, question: Question, limit: int) -> "pl.DataFrame":
     """Return the flows behind a report, those of violations first: uuid, time, node and what they stand for."""
     _check(name, store, question)
     parameters = {**_window(question), **_filter(question), "limit": limit}
     return store.frame(f"from evidence_{name}({_WINDOW}, {_FILTER}) limit $limit", parameters)
 
 
-def texts(store: Store, name: str, question: Question) -> "pl.DataFrame":
+def texts(store: Reader, name: str, question: Question) -> "pl.DataFrame":
     """Return a report's rows as the texts that DuckDB makes of them."""
     _check(name, store, question)
     return store.texts(f"from report_{name}({_ALL})", _parameters(question))
@@ -124,7 +124,7 @@ def _parameters(question: Question) -> dict[str, object]:
     return {**_window(question), **_filter(question), "max_unproved": question.max_unproved}
 
 
-def _resolved(store: Store, question: Question) -> tuple[str, str]:
+def _resolved(store: Reader, question: Question) -> tuple[str, str]:
     """Return first and last moment of the window, where flows are."""
     ((first, final),) = store.rows(f"from window_seen({_WINDOW})", _window(question))
     if not isinstance(first, int) or not isinstance(final, int):
@@ -132,7 +132,7 @@ def _resolved(store: Store, question: Question) -> tuple[str, str]:
     return rfc3339(first), rfc3339(final)
 
 
-def _empty(store: Store, question: Question) -> str:
+def _empty(store: Reader, question: Question) -> str:
     ((first, last),) = store.rows("from window_seen(whole := true)")
     if not isinstance(first, int) or not isinstance(last, int):
         return f"{store.path} holds no flows yet: `meshobs import` or `meshobs collect` brings some"
@@ -140,7 +140,7 @@ def _empty(store: Store, question: Question) -> str:
     return f"no flow {asked}: {store.path} holds {rfc3339(first)} to {rfc3339(last)}"
 
 
-def _check(name: str, store: Store, question: Question) -> None:
+def _check(name: str, store: Reader, question: Question) -> None:
     if name not in catalog.names():
         raise InputError(f"there is no report {name}: choose one of {', '.join(catalog.names())}")
     if question.service is None and question.namespace is None:

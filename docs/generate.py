@@ -87,7 +87,7 @@ def main() -> None:
 def pages() -> dict[str, str]:
     """Return the text of each file."""
     items = list(_items())
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "x.duckdb", write=True) as store:
+    with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "x.duckdb", write=True) as store:
         parts = {
             "commands.md": _commands(),
             "reports.md": _reports(store, items),

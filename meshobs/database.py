@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Self
 from meshobs import analyzer, live
 from meshobs.analyzer import Question, Report
 from meshobs.errors import InputError, OutdatedError
-from meshobs.store import Parameters, Store
+from meshobs.store import OpenDatabase, Parameters, Store
 from meshobs.times import Moment
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def open_store(path: Path) -> Store:
+def open_store(path: Path) -> OpenDatabase:
     """Open a database for reading, brought up to date first where an older meshobs wrote it.
 
     While a collection runs, its own process is asked.
@@ -22,12 +22,12 @@ def open_store(path: Path) -> Store:
         DatabaseError: it cannot be read.
     """
     if server := live.find(path):
-        return live.LiveStore(path, server)
+        return live.LiveReader.open(path, server)
     try:
-        return Store(path)
+        return Store.open(path)
     except OutdatedError:
-        Store(path, write=True).close()
-        return Store(path)
+        Store.open(path, write=True).close()
+        return Store.open(path)
 
 
 def open_database(path: str | Path) -> "Database":
@@ -46,7 +46,7 @@ class Database:
         store: the open store.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: OpenDatabase) -> None:
         self._store = store
 
     def __enter__(self) -> Self:

@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from meshobs import private, sqlfiles
 from meshobs.errors import DatabaseError
-from meshobs.store import Parameters, Row, Store, Value
+from meshobs.store import Connection, OpenDatabase, Parameters, Row, Store, Value
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,28 +84,33 @@ def serving(store: Store, say: Callable[[str], None]) -> Iterator[None]:
             store.run(f"call quack_stop('{server.uri}')")
 
 
-class LiveStore(Store):
-    """A database that another process collects into; each query is a SELECT that runs there.
+class LiveReader(OpenDatabase):
+    """A database that another process collects into; each query is a SELECT that runs there. `open` opens one."""
 
-    Args:
-        path: the database, for words.
-        server: where it is served.
-
-    Raises:
-        DatabaseError: it cannot be reached.
-    """
-
-    def __init__(self, path: Path, server: Server) -> None:
-        self.path = path
-        self.write = False
+    def __init__(self, path: Path, connection: Connection, server: Server) -> None:
+        super().__init__(path, connection)
         self._server = server
-        self._connection = self.in_memory()
-        super().run(_loading())
-        self.rows("select 1")
 
-    def run(self, sql: str, parameters: Parameters = None) -> None:  # noqa: ARG002
-        """Refuse: nothing can be changed from here."""
-        raise DatabaseError(f"{self.path} is being collected into and can only be read: {sql[:40]!r}")
+    @classmethod
+    def open(cls, path: Path, server: Server) -> Self:
+        """Reach a database where it is served.
+
+        Args:
+            path: the database, for words.
+            server: where it is served.
+
+        Raises:
+            DatabaseError: it cannot be reached.
+        """
+        reader = cls(path, OpenDatabase.in_memory(), server)
+        try:
+            with reader.translated():
+                reader._connection.execute(_loading())
+            reader.rows("select 1")
+        except BaseException:
+            reader.close()
+            raise
+        return reader
 
     def rows(self, sql: str, parameters: Parameters = None) -> list[Row]:
         """Run a query and return its rows."""

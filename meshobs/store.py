@@ -8,9 +8,9 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 import duckdb
 
@@ -46,6 +46,7 @@ _TABLES = """
 select table_name from duckdb_tables() where not internal and database_name = current_database() order by all
 """
 Value: TypeAlias = object
+Connection: TypeAlias = duckdb.DuckDBPyConnection
 Row: TypeAlias = tuple[Value, ...]
 # By position, or by name.
 Parameters: TypeAlias = Sequence[Value] | Mapping[str, Value] | None
@@ -70,31 +71,60 @@ class Feed:
         return self.data.schema.__arrow_c_schema__()
 
 
-class Store:
-    """A meshobs database.
+class Reader(Protocol):
+    """What can be asked of a database, in its file or in the process that collects into it."""
+
+    path: Path
+
+    def rows(self, sql: str, parameters: Parameters = None) -> list[Row]:
+        """Run a query and return its rows."""
+        ...
+
+    def value(self, sql: str, parameters: Parameters = None) -> Value:
+        """Run a query and return the first column of its first row, None where there is no row."""
+        ...
+
+    def frame(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
+        """Run a query and return a polars frame."""
+        ...
+
+    def texts(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
+        """Run a query and return its values as the texts that DuckDB makes of them."""
+        ...
+
+
+class Writer(Reader, Protocol):
+    """What changes a database, by transactions."""
+
+    def run(self, sql: str, parameters: Parameters = None) -> None:
+        """Run one statement or, without parameters, several."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Commit what happens inside, or nothing of it."""
+        ...
+
+
+class OpenDatabase:
+    """An open connection; what is wrong with DuckDB becomes a DatabaseError.
 
     Args:
-        path: the file; created where it does not exist and `write` is set.
-        write: hold the file for writing, and migrate it. Without it the file is only read and must exist.
-
-    Raises:
-        OutdatedError: read only, and an older meshobs wrote it; opening it for writing mends that.
-        DatabaseError: the file is missing, locked, not DuckDB's, not ours, newer than this program, or not writable.
+        path: the file, for words.
+        connection: DuckDB's.
+        write: whether the file is held for writing.
     """
 
-    def __init__(self, path: Path, *, write: bool = False) -> None:
+    def __init__(self, path: Path, connection: Connection, *, write: bool = False) -> None:
         self.path = path
         self.write = write
-        self._limit = _WRITER_LIMIT
-        self._connection = _connect(path, self._make, write=write)
-        try:
-            with self.translated():
-                self._check()
-                if write:
-                    self._bring_up_to_date()
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = connection
+
+    @staticmethod
+    def in_memory() -> Connection:
+        """Return a connection to an empty database in memory, for readers of what lies elsewhere."""
+        connection = duckdb.connect(config=_CONFIG)
+        connection.execute("set TimeZone = 'UTC'")
+        return connection
 
     def close(self) -> None:
         """Flush and close. A second call does nothing."""
@@ -108,11 +138,6 @@ class Store:
         if self.write and isinstance(error, KeyboardInterrupt):
             error.add_note("what was committed is kept")
         self.close()
-
-    def run(self, sql: str, parameters: Parameters = None) -> None:
-        """Run one statement or, without parameters, several."""
-        with self.translated():
-            self._connection.execute(sql, parameters)
 
     def rows(self, sql: str, parameters: Parameters = None) -> list[Row]:
         """Run a query and return its rows."""
@@ -155,6 +180,55 @@ class Store:
     def copied(self, table: str) -> str:
         """Return the SQL that reads a table."""
         return f"from {table}"
+
+    def interrupt(self) -> None:
+        """Stop the running query from another thread."""
+        self._connection.interrupt()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn DuckDB's errors inside into a DatabaseError."""
+        try:
+            yield
+        except duckdb.Error as error:
+            raise _explained(error, self.path, write=self.write) from error
+
+
+class Store(OpenDatabase):
+    """A meshobs database in its file; `open` opens one."""
+
+    def __init__(self, path: Path, connection: Connection, *, write: bool = False, limit: str = _WRITER_LIMIT) -> None:
+        super().__init__(path, connection, write=write)
+        self._limit = limit
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False) -> Self:
+        """Open a database.
+
+        Args:
+            path: the file; created where it does not exist and `write` is set.
+            write: hold the file for writing, and migrate it. Without it the file is only read and must exist.
+
+        Raises:
+            OutdatedError: read only, and an older meshobs wrote it; opening it for writing mends that.
+            DatabaseError: the file is missing, locked, not DuckDB's, not ours, newer than this program, or not
+                writable.
+        """
+        store = cls(path, _connect(path, cls._make, write=write), write=write)
+        try:
+            with store.translated():
+                store._check()
+                if write:
+                    store._bring_up_to_date()
+        except BaseException:
+            store._connection.close()
+            raise
+        return store
+
+    def run(self, sql: str, parameters: Parameters = None) -> None:
+        """Run one statement or, without parameters, several."""
+        with self.translated():
+            self._connection.execute(sql, parameters)
 
     def feed(self, name: str, data: "pa.Table") -> "Feed":
         """Make Arrow data readable as a table of that name for as long as the store is open; the data may be exchanged.
@@ -205,26 +279,7 @@ class Store:
         with self.translated():
             cursor = self._connection.cursor()
             cursor.execute(f"use {_ATTACHED}; set TimeZone = 'UTC'" if self.write else "set TimeZone = 'UTC'")
-        return self._of(self.path, cursor, write=self.write, limit=self._limit)
-
-    @staticmethod
-    def in_memory() -> duckdb.DuckDBPyConnection:
-        """Return a connection to an empty database in memory, for stores that read elsewhere."""
-        connection = duckdb.connect(config=_CONFIG)
-        connection.execute("set TimeZone = 'UTC'")
-        return connection
-
-    def interrupt(self) -> None:
-        """Stop the running query from another thread."""
-        self._connection.interrupt()
-
-    @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Turn DuckDB's errors inside into a DatabaseError."""
-        try:
-            yield
-        except duckdb.Error as error:
-            raise _explained(error, self.path, write=self.write) from error
+        return Store(self.path, cursor, write=self.write, limit=self._limit)
 
     @classmethod
     def _make(cls, path: Path) -> None:
@@ -235,9 +290,9 @@ class Store:
         """
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            made = cls._of(path, _attached(unfinished, f", block_size {_BLOCK}"))
+            made = cls(path, _attached(unfinished, f", block_size {_BLOCK}"), write=True)
             with made:
-                made._bring_up_to_date()  # noqa: SLF001 - of this class
+                made._bring_up_to_date()
             with suppress(FileExistsError):  # another process was quicker
                 os.link(unfinished, path)
         except OSError as error:
@@ -245,15 +300,6 @@ class Store:
         finally:
             with suppress(OSError):
                 unfinished.unlink()
-
-    @classmethod
-    def _of(
-        cls, path: Path, connection: duckdb.DuckDBPyConnection, *, write: bool = True, limit: str = _WRITER_LIMIT
-    ) -> "Store":
-        """Return a store on a connection that is open already."""
-        made = object.__new__(cls)
-        made.path, made.write, made._connection, made._limit = path, write, connection, limit
-        return made
 
     def _check(self) -> None:
         """Refuse what is not ours or newer; read only, also what is older."""
@@ -308,7 +354,7 @@ def _number(name: str) -> int:
     return int(name.rsplit("/", 1)[-1].split("_", 1)[0])
 
 
-def _attached(path: Path, options: str) -> duckdb.DuckDBPyConnection:
+def _attached(path: Path, options: str) -> Connection:
     """Open a file for writing; only ATTACH takes the size of row groups."""
     connection = duckdb.connect(config=_WRITER_CONFIG)
     quoted = sqlfiles.quoted(str(path))
@@ -316,7 +362,7 @@ def _attached(path: Path, options: str) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _connect(path: Path, make: Callable[[Path], None], *, write: bool) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path, make: Callable[[Path], None], *, write: bool) -> Connection:
     if path.is_dir():
         raise DatabaseError(f"{path} is a folder: name a file")
     if not write and not path.exists():

@@ -10,7 +10,7 @@ from meshobs import settings
 from meshobs.errors import MeshobsError
 
 if TYPE_CHECKING:
-    from meshobs.store import Store
+    from meshobs.store import OpenDatabase
 
 
 class Session:
@@ -37,7 +37,7 @@ class Session:
         """Return the database file."""
         return self._db or Path(self.settings.db)
 
-    def read(self) -> "Store":
+    def read(self) -> "OpenDatabase":
         """Open the database for reading, also while a collection writes it."""
         from meshobs.database import open_store  # noqa: PLC0415 - DuckDB costs more than the rest
 

@@ -70,7 +70,7 @@ def run(
         if skip and (lacking := [f"{key} {value}" for key, value in needs.items() if not lab.mesh.has(key, value)]):
             say(f"left out: {', '.join(one.name for one in group)} (needs {', '.join(lacking)})")
             return
-        with open_lab(found, say) as members, Store(Path(db), write=True) as store:
+        with open_lab(found, say) as members, Store.open(Path(db), write=True) as store:
             yield from prove(store, lab, members, group, say=say, tell=tell, running=running)
 
 
@@ -94,7 +94,7 @@ def accelerated(
         tell: told of progress, a line each.
     """
     fit = _unserved(group, say) if skip else group
-    with Store(Path(db), write=True) as store:
+    with Store.open(Path(db), write=True) as store:
         yield from prove_accelerated(store, mesh_of(content), fit, tell)
 
 

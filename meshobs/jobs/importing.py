@@ -45,5 +45,5 @@ def import_recordings(
         raise InputError("no recording is named: give files or folders")
     recordings = importer.plan([Path(path) for path in paths])
     sources = [source for recording in recordings for source in recording]
-    with Store(Path(db), write=True) as store, showing(sources) as progress:
+    with Store.open(Path(db), write=True) as store, showing(sources) as progress:
         return importer.run(store, recordings, ImportOptions(cluster, strict, arguments), progress)

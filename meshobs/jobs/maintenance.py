@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from meshobs import sqlfiles
-from meshobs.store import Store
+from meshobs.store import Reader, Store
 from meshobs.times import SECOND
 
 
@@ -19,7 +19,7 @@ def prune(db: str | Path, age: timedelta) -> int:
         How many flows were deleted.
     """
     before = int((datetime.now(tz=UTC) - age).timestamp()) * SECOND
-    with Store(Path(db), write=True) as store:
+    with Store.open(Path(db), write=True) as store:
         flows = store.value("select count(*) from flows where time < make_timestamp_ns(?)", [before])
         with store.transaction():
             store.run("set variable prune_before = make_timestamp_ns(?)", [before])
@@ -28,7 +28,7 @@ def prune(db: str | Path, age: timedelta) -> int:
     return flows if isinstance(flows, int) else 0
 
 
-def pods_called(store: Store, phase: str) -> list[tuple[str, str, str]]:
+def pods_called(store: Reader, phase: str) -> list[tuple[str, str, str]]:
     """Return how many of each client's calls every pod answered in an experiment's phase.
 
     Returns:

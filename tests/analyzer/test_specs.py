@@ -24,7 +24,7 @@ def rows(of: Row, *differing: Row) -> list[Row]:
 def test_a_table_shows_what_the_macro_gives(name: str, tmp_path: Path) -> None:
     """Each report has a module with a SPEC, which names only columns that its macro has, absent values included."""
     spec = spec_of(name)
-    with Store(tmp_path / "x.duckdb", write=True) as store:
+    with Store.open(tmp_path / "x.duckdb", write=True) as store:
         given = {str(column) for (column,) in store.rows(f"select column_name from (describe from report_{name}())")}
 
     named = {column.cell for column in spec.columns if isinstance(column.cell, str)}

@@ -112,7 +112,7 @@ def collect(source: Source, db: Path, since: str = BEFORE) -> Run:
     options = ("--no-follow", "--since", since, "--watch-own-traffic")
     usage = measured(sys.executable, "-m", "meshobs", "--db", db, "collect", "--relay", relay, *options)
     sent = source.sent()
-    with Store(db) as store:
+    with Store.open(db) as store:
         rows = store.value("select count(*) from flows")
         counts = store.rows("select received, stored, duplicate, filtered, undecodable from collections")
     if rows != sent.flows or counts != [(sent.flows, sent.flows, 0, 0, 0)]:

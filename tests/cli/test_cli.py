@@ -88,7 +88,7 @@ def test_evidence_names_flows_that_are_there(report: str, recorded: Callable[[st
 
     evidence = json.loads(result.out)["evidence"]
     assert 0 < len(evidence) <= 20
-    with Store(db) as store:
+    with Store.open(db) as store:
         for one in evidence:
             if report == "coverage":
                 assert {"cluster", "node", "class", "detail", "time"} <= set(one)
@@ -224,7 +224,7 @@ def test_status(recorded: Callable[[str], Path], meshobs: Call) -> None:
 def test_status_can_be_read(form: str, db: Path, meshobs: Call) -> None:
     """Rates have a digit, truth is written as DuckDB writes it, tables stand apart, the last line ends; JSON has values."""
     import_into(db, RECORDINGS / "icmp")
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         store.run(
             "insert into relays by name select '2026-01-01'::timestamp_ns as time, 'west' as reader, '' as address, '' as version,"
             " 4 as connected, 0 as unavailable, 0 as num_flows, 0 as max_flows, 0 as seen_flows, 0 as uptime_ns,"
@@ -248,13 +248,13 @@ def test_status_can_be_read(form: str, db: Path, meshobs: Call) -> None:
 def test_prune(db: Path, meshobs: Call) -> None:
     """Old flows go; young ones and the history that still holds stay."""
     import_into(db, RECORDINGS / "icmp")
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         store.run("update flows set time = now()::timestamp::timestamp_ns where node = 'west-worker'")
         kept = store.value("select count(*) from flows where node = 'west-worker'")
 
     result = meshobs("--db", db, "prune", "--older-than", "1h")
 
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.value("select count(*) from flows") == kept
         assert store.value("select count(*) from services where service = 'webpod'") == 2
     assert "flows older than 1h deleted" in result.err
@@ -317,7 +317,7 @@ def test_hostile_text_never_reaches_a_terminal_raw(db: Path, tmp_path: Path, mes
     ):
         result = meshobs("--db", db, *command)
         assert not any(character in result.out + result.err for character in "\x1b\x07\u202e"), command
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.value("select count(*) from flows") == len(mesh.messages) - 2  # the status and the loss
 
 
@@ -376,7 +376,7 @@ def test_empty_window_and_unknown_service(recorded: Callable[[str], Path], mesho
 
 def test_a_database_without_flows(db: Path, meshobs: Call) -> None:
     """An empty database says what brings flows."""
-    Store(db, write=True).close()
+    Store.open(db, write=True).close()
 
     result = meshobs("--db", db, "report", "nat")
 
@@ -409,7 +409,7 @@ def test_interrupted_by_the_user(tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert err.decode().splitlines()[-1] == "meshobs: stopped; what was committed is kept"
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.value("select state from collections") == "interrupted"
 
 
@@ -439,7 +439,7 @@ def test_settings_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Flag before environment before file."""
     for name in ("flag", "environment", "file"):
         import_into(tmp_path / f"{name}.duckdb", RECORDINGS / "icmp")
-        with Store(tmp_path / f"{name}.duckdb", write=True) as store:
+        with Store.open(tmp_path / f"{name}.duckdb", write=True) as store:
             store.run(f"create table {name} (x int)")
     Path("meshobs.toml").write_text('db = "file.duckdb"\n')
     query = (

@@ -158,7 +158,7 @@ def test_an_older_file_is_brought_up_to_date(here: Path) -> None:
     """As on the command line: what was written by an older meshobs is migrated before it is read."""
     path = here / "mesh.duckdb"
     meshobs.import_recordings(path, RECORDINGS / "icmp")
-    with Store(path, write=True) as store:
+    with Store.open(path, write=True) as store:
         store.run("update queries set fingerprint = 'older'")
 
     with meshobs.open(path) as db:

@@ -82,7 +82,7 @@ def test_one_context_is_enough(
     assert result.code == 0, result.err
     assert "monitor-aggregation is medium" in result.err
     assert stored(db) == expected(flows)
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.rows(SERVICES) == [("west", "back", "none", True)]
         assert store.rows("select cluster, cluster_id from clusters where cluster = 'west'") == [("west", 1)]
         assert store.rows("select address from backends where service = 'back'") == [("10.0.0.1",)]
@@ -106,7 +106,7 @@ def test_a_bare_collect_finds_the_clusters(
     told = "clusters of the configuration: west" if how == "configured" else "contexts with a Hubble Relay: west"
     assert told in result.err
     assert stored(db) == expected(flows)
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.rows(SERVICES) == [("west", "back", "none", True)]
 
 
@@ -121,7 +121,7 @@ def test_without_objects(
 
     assert result.code == 0, result.err
     assert stored(db) == expected(flows)
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.rows("select count(*) from kube_states") == [(0,)]
     report = meshobs("--db", db, "report", "affinity", "--all", "--format", "json")
     assert json.loads(report.out)["verdict"] == "insufficient"
@@ -167,7 +167,7 @@ def test_changes_while_and_between_runs(
         end(watching(db, process, server))
 
     def rows(select: str, where: str) -> list[tuple[Any, ...]]:
-        with Store(db) as store:
+        with Store.open(db) as store:
             return store.rows(f"select {select} from {where} order by valid_from")
 
     times = "epoch_ns(valid_from), epoch_ns(known_from)"
@@ -200,7 +200,7 @@ def test_the_api_that_goes_away_stops_nothing(
         annotate(server, service("back"), affinity="local")
         end(run)
 
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert [row[2] for row in store.rows(SERVICES)] == ["none", "local"]
 
 

@@ -220,7 +220,7 @@ def test_samples_in_both_spellings(spelling: bool, tmp_path: Path) -> None:
     assert len(lines) == raw.received == result.received
     assert raw.numbers() == result.numbers()
     for table in ("flows", "lost_events", "node_status"):
-        with Store(tmp_path / "raw.duckdb") as a, Store(tmp_path / "lines.duckdb") as b:
+        with Store.open(tmp_path / "raw.duckdb") as a, Store.open(tmp_path / "lines.duckdb") as b:
             rows = f"select * exclude (batch) from {table} order by all"
             assert a.rows(rows.replace("(batch)", "(batch, reader)") if table != "flows" else rows) == b.rows(
                 rows.replace("(batch)", "(batch, reader)") if table != "flows" else rows
@@ -236,7 +236,7 @@ def test_enum_numbers_at_the_edges(number: int, tmp_path: Path) -> None:
 
     import_into(tmp_path / "x.duckdb", tmp_path / "x.bin")
 
-    with Store(tmp_path / "x.duckdb") as store:
+    with Store.open(tmp_path / "x.duckdb") as store:
         assert store.value("select verdict from flows") == (str(number) if number else None)
 
 
@@ -259,10 +259,10 @@ def _framed(message: Message) -> bytes:
 
 
 def _flows(db: Path) -> list[tuple[object, ...]]:
-    with Store(db) as store:
+    with Store.open(db) as store:
         return store.rows("select * exclude (batch) from flows order by all")
 
 
 def _identities(db: Path) -> list[tuple[object, ...]]:
-    with Store(db) as store:
+    with Store.open(db) as store:
         return store.rows("from identities order by all")

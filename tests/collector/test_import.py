@@ -32,7 +32,7 @@ EXPORT = (TESTS / "data" / "samples-export.jsonl").read_text().splitlines()
 
 def rows(db: Path, sql: str) -> list[tuple[Any, ...]]:
     """Query a database."""
-    with Store(db) as store:
+    with Store.open(db) as store:
         return store.rows(sql)
 
 
@@ -409,7 +409,7 @@ def test_progress_is_told_of_every_byte(db: Path) -> None:
         told[source.name] = told.get(source.name, 0) + size
 
     recordings = importer.plan([RECORDINGS / "icmp"])
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         importer.run(store, recordings, ImportOptions(), progress)
 
     assert told == {source.name: source.size for recording in recordings for source in recording}

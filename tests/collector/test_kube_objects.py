@@ -129,7 +129,7 @@ def _lines(path: Path, events: list[tuple[str, str, dict[str, Any]]]) -> Path:
 
 def periods(db: Path, columns: str, table: str = "services") -> list[tuple[object, ...]]:
     """Return rows of a history table, oldest first, times as texts to the second."""
-    with Store(db) as store:
+    with Store.open(db) as store:
         times = "strftime(valid_from, '%H:%M:%S'), strftime(valid_to, '%H:%M:%S')"
         return store.rows(f"select {columns}, {times} from {table} order by all")
 
@@ -185,7 +185,7 @@ def test_real_scale_to_zero_shows_each_period(db: Path) -> None:
     """local-scaled0: west's backends vanish, return unready, return ready."""
     import_into(db, RECORDINGS / "local-scaled0")
 
-    with Store(db) as store:
+    with Store.open(db) as store:
         found = store.rows(
             "select setting, local_backends, remote_backends from service_periods"
             " where cluster = 'west' and service = 'webpod' order by valid_from"

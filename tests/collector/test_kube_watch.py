@@ -132,7 +132,7 @@ def test_changes_become_periods(server: ApiServer, db: Path) -> None:
         gone = watched.next_of("back", 3)
         assert gone.deleted
         assert gone.state.state == affine.state.state
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         facts.add_sightings(store, watched.seen)
         with store.transaction():
             facts.remake_history(store)

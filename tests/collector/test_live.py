@@ -53,7 +53,7 @@ def flows() -> Flows:
 
 def query(db: Path, sql: str) -> list[tuple[Any, ...]]:
     """Query a database."""
-    with Store(db) as store:
+    with Store.open(db) as store:
         return store.rows(sql)
 
 
@@ -97,7 +97,7 @@ def test_what_nodes_hold_equals_the_recording(
 ) -> None:
     """--since without following takes what the rings have and ends by itself."""
     with relay(program(version), [Node(name, events) for name, events in flows.items()], tmp_path) as process:
-        with Store(db, write=True) as store:
+        with Store.open(db, write=True) as store:
             ledger = Collection(store, {"west": dial(process)}, CollectOptions(since=1, follow=False)).run()
 
     assert stored(db) == expected(flows)

@@ -236,13 +236,13 @@ def test_what_nodes_hold_comes_through_tls(
 
 def stored(db: Path) -> list[str]:
     """Return what tells the stored flows apart."""
-    with Store(db) as store:
+    with Store.open(db) as store:
         return sorted(str(row[0]) for row in store.rows("select uuid_text(uuid) from flows"))
 
 
 def ends(db: Path) -> list[object]:
     """Return when the Relay's certificate ends, as it was told."""
-    with Store(db) as store:
+    with Store.open(db) as store:
         return [row[0] for row in store.rows("select distinct epoch(certificate_expires)::bigint from relays")]
 
 

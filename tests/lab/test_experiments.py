@@ -73,7 +73,7 @@ def test_a_fault_turns_its_reports_and_no_other(name: str, tmp_path: Path) -> No
     lab.traffic(BOTH)
     ended = lab.clock()
     lab.close()
-    with Store(tmp_path / "meshobs.duckdb", write=True) as store:
+    with Store.open(tmp_path / "meshobs.duckdb", write=True) as store:
         importer.run(
             store, importer.plan([tmp_path / "recording"]), importer.ImportOptions(), lambda _source, _size: None
         )
@@ -98,7 +98,7 @@ def test_a_fault_of_servers_turns_its_reports_and_no_other(name: str, alone: Cal
         ended = time.time_ns()
         collecting.end()
 
-    with Store(db) as store:
+    with Store.open(db) as store:
         found = verdicts(store, started, ended)
 
     assert {report: verdict for report, (verdict, _) in found.items()} == promised(name), found
@@ -136,7 +136,7 @@ def test_an_experiment_keeps_phases_and_truth(meshobs: Call, db: Path) -> None:
     """What was set when, and what the clients saw, stands beside the flows, for SQL."""
     meshobs("--db", db, "experiment", "keepalive", "--accelerated")
 
-    with Store(db) as store:
+    with Store.open(db) as store:
         phases = store.rows("select phase, settings['webpod affinity'] from phases order by started")
         truth = store.rows("select phase, count(*), count(*) filter (reused) from truth group by all order by 1")
     assert phases == [
@@ -194,7 +194,7 @@ def test_finished_phases_are_kept_where_a_later_one_fails(
     assert "yes" in outcome.out
     assert outcome.err.splitlines()[-1].startswith("meshobs: ")
     assert "svc/gone" in outcome.err.splitlines()[-1] or "gone" in outcome.err.splitlines()[-1]
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.rows("select phase from phases") == [("good",)]
         assert store.value("select count(*) from truth") == 200
 
@@ -237,7 +237,7 @@ def test_background_traffic_goes_on_after_ctrl_c(alone: Call, tmp_path: Path) ->
     told = json.loads(alone("lab", "status", "--format", "json").out)
     assert (told["background"], told["paused"]) == (2, 0)
     assert {tuple(one["annotations"].items()) for one in told["services"]} == {(("service.cilium.io/global", "true"),)}
-    with Store(tmp_path / "x.duckdb") as store:
+    with Store.open(tmp_path / "x.duckdb") as store:
         assert store.rows("select phase from phases")[0] == ("global, no affinity",)
 
 
@@ -299,7 +299,7 @@ global = true
     collected = alone("--db", db, "collect", "--duration", "5s")
 
     assert (up.code, collected.code) == (0, 0), up.err + collected.err
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.value("select count(distinct node) from relay_nodes where state = 'NODE_CONNECTED'") == 200
         assert store.value("select count(*) from backends where service = 'webpod'") == 4998
         found = {name: run(store, name, Question()) for name in catalog.names()}

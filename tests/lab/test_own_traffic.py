@@ -38,7 +38,7 @@ def forwarded(meshobs: Call) -> Iterator[Call]:
 
 def count(db: Path, question: str) -> int:
     """Return the number that a query finds."""
-    with Store(db) as store:
+    with Store.open(db) as store:
         return int(str(store.value(question)))
 
 

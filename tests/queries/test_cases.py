@@ -21,7 +21,7 @@ def answer(tmp_path: Path) -> Callable[..., Report]:
     def answered(mesh: Mesh, report: str, *, watched: bool = True, **more: Any) -> Report:
         db = tmp_path / f"{len(list(tmp_path.iterdir()))}.duckdb"
         import_into(db, mesh.write(tmp_path / f"{db.stem}-recording", watched=watched))
-        with Store(db) as store:
+        with Store.open(db) as store:
             return run(store, report, Question(**more))
 
     return answered

@@ -300,7 +300,7 @@ LOOKED_AFTERWARDS: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]]
 def causes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list[dict[str, str]]]:
     """Return the rows of the view, by report and cause, as a DuckDB that never heard of meshobs reads them."""
     db = tmp_path_factory.mktemp("causes") / "meshobs.duckdb"
-    Store(db, write=True).close()
+    Store.open(db, write=True).close()
     found: dict[tuple[str, str], list[dict[str, str]]] = {}
     with duckdb.connect(str(db), read_only=True) as connection:
         names = ("report", "cause", "verdict", "meaning", "cure")
@@ -349,7 +349,7 @@ def test_a_mesh_reaches_the_cause(
     import_into(db, mesh.write(tmp_path / "recording", watched=name in CASES))
 
     found: dict[str, set[str]] = {}
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         if name == WATCH_ENDED:
             store.run("update collections set kind = 'collect'")
             for cluster, seconds in (("west", 60), ("east", 3)):

@@ -27,7 +27,7 @@ def answers(recorded: Callable[[str], Path]) -> Callable[[str, str], Report]:
 
     def answer(name: str, report: str) -> Report:
         if (name, report) not in found:
-            with Store(recorded(name)) as store:
+            with Store.open(recorded(name)) as store:
                 for each in REPORTS:
                     found[name, each] = run(store, each, Question())
         return found[name, report]

@@ -14,7 +14,7 @@ from meshobs.store import Store
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """Return an empty database."""
-    with Store(tmp_path_factory.mktemp("statistics") / "x.duckdb", write=True) as opened:
+    with Store.open(tmp_path_factory.mktemp("statistics") / "x.duckdb", write=True) as opened:
         yield opened
 
 

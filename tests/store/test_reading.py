@@ -121,7 +121,7 @@ def test_nothing_can_be_changed_and_no_file_reached(sql: str, collected: Path, t
     text = sql.format(folder=tmp_path)
     server = live.find(collected)
     assert server
-    store = live.LiveStore(collected, server)
+    store = live.LiveReader.open(collected, server)
     with pytest.raises(DatabaseError):
         store.rows(text)
     refused = shell(collected, f"from live('{text.replace(chr(39), chr(39) * 2)}')")
@@ -132,8 +132,7 @@ def test_nothing_can_be_changed_and_no_file_reached(sql: str, collected: Path, t
     )
     assert list(tmp_path.iterdir()) == []
     assert store.value("select count(*) from flows") == 10891
-    with pytest.raises(DatabaseError):
-        store.run(text)
+    assert not hasattr(store, "run")
     store.close()
 
 
@@ -145,7 +144,7 @@ def test_only_who_may_read_the_file_can_read_the_data(collected: Path) -> None:
     assert server.uri.startswith("quack:127.0.0.1:")
     for token in ("", "wrong"):
         with pytest.raises(DatabaseError, match=r"(?i)auth|token"):
-            live.LiveStore(collected, live.Server(server.uri, token, server.pid))
+            live.LiveReader.open(collected, live.Server(server.uri, token, server.pid))
 
 
 def test_who_wants_to_write_is_told(collected: Path, meshobs: Callable[..., Outcome]) -> None:
@@ -159,7 +158,7 @@ def test_who_wants_to_write_is_told(collected: Path, meshobs: Callable[..., Outc
 def test_the_file_goes_with_the_collection(tmp_path: Path, meshobs: Callable[..., Outcome]) -> None:
     """Afterwards the database is read as ever; the file of a collection that was killed misleads nobody."""
     db = tmp_path / "x.duckdb"
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         said: list[str] = []
         with live.serving(store, said.append):
             assert live.find(db)
@@ -179,7 +178,7 @@ def test_without_the_extension_the_collection_goes_on(tmp_path: Path, monkeypatc
     """It says why nothing can be read."""
     monkeypatch.setattr(live, "find_spec", lambda _name: None)
     said: list[str] = []
-    with Store(tmp_path / "x.duckdb", write=True) as store:
+    with Store.open(tmp_path / "x.duckdb", write=True) as store:
         with live.serving(store, said.append):
             store.run("create temp table t as select 1")
     assert said[0].endswith("the package duckdb-extension-httpfs is not installed for this platform")

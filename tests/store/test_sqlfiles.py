@@ -28,7 +28,7 @@ def test_each_file_is_installed_after_those_that_it_uses() -> None:
 
 def test_views_and_macros_can_be_used_in_any_shell(db: Path) -> None:
     """Whatever a fresh database holds as a view answers, with no row and no error."""
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         views = [name for (name,) in store.rows("select view_name from duckdb_views() where not internal")]
         rows = {name: store.rows(f"from {name}") for name in views}
 

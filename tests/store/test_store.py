@@ -42,12 +42,12 @@ def test_a_file_of_every_earlier_schema_is_migrated(number: int, db: Path) -> No
     at_schema(db, number)
 
     with pytest.raises(OutdatedError):
-        Store(db)
+        Store.open(db)
     applied: list[object] = []
     for _ in range(2):
-        with Store(db, write=True) as store:
+        with Store.open(db, write=True) as store:
             applied[:] = store.rows("select number from schema_migrations order by all")
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.value("select count(*) from report_nat(whole := true)") == 0
 
     assert applied == [(number,) for number in NUMBERS]
@@ -55,7 +55,7 @@ def test_a_file_of_every_earlier_schema_is_migrated(number: int, db: Path) -> No
 
 def test_a_failing_migration_leaves_the_file_as_it_was(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A migration is one transaction with its record."""
-    Store(db, write=True).close()
+    Store.open(db, write=True).close()
     read, names = sqlfiles.read, sqlfiles.names
     monkeypatch.setattr(
         sqlfiles,
@@ -67,35 +67,35 @@ def test_a_failing_migration_leaves_the_file_as_it_was(db: Path, monkeypatch: py
     )
 
     with pytest.raises(DatabaseError):
-        Store(db, write=True)
+        Store.open(db, write=True)
     monkeypatch.undo()
 
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.value("select count(*) from duckdb_tables() where table_name = 'half'") == 0
 
 
 def test_changed_reports_are_installed_anew(db: Path) -> None:
     """A file that another version's reports are installed in gets this version's."""
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         store.run("update queries set fingerprint = 'old'")
         store.run("drop macro table report_nat")
 
     with pytest.raises(OutdatedError):
-        Store(db)
-    Store(db, write=True).close()
+        Store.open(db)
+    Store.open(db, write=True).close()
 
-    with Store(db) as store:
+    with Store.open(db) as store:
         assert store.value("select count(*) from report_nat()") == 0
 
 
 def test_a_newer_file_is_refused(db: Path) -> None:
     """A file with a migration that this version does not know is left alone, with the cure."""
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         store.run("insert into schema_migrations values (999, 'future', now()::timestamp)")
 
     for write in (False, True):
         with pytest.raises(DatabaseError, match=r"newer meshobs \(schema 999, this one knows \d+\): upgrade"):
-            Store(db, write=write)
+            Store.open(db, write=write)
 
 
 def test_somebody_elses_duckdb_file_is_refused(db: Path) -> None:
@@ -105,7 +105,7 @@ def test_somebody_elses_duckdb_file_is_refused(db: Path) -> None:
 
     for write in (False, True):
         with pytest.raises(DatabaseError, match="is a DuckDB database, but not one of meshobs"):
-            Store(db, write=write)
+            Store.open(db, write=write)
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough" * 500, b"\x00" * 20_000, b"x"])
@@ -115,7 +115,7 @@ def test_not_a_database(content: bytes, write: bool, db: Path) -> None:
     db.write_bytes(content)
 
     with pytest.raises(DatabaseError, match=r"not a DuckDB database|damaged"):
-        Store(db, write=write)
+        Store.open(db, write=write)
 
     assert db.read_bytes() == content
 
@@ -125,32 +125,32 @@ def test_an_empty_file(db: Path) -> None:
     db.touch()
 
     with pytest.raises(DatabaseError, match="is empty and so not a DuckDB database"):
-        Store(db)
+        Store.open(db)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     """What is not there is said, with what makes it."""
     with pytest.raises(DatabaseError, match=r"does not exist: `meshobs collect` or `meshobs import` makes it"):
-        Store(tmp_path / "x.duckdb")
+        Store.open(tmp_path / "x.duckdb")
     with pytest.raises(DatabaseError, match=r"the folder .* does not exist"):
-        Store(tmp_path / "no" / "x.duckdb", write=True)
+        Store.open(tmp_path / "no" / "x.duckdb", write=True)
     with pytest.raises(DatabaseError, match="is a folder"):
-        Store(tmp_path)
+        Store.open(tmp_path)
 
 
-HOLD = "import sys, time; from pathlib import Path; from meshobs.store import Store; s = Store(Path(sys.argv[1]), write=True); print('held', flush=True); time.sleep(60)"
+HOLD = "import sys, time; from pathlib import Path; from meshobs.store import Store; s = Store.open(Path(sys.argv[1]), write=True); print('held', flush=True); time.sleep(60)"
 
 
 @pytest.mark.parametrize("write", [True, False])
 def test_a_locked_file_names_who_holds_it(write: bool, db: Path) -> None:
     """One writer at a time is DuckDB's rule; the message names the process."""
-    Store(db, write=True).close()
+    Store.open(db, write=True).close()
     with subprocess.Popen([sys.executable, "-c", HOLD, str(db)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
 
         with pytest.raises(DatabaseError, match=rf"is in use by process {holder.pid} .*: wait until it ends"):
-            Store(db, write=write)
+            Store.open(db, write=write)
         holder.kill()
 
 
@@ -228,7 +228,7 @@ def test_killed_in_mid_import(tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
         killed += process.returncode == -signal.SIGKILL
         if db.stat().st_size:  # else DuckDB had not written its first page
-            with Store(db, write=True) as store:
+            with Store.open(db, write=True) as store:
                 stored, told = store.rows(
                     "select (select count(*) from flows), (select coalesce(sum(stored), 0) from collections)"
                 )[0]
@@ -252,12 +252,12 @@ def test_killed_right_after_it_was_made(number: int, tmp_path: Path) -> None:
     if number:
         at_schema(path, number)
     script = "import os, sys; from pathlib import Path; from meshobs.store import Store\n"
-    script += "store = Store(Path(sys.argv[1]), write=True); os.kill(os.getpid(), 9)"
+    script += "store = Store.open(Path(sys.argv[1]), write=True); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", script, str(path)], check=False)
 
     with duckdb.connect(str(path), read_only=True) as plain:
         assert plain.execute("select count(*) from schema_migrations").fetchall() == [(len(NUMBERS),)]
-    with Store(path) as store:
+    with Store.open(path) as store:
         assert store.value("select count(*) from flows") == 0
 
 
@@ -279,7 +279,7 @@ import_into(Path({str(db)!r}), *map(Path, {list(map(str, paths))!r}))
     assert done.returncode == -signal.SIGKILL
     os.truncate(log, log.stat().st_size - 200)  # into the last rows before the mark of the commit
 
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         stored, told = store.rows("select (select count(*) from flows), (select sum(stored) from collections)")[0]
     import_into(db, *paths)
 
@@ -289,7 +289,7 @@ import_into(Path({str(db)!r}), *map(Path, {list(map(str, paths))!r}))
 
 def content(db: Path) -> list[tuple[object, ...]]:
     """Return what makes up the stored flows and events."""
-    with Store(db) as store:
+    with Store.open(db) as store:
         return store.rows("select 'flows', count(*), sum(hash(columns(* exclude (batch)))) from flows") + store.rows(
             "select 'lost', count(*), sum(num_events_lost) from lost_events"
         )
@@ -305,7 +305,7 @@ def _wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 def test_export_reads_back(db: Path, tmp_path: Path) -> None:
     """Every table is a Parquet file with the same rows."""
     import_into(db, RECORDINGS / "local-scaled0")
-    with Store(db) as store:
+    with Store.open(db) as store:
         (tmp_path / "out").mkdir()
         exported = dict(store.copy_tables(tmp_path / "out"))
         tables = {str(name) for (name,) in store.rows("select table_name from duckdb_tables() where not internal")}
@@ -320,7 +320,7 @@ def test_export_reads_back(db: Path, tmp_path: Path) -> None:
 
 def test_stored_types_are_the_measured_ones(db: Path) -> None:
     """Nanoseconds, 64 bits of uuid, text addresses: as measured best; a change here is a decision."""
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         columns = store.rows("select column_name, data_type from duckdb_columns() where table_name = 'flows'")
     types = {str(name): kind for name, kind in columns}
 

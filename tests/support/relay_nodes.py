@@ -323,7 +323,7 @@ def collecting(db: Path, process: RelayProcess, *flags: str) -> Iterator["subpro
 
 def stored(db: Path) -> list[tuple[Any, ...]]:
     """Return the stored flows as they can be told apart."""
-    with Store(db) as store:
+    with Store.open(db) as store:
         return store.rows("select cluster || '/' || node, epoch_ns(time), uuid_text(uuid) from flows order by all")
 
 
@@ -360,7 +360,7 @@ class Run:
 
     def _run(self, db: Path, relays: dict[str, Relay], options: CollectOptions) -> None:
         try:
-            with Store(db, write=True) as store:
+            with Store.open(db, write=True) as store:
                 self.store = store
                 self.collection = Collection(store, relays, options, self.said.append, clusters=self._clusters)
                 self._begun.set()

@@ -436,7 +436,7 @@ def test_what_killed_readers_and_relays_missed_is_made_up_for(real: Real) -> Non
     again.send_signal(signal.SIGINT)
     _, told = again.communicate(timeout=MINUTES)
 
-    with Store(db) as store:
+    with Store.open(db) as store:
         question = Question(since=rfc3339(started - AROUND), until=rfc3339(ended + AROUND))
         report = run(store, "affinity", question)
 
@@ -511,7 +511,7 @@ def test_a_collection_adds_next_to_nothing_to_an_idle_mesh(real: Real) -> None:
     db = real.folder / "idle.duckdb"
     real("--db", db, "collect", "--since", rfc3339(began), "--until", rfc3339(ended))
 
-    with Store(db) as store:
+    with Store.open(db) as store:
         counted = "select count(*) from flows where epoch_ns(time) >= $since and epoch_ns(time) < $until"
         before, beside = (
             int(str(store.rows(counted, {"since": since, "until": until})[0][0])) / (until - since) * 10**9
@@ -542,7 +542,7 @@ def test_a_recording_is_read_as_every_other(real: Real) -> None:
     import_into(db, folder)
     told = json.loads((folder / "truth.json").read_text())
 
-    with Store(db) as store:
+    with Store.open(db) as store:
         rows = run(store, "affinity", Question()).rows.to_dicts()
         verdict = run(store, "nat", Question()).verdict.value
 

@@ -730,7 +730,7 @@ def test_a_node_out_of_reach_is_asked_the_same_again(
 
 def query(db: Path, sql: str) -> list[tuple[Any, ...]]:
     """Query a database."""
-    with Store(db) as store:
+    with Store.open(db) as store:
         return store.rows(sql)
 
 
@@ -903,7 +903,7 @@ def test_a_recording_keeps_what_a_relay_sends_again(history: Flows, db: Path, tm
         happened = away_for_a_while(hubble, history, lambda: len(came) >= 4 * 291 - 100, 6.0)
         wait_until(lambda: max(Counter(came).values()) > 1)
         recorder.end()
-    with Store(db, write=True) as store:
+    with Store.open(db, write=True) as store:
         importer.run(store, importer.plan([capture]), importer.ImportOptions(), Mock())
 
     assert stored(db) == expected(happened)
@@ -915,7 +915,10 @@ def test_what_a_run_does_at_its_end_is_told(history: Flows, db: Path, meshobs: C
     """Time being up is not the end: one line in a pipe says what is fetched then, a living one what is done after it."""
     shown: list[Progress] = []
     show = lambda progress: shown.append(replace(progress))  # noqa: E731
-    with lab(flows={name: events[:9] for name, events in history.items()}) as hubble, Store(db, write=True) as store:
+    with (
+        lab(flows={name: events[:9] for name, events in history.items()}) as hubble,
+        Store.open(db, write=True) as store,
+    ):
         relay = Relay(parse(f"west={hubble.relays['west']}", None))
         Collection(store, {"west": relay}, CollectOptions(seconds=1), show=show).run()
         store.close()
