@@ -87,11 +87,11 @@ class Collection:
         self._clock = clock
         self._started = clock()
         self._asked = filters.text(options.allow) + (f" not {filters.text(options.deny)}" if options.deny else "")
-        self._ledger = Ledger(store, "collect", options.arguments)
+        self._ledger = Ledger(store, "collect", options.arguments).begin()
         self._ledger.asked, self._ledger.excluded = self._asked, filters.text(options.excluded)
         if options.follow and not options.since and not options.last:
             self._ledger.window_from = self._started
-        self._writer = Writer(store, self._ledger, options.cluster, self._before_commit)
+        self._writer = Writer(store, self._ledger, options.cluster, self._before_commit).prepare()
         self._queue: Queue[Item] = Queue(QUEUE_LENGTH)
         self._watches = Watchers(store, clusters, self._queue, say, clock)
         self._readers = [

@@ -78,9 +78,9 @@ def run(
     Raises:
         InputError: with `strict`, a message cannot be read; without, a Kubernetes file is damaged.
     """
-    ledger = Ledger(store, "import", options.arguments)
+    ledger = Ledger(store, "import", options.arguments).begin()
     state, found = RunState.FAILED, 0
-    writer = Writer(store, ledger, options.cluster)
+    writer = Writer(store, ledger, options.cluster).prepare()
     try:
         for recording in recordings:
             span = _flows(writer, ledger, recording, options, progress)

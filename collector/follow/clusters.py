@@ -112,7 +112,9 @@ class OpenClusters:
         )
 
     def _open(self, source: ClusterSpec, kubeconfig: Path | None, say: Callable[[str], None], *, watch: bool) -> None:
-        cluster = KubeCluster(source.context, source.namespace, kubeconfig) if source.context is not None else None
+        cluster = (
+            KubeCluster(source.context, source.namespace, kubeconfig).connect() if source.context is not None else None
+        )
         info = cluster.info() if cluster else None
         name = source.name or (info.name if info else "") or (cluster.context if cluster else "")
         if cluster and info:
@@ -128,7 +130,7 @@ class OpenClusters:
             raise InputError(f"two Relays are called {target.name}: give each a name of its own (NAME=HOST:PORT)")
         if source.relay:
             self._named.add(target.name)
-        self.relays[target.name] = Relay(target)
+        self.relays[target.name] = Relay(target).dial()
 
     def _target(
         self, source: ClusterSpec, name: str, cluster: KubeCluster | None, say: Callable[[str], None]
@@ -168,7 +170,7 @@ def found_contexts(kubeconfig: Path | None, namespace: str) -> list[str]:
     with suppress(KubeError):
         for context in contexts(kubeconfig):
             with suppress(KubeError):
-                KubeCluster(context, namespace, kubeconfig).relay()
+                KubeCluster(context, namespace, kubeconfig).connect().relay()
                 found.append(context)
     return found
 

@@ -38,6 +38,8 @@ class Fetcher:
         self._later: list[tuple[float, FlowRequest, GetFlowsRequest]] = []
         # Where the run ends, nanoseconds; 0 while it goes on.
         self._end = 0
+        # Nodes that were being fetched when the run ended: that call began too early to have their tails.
+        self._without_tail: set[tuple[RelayReader, str]] = set()
 
     @property
     def fetching(self) -> bool:
@@ -87,12 +89,12 @@ class Fetcher:
                 and what the others had to do with them would be missing.
         """
         self._end = end
+        self._without_tail = {(call.reader, node) for call in self._calls for node in call.positions}
         self._recovery.hurry()
         self._later = [(0, call, request) for _, call, request in self._later]
         self.run(readers, 0)
         for reader in followed:
-            for missing in self._recovery.tails(reader.name):
-                self._fetch(reader, Purpose.TAIL, missing)
+            self._fetch_tails(reader, self._recovery.states[reader.name])
 
     def on_ended(self, item: Ended) -> None:
         """Take note that a call is over, after what came of it was stored."""
@@ -104,12 +106,20 @@ class Fetcher:
             unproved = self._recovery.on_fetched(reader.name, call.positions, call.first)
             if unproved:  # ask since when the rings go
                 self._ask(reader.call(Purpose.PROBE, unproved), reader.asking.oldest(unproved))
-            if self._end:  # a node that was lost while it was fetched is asked once more before all is over
-                self.run((reader,), 0)
         elif call.purpose is Purpose.PROBE:
             self._on_gaps(self._recovery.on_probed(reader.name, call.positions, call.first))
         elif call.purpose is Purpose.MARK:
             self._recovery.mark(reader.name, call.first, time.monotonic())
+        if self._end:
+            # A node that was lost, or missed only now, is asked once more before all is over.
+            self._recovery.hurry()
+            self.run((reader,), 0)
+            self._fetch_tails(reader, [node for other, node in self._without_tail if other is reader])
+
+    def _fetch_tails(self, reader: RelayReader, nodes: Iterable[str]) -> None:
+        for missing in self._recovery.tails(reader.name, nodes):
+            self._without_tail -= {(reader, node) for node in missing.positions}
+            self._fetch(reader, Purpose.TAIL, missing)
 
     def _fetch(self, reader: RelayReader, purpose: Purpose, missing: Backfill) -> None:
         until = self._recovery.ends(missing.positions, self._end) if self._end else 0

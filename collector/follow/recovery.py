@@ -255,10 +255,10 @@ class Recovery:
             if trouble.due is not None:
                 trouble.due = 0
 
-    def tails(self, reader: str) -> list[Backfill]:
-        """Return what to fetch when the stream has ended: what Relay's sorting held back of nodes without trouble."""
-        nodes = [node for node in self.states[reader] if (reader, node) not in self.troubles]
-        return backfill.backfills({**self._follow_starts, **self.positions}, nodes)
+    def tails(self, reader: str, nodes: Iterable[str]) -> list[Backfill]:
+        """Return what to fetch when the stream has ended: what Relay's sorting held back of those without trouble."""
+        whole = [node for node in nodes if (reader, node) not in self.troubles]
+        return backfill.backfills({**self._follow_starts, **self.positions}, whole)
 
     def fresh(self) -> dict[str, dict[str, int]]:
         """Return reader -> node -> where the next run may go on, as far as that changed since the last call."""

@@ -1,9 +1,10 @@
 """The collector's only door to grpc: what a Relay (or an agent) answers to short calls, and its flows as raw bytes."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from time import monotonic, time_ns
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -50,18 +51,29 @@ class RelayError(dial.DialError):
 
 
 class Relay:
-    """A Relay that was dialled once, so that its address and TLS settings are known to be right.
+    """A Relay; `dial` before anything else.
 
-    Raises:
-        DialError: it cannot be reached as it was told.
+    Attributes:
+        expires: end of its certificate; None without TLS.
     """
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        self.expires: datetime | None = None
+        self._channel: grpc.Channel | None = None
+
+    def dial(self) -> Self:
+        """Connect once, so that its address and TLS settings are known to be right.
+
+        Raises:
+            DialError: it cannot be reached as it was told.
+        """
+        target = self.target
         self.expires = dial.probe(target)
         # grpcio can neither be told to believe any certificate nor those that this machine trusts.
         bare = target.tls and (target.tls.allow_insecure or not target.tls.ca_files)
         self._channel = None if bare else _channel(target)
+        return self
 
     def close(self) -> None:
         """End the connection."""
@@ -129,7 +141,9 @@ class Relay:
 
     def _call(self, method: str, request: Message) -> stream.FlowStream:
         connection = dial.connect(self.target)
-        return stream.FlowStream(connection.socket, self.target, f"{_SERVICE}{method}", request.SerializeToString())
+        return stream.FlowStream(
+            connection.socket, self.target, f"{_SERVICE}{method}", request.SerializeToString()
+        ).send()
 
     def _ask(self, method: str, request: Message, answer: type[Answer]) -> Answer | None:
         """Make a short call; None where the method is not there."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from socket import SHUT_RDWR, socket
 from struct import Struct
+from typing import Self
 from urllib.parse import unquote
 
 from h2.config import H2Configuration
@@ -57,7 +58,7 @@ class StreamStatus:
 
 
 class FlowStream:
-    """A call under way; making one sends the request.
+    """A call; `send` sends its request.
 
     Args:
         connection: open, from `dial.connect`.
@@ -78,12 +79,18 @@ class FlowStream:
         self._h2.local_settings = Settings(
             client=True, initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: WINDOW}
         )
+        self._call = method, request
+
+    def send(self) -> Self:
+        """Send the request."""
+        method, request = self._call
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(WINDOW - 65_535)
         self._h2.send_headers(_STREAM, self._headers(method))
         self._h2.send_data(_STREAM, b"\0" + len(request).to_bytes(4, "big") + request, end_stream=True)
-        connection.settimeout(TICK)
+        self._socket.settimeout(TICK)
         self._flush()
+        return self
 
     def messages(self) -> Iterator[list[bytes]]:
         """Yield messages as they come, an empty list now and then while none does; `status` is set at the end.

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlencode, urlsplit
 
 import kubernetes.client
@@ -55,24 +56,31 @@ class KubeClient:
         kubeconfig: None for those that KUBECONFIG names, else ~/.kube/config.
 
     Attributes:
-        server: host:port of the API server.
-
-    Raises:
-        KubeError: no kubeconfig, no such context, API unreachable, or it does not accept the credentials.
+        server: host:port of the API server, once connected.
     """
 
     def __init__(self, context: str, kubeconfig: Path | None = None) -> None:
+        self.context = context
+        self._kubeconfig = kubeconfig
         self._paths = _paths(kubeconfig)
-        known = contexts(kubeconfig)
+        self._lock = threading.Lock()
+
+    def connect(self) -> Self:
+        """Read the kubeconfig and see that the API answers; before anything else.
+
+        Raises:
+            KubeError: no kubeconfig, no such context, API unreachable, or it does not accept the credentials.
+        """
+        context, known = self.context, contexts(self._kubeconfig)
         if context not in known and (context or not known):
             raise KubeError(
                 f"no context {context or '(none is current)'} in {self._paths}: known are {', '.join(known) or 'none'};"
                 " choose one with `contexts`"
             )
         self.context = context or known[0]
-        self._lock = threading.Lock()
         self._load()
         self.get("/version")
+        return self
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
         """Return an answer's JSON.

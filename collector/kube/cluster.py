@@ -56,9 +56,6 @@ class KubeCluster(KubeClient):
         context: of the kubeconfig; empty for its current one.
         namespace: where Cilium runs.
         kubeconfig: None for those that KUBECONFIG names, else ~/.kube/config.
-
-    Raises:
-        KubeError: no kubeconfig, no such context, API unreachable, or it does not accept the credentials.
     """
 
     def __init__(self, context: str, namespace: str = "kube-system", kubeconfig: Path | None = None) -> None:
@@ -117,7 +114,7 @@ class KubeCluster(KubeClient):
             relay: from `relay`.
             say: told of troubles, from threads.
         """
-        return PortForward(lambda turn: self._tunnel(relay, turn), say)
+        return PortForward(lambda turn: self._tunnel(relay, turn), say).listen()
 
     def endpoints(self) -> list[str]:
         """Return where the API servers listen inside the cluster, as HOST:PORT, which the kubeconfig need not say.

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Self
 
 import websocket
 
@@ -61,7 +62,7 @@ class Tunnel:
 
 
 class PortForward:
-    """Listens on a free port of 127.0.0.1 until it is closed.
+    """A port of 127.0.0.1 that leads to a Pod, from `listen` until `close`.
 
     Args:
         dial: opens a tunnel for a new connection, raises a MeshobsError that says why it cannot. Its argument grows by
@@ -81,9 +82,15 @@ class PortForward:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._closed = False
+        self._listener = socket.socket()
+        self.port = 0
+
+    def listen(self) -> Self:
+        """Take connections on a free port from now on."""
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name=f"forward {self.port}", daemon=True).start()
+        return self
 
     def close(self) -> None:
         """Stop listening and break every connection off. A second call does nothing."""

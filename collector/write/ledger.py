@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Self
 
 from meshobs import sqlfiles
 from meshobs.collector.span import Span
@@ -43,9 +44,10 @@ class LedgerEntry:
 
 
 class Ledger:
-    """The account of one run; making one writes its row.
+    """The account of one run; `begin` writes its row.
 
     Args:
+        store: open for writing.
         kind: `import` or `collect`.
         arguments: the command line.
     """
@@ -58,11 +60,18 @@ class Ledger:
         self.window_from: int | None = None
         self.asked = ""
         self.excluded = ""
+        self._batch = 0
+        self._parameters = {"kind": kind, "version": __version__, "arguments": list(arguments)}
+
+    def begin(self) -> Self:
+        """Write the run's row, and close those of runs that were killed."""
+        store = self._store
         self._batch = int(str(store.value("select coalesce(max(batch), 0) from batches")))
         with store.transaction():
             store.run(sqlfiles.read("collector/write/sql/ledger/close_killed.sql"))
-            parameters = {"kind": kind, "version": __version__, "arguments": list(arguments)}
-            self.number = int(str(store.value(sqlfiles.read("collector/write/sql/ledger/begin.sql"), parameters)))
+            number = store.value(sqlfiles.read("collector/write/sql/ledger/begin.sql"), self._parameters)
+            self.number = int(str(number))
+        return self
 
     def open(self, name: str, reader: str, kind: str) -> LedgerEntry:
         """Add a source."""

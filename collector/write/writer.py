@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import pyarrow as pa
 
@@ -85,9 +85,14 @@ class Writer:
         self._versions: set[tuple[str, str]] = set()
         self._messages = _form("incoming", "projected_messages", _KIND)
         self._lines = _form("parsed_lines", "projected_lines", "kind")
-        self._prepare(fallback_cluster)
         # Until where each node's flows are stored: what is later is new.
-        self._known = {str(node): _int(until) for node, until in store.rows(_sql("known_until"))}
+        self._known: dict[str, int] = {}
+
+    def prepare(self) -> Self:
+        """Make what a run works with in the database; before anything is written."""
+        self._make_tables(self._fallback_cluster)
+        self._known = {str(node): _int(until) for node, until in self._store.rows(_sql("known_until"))}
+        return self
 
     def start_source(self) -> None:
         """Start a source: contents without an uuid are counted anew."""
@@ -161,7 +166,7 @@ class Writer:
                 entry.counts, entry.span = self._open.saved[entry.name]
         self._open = None
 
-    def _prepare(self, fallback_cluster: str) -> None:
+    def _make_tables(self, fallback_cluster: str) -> None:
         store = self._store
         messages = arrow.schema().insert(0, pa.field("position", pa.int64()))
         self._incoming = store.feed("incoming", messages.empty_table())

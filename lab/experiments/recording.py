@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from meshobs.errors import InputError
 from meshobs.times import rfc3339
@@ -28,13 +28,21 @@ class Recording:
 
     Args:
         folder: made where it is not there; must hold nothing.
-
-    Raises:
-        InputError: it holds something, or cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock = threading.Lock()
+        self._flows: dict[str, gzip.GzipFile] = {}
+        self._events: dict[tuple[str, str], TextIO] = {}
+
+    def make(self) -> Self:
+        """Make the folder.
+
+        Raises:
+            InputError: it holds something, or cannot be written.
+        """
+        folder = self.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             taken = any(folder.iterdir())
@@ -44,9 +52,7 @@ class Recording:
             ) from error
         if taken:
             raise InputError(f"{folder} is not empty: name a new folder for the recording")
-        self._lock = threading.Lock()
-        self._flows: dict[str, gzip.GzipFile] = {}
-        self._events: dict[tuple[str, str], TextIO] = {}
+        return self
 
     def flow(self, cluster: str, raw: bytes) -> None:
         """Append a message (GetFlowsResponse) that a cluster's Relay sent."""

@@ -59,8 +59,6 @@ class Machine:
         self.kubectls: dict[str, Kubectl] = {}
         self.routes_before: Mapping[str, list[str]] = {}
         self.port_forwards = PortForwards({}, {})
-        self._authority = Authority(layout.pki)
-        self.client = self._authority.issue("user", "meshobs", organization="system:masters")
         self._issued: dict[str, certificates.Issued] = {}
         self.nodes = Nodes(mesh, layout, self.processes, self._issued)
         self._last: dict[str, LiveObjects] = {}
@@ -75,6 +73,8 @@ class Machine:
             MeshobsError: a program ended, or does not become what it should.
         """
         step = _Steps(say)
+        self._authority = Authority(self.layout.pki)
+        self.client = self._authority.issue("user", "meshobs", organization="system:masters")
         self._prepare()
         network.make(self.mesh)
         for node in self.mesh.nodes:

@@ -26,12 +26,12 @@ class ControlServer:
     def __init__(self, actions: Mapping[str, Action]) -> None:
         self.key = secrets.token_hex(16)
         self._actions = actions
-        self._listener = Listener(("127.0.0.1", 0), authkey=self.key.encode())
-        host, port = self._listener.address[0], self._listener.address[1]
-        self.address = f"{host}:{port}"
+        self.address = ""
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Answer from now on, at `address`."""
+        self._listener = Listener(("127.0.0.1", 0), authkey=self.key.encode())
+        self.address = "{}:{}".format(*self._listener.address[:2])
         threading.Thread(target=self._accept, name="control", daemon=True).start()
 
     def close(self) -> None:

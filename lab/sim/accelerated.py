@@ -6,6 +6,7 @@ turn over, agents and Relays that go) needs real time.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from meshobs.lab.driver import Capabilities
 from meshobs.lab.experiments.recording import Recording
@@ -49,10 +50,15 @@ class AcceleratedLab:
         self.mesh = mesh
         self.now = start
         self._recording = Recording(folder)
-        self._kube = {one.name: KubeStore(self.clock, self._recorder(one.name)) for one in mesh.clusters}
+
+    def start(self) -> Self:
+        """Begin the recording and the mesh's time."""
+        self._recording.make()
+        self._kube = {one.name: KubeStore(self.clock, self._recorder(one.name)) for one in self.mesh.clusters}
         self._announce_nodes()
-        self.simulation = Simulation(mesh, self, start)
-        self._switches = SimFaults(self.simulation, self.change)
+        self.simulation = Simulation(self.mesh, self, self.now)
+        self._faults = SimFaults(self.simulation, self.change)
+        return self
 
     def clock(self) -> int:
         """Return the time in the lab, nanoseconds."""
@@ -102,7 +108,7 @@ class AcceleratedLab:
 
     def fault(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off."""
-        self._switches.set(name, scope, on=on)
+        self._faults.set(name, scope, on=on)
 
     def close(self) -> None:
         """Write the rest of the recording."""

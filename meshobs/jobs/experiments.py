@@ -211,7 +211,7 @@ def prove_accelerated(
 
     with tempfile.TemporaryDirectory(prefix="meshobs-") as folder:
         path = Path(folder) / "recording"
-        lab = AcceleratedLab(mesh, path, _free_since(store))
+        lab = AcceleratedLab(mesh, path, _free_since(store)).start()
         # The first state is watched for a while before anything happens.
         lab.wait(SETTLE_SECONDS)
         runs: list[PhaseRun] = []

@@ -44,7 +44,7 @@ def record(found: LabState, folder: Path, experiment: Experiment | None, say: Ca
         say(f"left out: {line}")
     if not fit:
         raise InputError(f"this lab can run no phase of {wanted.name}")
-    recording = Recording(folder)
+    recording = Recording(folder).make()
     with open_lab(found, say) as members, background_paused(lab, say):
         _record(recording, lab, members, fit[0], say)
 

@@ -129,7 +129,7 @@ def test_without_objects(
 
 def watching(db: Path, process: RelayProcess, server: ApiServer) -> Run:
     """Collect from one cluster's Relay and watch its objects, in a thread."""
-    cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
+    cluster = KubeCluster("west", kubeconfig=server.kubeconfig).connect()
     run = Run(db, {"west": dial(process)}, clusters={"west": (cluster, cluster.info())})
     wait_until(lambda: state(run) == "watching")
     return run

@@ -80,7 +80,7 @@ def test_recorded_objects_are_seen_as_they_are(cilium_nodes: ApiServer, recordin
     expected = {(state.kind, state.name, state.state) for item in objects if (state := kube.state_of(item, "west"))}
     assert len(expected) == count
 
-    with watching(KubeCluster("west", kubeconfig=cilium_nodes.kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=cilium_nodes.kubeconfig).connect()) as watched:
         synced = time.time_ns()
         found = {(seen.state.kind, seen.state.name, seen.state.state) for seen in watched.seen}
         assert {one for one in found if one[:2] != ("Service", "kubernetes")} == expected
@@ -98,7 +98,7 @@ def test_recorded_objects_are_seen_as_they_are(cilium_nodes: ApiServer, recordin
 def test_old_objects_are_assumed_to_have_held_for_a_minute(server: ApiServer) -> None:
     """The API's own Service is older than the clock's minute; a clock that runs ahead shows it."""
     ahead = 3600 * SECOND
-    watched = Watched(KubeCluster("west", kubeconfig=server.kubeconfig))
+    watched = Watched(KubeCluster("west", kubeconfig=server.kubeconfig).connect())
     watched.watch.clock = lambda: time.time_ns() + ahead
     watched.watch.start()
     wait_until(lambda: watched.watch.synced)
@@ -117,7 +117,7 @@ def test_changes_become_periods(server: ApiServer, db: Path) -> None:
     for item in (back, slice_):
         server.create(item)
 
-    with watching(KubeCluster("west", kubeconfig=server.kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=server.kubeconfig).connect()) as watched:
         server.patch(back, {"metadata": {"annotations": {"note": "of no interest"}}})
         before = time.time_ns()
         annotate(server, back, affinity="local")
@@ -167,7 +167,7 @@ def test_changes_behind_a_broken_connection(server: ApiServer, tmp_path: Path) -
     proxy = Proxy(server.port)
     kubeconfig = server.write_kubeconfig(tmp_path / "config", {"west": (f"https://127.0.0.1:{proxy.port}", ADMIN)})
 
-    with watching(KubeCluster("west", kubeconfig=kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=kubeconfig).connect()) as watched:
         annotate(server, service("last"), shared="false")
         contact = watched.next_of("last", 2).valid_from
         proxy.cut()
@@ -202,7 +202,7 @@ def test_a_restarted_api_server(server: ApiServer) -> None:
     """The watch goes on; unchanged objects are not told again."""
     server.create(service("back"))
 
-    with watching(KubeCluster("west", kubeconfig=server.kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=server.kubeconfig).connect()) as watched:
         server.stop_api()
         wait_until(lambda: watched.watch.state == "reconnecting")
         assert watched.watch.synced
@@ -227,7 +227,7 @@ def test_gone_versions_lead_to_a_new_list(server: ApiServer) -> None:
         query["resourceVersion"] = "1"
         return True
 
-    cluster = Forging("west", kubeconfig=server.kubeconfig, forge=forge)
+    cluster = Forging("west", kubeconfig=server.kubeconfig, forge=forge).connect()
     with watching(cluster) as watched:
         first, second = watched.next_of("back", 1), watched.next_of("back", 2)
         wait_until(lambda: watched.watch.state == "watching")
@@ -252,7 +252,7 @@ def test_a_slow_list(server: ApiServer) -> None:
         time.sleep(1.1)  # what is tested is the passing of time
         return True
 
-    cluster = Forging("west", kubeconfig=server.kubeconfig, forge=forge)
+    cluster = Forging("west", kubeconfig=server.kubeconfig, forge=forge).connect()
     with watching(cluster) as watched:
         first, second = watched.next_of("back", 1), watched.next_of("back", 2)
 
@@ -270,7 +270,7 @@ def test_another_login(server: ApiServer, tmp_path: Path) -> None:
     server.start_api()
     kubeconfig = server.write_kubeconfig(tmp_path / "config", {"west": (server.url, "short-lived")})
 
-    with watching(KubeCluster("west", kubeconfig=kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=kubeconfig).connect()) as watched:
         server.write_tokens()
         server.stop_api()
         server.start_api()
@@ -305,7 +305,7 @@ def test_pages_of_a_list_may_expire(server: ApiServer, monkeypatch: pytest.Monke
         server.compact()
         return True
 
-    cluster = Forging("west", kubeconfig=server.kubeconfig, forge=forge)
+    cluster = Forging("west", kubeconfig=server.kubeconfig, forge=forge).connect()
     with watching(cluster) as watched:
         counts = {name: len(watched.of(name)) for name in names}
         known = {watched.of(name)[-1].known_from for name in names}
@@ -326,7 +326,7 @@ def test_a_watch_that_ends_in_order_goes_on_where_it_was(server: ApiServer, monk
         watches.extend(query["resourceVersion"] for _ in range("watch" in query))
         return False
 
-    cluster = Forging("west", kubeconfig=server.kubeconfig, forge=note)
+    cluster = Forging("west", kubeconfig=server.kubeconfig, forge=note).connect()
     with watching(cluster) as watched:
         wait_until(lambda: len(watches) >= 3)
         annotate(server, service("back"), **{"global": "true"})
@@ -340,7 +340,7 @@ def test_a_kind_that_comes_later(server: ApiServer, monkeypatch: pytest.MonkeyPa
     """Without Cilium's CRD there is nothing to say; once it is there, its objects are seen."""
     monkeypatch.setattr(watch, "RETRY_SECONDS", 0.2)
 
-    with watching(KubeCluster("west", kubeconfig=server.kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=server.kubeconfig).connect()) as watched:
         assert watched.said == []
         server.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", CRD)
         wait_until(lambda: _answers(server, "/apis/cilium.io/v2/ciliumnodes"))
@@ -364,8 +364,8 @@ def test_rules_of_access(cilium_nodes: ApiServer, monkeypatch: pytest.MonkeyPatc
     serve_relay(server, Kubelet(server, 0))
     for kind, name in (("ConfigMap", "cilium-config"), ("Secret", "hubble-ui-client-certs"), ("Secret", "other")):
         server.create(in_kube_system(kind, name))
-    cluster = Forging("watcher", kubeconfig=server.kubeconfig, forge=lambda _query: False)
-    relay = KubeCluster("west", kubeconfig=server.kubeconfig).relay()
+    cluster = Forging("watcher", kubeconfig=server.kubeconfig, forge=lambda _query: False).connect()
+    relay = KubeCluster("west", kubeconfig=server.kubeconfig).connect().relay()
     said: list[str] = []
     forward = cluster.forward(relay, said.append)
 
@@ -428,8 +428,8 @@ def test_the_kubeconfig_and_its_contexts(server: ApiServer, tmp_path: Path, monk
 
     assert contexts(other) == ["b", "a"]
     assert contexts() == ["b", "west", "watcher", "stranger", "a"]
-    assert KubeCluster("", kubeconfig=other).context == "b"
-    assert KubeCluster("west").server == f"127.0.0.1:{server.port}"
+    assert KubeCluster("", kubeconfig=other).connect().context == "b"
+    assert KubeCluster("west").connect().server == f"127.0.0.1:{server.port}"
 
 
 def _mistaken(server: ApiServer, folder: Path) -> dict[str, tuple[str, Path]]:
@@ -458,7 +458,7 @@ def _mistaken(server: ApiServer, folder: Path) -> dict[str, tuple[str, Path]]:
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        ("no file", "no kubeconfig at {path}: name one with KUBECONFIG, or --kubeconfig"),
+        ("no file", "no kubeconfig at {path}: name one with KUBECONFIG, or `kubeconfig`"),
         ("garbage", "kubeconfig {path} cannot be read"),
         ("list", "kubeconfig {path} cannot be read"),
         ("no context", "no context north in {path}: known are west, watcher, stranger; choose one with `contexts`"),
@@ -473,7 +473,7 @@ def test_what_cannot_be_reached_says_why(server: ApiServer, tmp_path: Path, mist
     context, path = _mistaken(server, tmp_path)[mistake]
 
     with pytest.raises(KubeError) as refused:
-        KubeCluster(context, kubeconfig=path)
+        KubeCluster(context, kubeconfig=path).connect()
 
     assert words.format(path=path) in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -481,7 +481,7 @@ def test_what_cannot_be_reached_says_why(server: ApiServer, tmp_path: Path, mist
 
 def test_cilium_config(server: ApiServer) -> None:
     """Name and number of the cluster, and every setting; none of them where it is not there."""
-    cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
+    cluster = KubeCluster("west", kubeconfig=server.kubeconfig).connect()
 
     nothing = cluster.info()
     server.create(in_kube_system("ConfigMap", "cilium-config", **{"cluster-name": "west", "cluster-id": "1", "x": "y"}))
@@ -497,7 +497,7 @@ def test_cilium_config(server: ApiServer) -> None:
 
 def test_secrets(server: ApiServer) -> None:
     """Bytes as they are; None where there is none."""
-    cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
+    cluster = KubeCluster("west", kubeconfig=server.kubeconfig).connect()
     server.create(in_kube_system("Secret", "certs", **{"tls.key": base64.b64encode(b"\0\xff").decode()}))
 
     assert cluster.secret("certs") == {"tls.key": b"\0\xff"}
@@ -512,7 +512,7 @@ def _touch(port: int) -> bytes:
 
 def test_where_the_relay_is(server: ApiServer) -> None:
     """Found with its port, its Pods' port and TLS; else the message says what to do."""
-    cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
+    cluster = KubeCluster("west", kubeconfig=server.kubeconfig).connect()
     with pytest.raises(KubeError, match=r"`cilium hubble enable --context west`, or .* `kube_namespace`"):
         cluster.relay()
 
@@ -524,7 +524,7 @@ def test_where_the_relay_is(server: ApiServer) -> None:
     assert relay.selector == "k8s-app=hubble-relay"
     assert not relay.tls
     with pytest.raises(KubeError, match="it is in kube-system, add `kube_namespace` kube-system"):
-        KubeCluster("west", "cilium", server.kubeconfig).relay()
+        KubeCluster("west", "cilium", server.kubeconfig).connect().relay()
 
 
 class Download:
@@ -564,7 +564,7 @@ def test_bytes_go_both_ways_through_the_api(server: ApiServer) -> None:
 
     with closing(Download()) as download, closing(Kubelet(server, download.port)) as kubelet:
         serve_relay(server, kubelet)
-        cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
+        cluster = KubeCluster("west", kubeconfig=server.kubeconfig).connect()
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             threads = [threading.Thread(target=exchange, args=(forward.port,)) for _ in range(3)]
             for thread in threads:
@@ -592,7 +592,7 @@ def test_another_pod_takes_over(server: ApiServer) -> None:
     with closing(Download()) as download, closing(Kubelet(server, download.port)) as kubelet:
         serve_relay(server, kubelet)
         server.create(relay_pod("hubble-relay-0", "Pending"))
-        cluster = KubeCluster("west", kubeconfig=server.kubeconfig)
+        cluster = KubeCluster("west", kubeconfig=server.kubeconfig).connect()
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             assert works()
             server.delete(relay_pod("hubble-relay-1"))  # no kubelet confirms: it stays, running and terminating
@@ -618,7 +618,7 @@ def test_a_forward_that_breaks_off(server: ApiServer, tmp_path: Path) -> None:
 
     with closing(Download()) as download, closing(Kubelet(server, download.port)) as kubelet:
         serve_relay(server, kubelet)
-        cluster = KubeCluster("west", kubeconfig=kubeconfig)
+        cluster = KubeCluster("west", kubeconfig=kubeconfig).connect()
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             with socket.create_connection(("127.0.0.1", forward.port), 10) as connection:
                 assert connection.recv(1) == b"!"

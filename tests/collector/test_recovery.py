@@ -295,7 +295,7 @@ def test_tails_are_those_of_nodes_without_trouble() -> None:
     recovery.on_stored("west", A, START)
     recovery.on_lost("west", "west/c", "away", START)
 
-    tails = {node: at for one in recovery.tails("west") for node, at in one.positions.items()}
+    tails = {node: at for one in recovery.tails("west", recovery.states["west"]) for node, at in one.positions.items()}
     assert tails == {A: START, B: EARLIER, "west/new": 0}
 
 
@@ -475,3 +475,22 @@ def test_a_node_that_was_lost_while_it_was_fetched_is_asked_once_more_at_the_end
 
     assert not fetcher.fetching
     assert recovery.rest(START + 10 * SECOND) == []
+
+
+def test_a_node_that_is_being_fetched_when_the_run_ends_still_gets_its_tail() -> None:
+    """That call began before the end and has nothing of the last moments; the stream had no more of them."""
+    recovery, asked_for = made(until=EARLIER), Asked()
+    reader = cast("RelayReader", asked_for)
+    fetcher = Fetcher(CollectOptions(), recovery, Mock(), Mock())
+    recovery.on_lost("west", A, "away", START)
+    recovery.on_attached("west", A, now=0)
+    fetcher.run([reader], 10)
+    recovery.on_stored("west", A, START + SECOND)
+    fetcher.finish([reader], [reader], START + 9 * SECOND)
+    (early,) = asked_for.calls
+    early.first[A] = EARLIER
+    fetcher.on_ended(Ended(early, StreamStatus(OK, "")))
+
+    assert [(call.purpose, call.positions) for call in asked_for.calls[1:]] == [(Purpose.TAIL, {A: START + SECOND})]
+    fetcher.on_ended(Ended(asked_for.calls[1], StreamStatus(OK, "")))
+    assert not fetcher.fetching

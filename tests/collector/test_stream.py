@@ -99,7 +99,7 @@ class Chunks:
 def heard(*pieces: bytes | OSError | None) -> tuple[list[bytes], StreamStatus | None]:
     """Return what a call makes of bytes: messages and status."""
     connection = Chunks(*pieces)
-    call = FlowStream(cast("socket.socket", connection), TARGET, "/observer.Observer/GetFlows", b"")
+    call = FlowStream(cast("socket.socket", connection), TARGET, "/observer.Observer/GetFlows", b"").send()
     found = [one for messages in call.messages() for one in messages]
     assert connection.closed
     return found, call.status
@@ -206,7 +206,7 @@ def test_a_graceful_end_lets_the_stream_run() -> None:
 def test_an_idle_stream_yields_nothing_now_and_then() -> None:
     """So that its reader can look around; nothing is lost by it."""
     raw = answered(frame(DATA, message(b"flow")), trailers("0"))
-    call = FlowStream(cast("socket.socket", Chunks(raw[:40], None, None, raw[40:])), TARGET, "/x", b"")
+    call = FlowStream(cast("socket.socket", Chunks(raw[:40], None, None, raw[40:])), TARGET, "/x", b"").send()
 
     assert [one for one in call.messages() if one or call.status is None].count([]) >= 2
     assert call.status == StreamStatus(OK, "")
@@ -242,7 +242,7 @@ def test_through_a_real_socket() -> None:
 
     thread = threading.Thread(target=send)
     thread.start()
-    call = FlowStream(ours, TARGET, "/x", b"")
+    call = FlowStream(ours, TARGET, "/x", b"").send()
     found = [one for messages in call.messages() for one in messages]
     thread.join()
 
@@ -253,7 +253,7 @@ def test_windows_are_given_back() -> None:
     """All that was received in DATA frames, padding included, for connection and stream alike."""
     raw = [padded(message(bytes(16_000)), 100), *[frame(DATA, message(bytes(16_000)))] * 999]
     connection = Chunks(answered(), *raw, trailers("0"))
-    call = FlowStream(cast("socket.socket", connection), TARGET, "/x", b"")
+    call = FlowStream(cast("socket.socket", connection), TARGET, "/x", b"").send()
     start = len(connection.sent)
 
     assert sum(map(len, call.messages())) == 1000
@@ -377,7 +377,7 @@ def serving(made: Server, credentials: Any = None, **options: Any) -> Iterator[S
 @contextmanager
 def dialled(port: int, tls: Tls | None = None) -> Iterator[Relay]:
     """Return a Relay and close it."""
-    relay = Relay(Target("west", "127.0.0.1", port, tls))
+    relay = Relay(Target("west", "127.0.0.1", port, tls)).dial()
     try:
         yield relay
     finally:
@@ -387,7 +387,9 @@ def dialled(port: int, tls: Tls | None = None) -> Iterator[Relay]:
 def called(target: Target, method: str, request: GetFlowsRequest) -> tuple[Any, FlowStream]:
     """Return a lean call and its connection."""
     connection = dial.connect(target).socket
-    return connection, FlowStream(connection, target, f"/observer.Observer/{method}", request.SerializeToString())
+    return connection, FlowStream(
+        connection, target, f"/observer.Observer/{method}", request.SerializeToString()
+    ).send()
 
 
 def whole(stream: Stream) -> tuple[list[bytes], StreamStatus | None]:
@@ -553,7 +555,7 @@ def test_what_is_no_relay_is_refused_when_it_is_dialled(
         monkeypatch.setattr(dial, "TIMEOUT", 0.5)
 
     with answering(answer, hangs_up=hangs_up) as port, pytest.raises(DialError) as caught:
-        Relay(Target("west", "127.0.0.1", port))
+        Relay(Target("west", "127.0.0.1", port)).dial()
 
     assert words in str(caught.value)
 
@@ -569,7 +571,7 @@ def test_what_is_no_relay_is_refused_when_it_is_dialled(
 def test_what_cannot_be_reached(target: Target, words: str) -> None:
     """Each cause has its words."""
     with pytest.raises(DialError, match=words):
-        Relay(target)
+        Relay(target).dial()
 
 
 def test_a_relay_that_is_gone_is_called_so_by_every_call() -> None:
@@ -581,7 +583,7 @@ def test_a_relay_that_is_gone_is_called_so_by_every_call() -> None:
         lambda relay: whole(relay.flows(GetFlowsRequest(), stock=True)),
     ]
     with serving(Server()) as server:
-        relay = Relay(Target("west", "127.0.0.1", server.port))
+        relay = Relay(Target("west", "127.0.0.1", server.port)).dial()
 
     for call in calls:
         with pytest.raises(DialError, match="nothing listens there"):

@@ -191,7 +191,7 @@ def read(relay: Relay, *, stock: bool = False) -> object:
 @contextmanager
 def dialled(target: Target) -> Iterator[Relay]:
     """Return a Relay and close it."""
-    relay = Relay(target)
+    relay = Relay(target).dial()
     try:
         yield relay
     finally:
@@ -335,7 +335,7 @@ def test_authorities_that_this_machine_trusts(
 
     assert "v1.17.6" in version
     with pytest.raises(DialError, match="not trusted"):
-        Relay(replace(target, tls=Tls((certificates.other.file,))))
+        Relay(replace(target, tls=Tls((certificates.other.file,)))).dial()
 
 
 def test_an_intermediate_authority_is_enough(

@@ -66,7 +66,7 @@ def settled(lab: Stage, name: str, wait: Callable[[float], None]) -> None:
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if not fault.served])
 def test_a_fault_turns_its_reports_and_no_other(name: str, tmp_path: Path) -> None:
     """The matrix of faults and reports, in skipped time: each report says what the fault must make it say."""
-    lab = AcceleratedLab(walkthrough(), tmp_path / "recording", time.time_ns())
+    lab = AcceleratedLab(walkthrough(), tmp_path / "recording", time.time_ns()).start()
     lab.wait(SETTLE_SECONDS)
     settled(lab, name, lab.wait)
     started = lab.clock()

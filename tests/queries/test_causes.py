@@ -315,7 +315,7 @@ def test_the_view_holds_what_the_reports_can_say(causes: dict[tuple[str, str], l
     given = {
         (report, cause + setting)
         for report in catalog.names()
-        for cause, of_setting in _CAUSE.findall(sqlfiles.read(f"reports/{report}.sql"))
+        for cause, of_setting in _CAUSE.findall(sqlfiles.read(f"queries/reports/{report}.sql"))
         for setting in (SETTINGS if of_setting else ("",))
     }
 

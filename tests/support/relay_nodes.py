@@ -302,7 +302,7 @@ def relay(binary: Path, nodes: list[Node], folder: Path, *arguments: str) -> Ite
 
 def dial(process: RelayProcess, name: str = "west") -> Relay:
     """Return a Relay that is connected to its nodes."""
-    made = Relay(parse(f"{name}={process.address}", None))
+    made = Relay(parse(f"{name}={process.address}", None)).dial()
     wait_until(lambda: made.status().unavailable == 0 and made.status().connected > 0)
     return made
 

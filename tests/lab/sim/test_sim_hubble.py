@@ -748,7 +748,7 @@ def played(hubble: Hubble, flows: Flows) -> Flows:
 def test_the_collector_stores_all_once(history: Flows, db: Path) -> None:
     """Two simulated Relays, each asked for its own cluster's nodes: every flow is stored, none twice, none missed."""
     with lab() as hubble:
-        run = Run(db, {name: Relay(parse(f"{name}={one}", None)) for name, one in hubble.relays.items()})
+        run = Run(db, {name: Relay(parse(f"{name}={one}", None)).dial() for name, one in hubble.relays.items()})
         wait_until(lambda: all(readers(hubble, name) >= 2 for name in hubble.agents))
         happened = played(hubble, {name: events[:1000] for name, events in history.items()})
         wait_until(lambda: run.received >= 4000 - 200)
@@ -762,7 +762,7 @@ def test_the_collector_stores_all_once(history: Flows, db: Path) -> None:
 def test_the_collector_sees_a_restart_and_a_loss(history: Flows, db: Path) -> None:
     """An agent that was stopped leaves a gap; a ring that runs over leaves losses."""
     with lab(flows={name: events[:9] for name, events in history.items()}) as hubble:
-        run = Run(db, {"west": Relay(parse(f"west={hubble.relays['west']}", None))})
+        run = Run(db, {"west": Relay(parse(f"west={hubble.relays['west']}", None)).dial()})
         wait_until(lambda: readers(hubble))
         played(hubble, {name: events[9:300] for name, events in history.items()})
         wait_until(lambda: run.received >= 4 * 291 - 100)
@@ -878,7 +878,7 @@ def away_for_a_while(hubble: Hubble, history: Flows, done: Callable[[], object],
 def test_a_node_that_is_back_before_the_end_leaves_no_gap(seconds: float, history: Flows, db: Path) -> None:
     """The Relay has it again in the same stream and does not say so: a run that ends right then fetches what it lacks."""
     with lab(flows={name: events[:9] for name, events in history.items()}) as hubble:
-        run = Run(db, {"west": Relay(parse(f"west={hubble.relays['west']}", None))})
+        run = Run(db, {"west": Relay(parse(f"west={hubble.relays['west']}", None)).dial()})
         wait_until(lambda: all(readers(hubble, name) >= 1 for name in hubble.agents))
         happened = away_for_a_while(hubble, history, lambda: run.received >= 4 * 291 - 100, seconds)
         run.end()
@@ -897,7 +897,7 @@ def test_a_recording_keeps_what_a_relay_sends_again(history: Flows, db: Path, tm
             came.append(said(raw))
             file.write(len(raw).to_bytes(4, "big") + raw)
 
-        recorder = Recorder({"west": Relay(parse(f"west={hubble.relays['west']}", None))}, {}, (), flow, Mock())
+        recorder = Recorder({"west": Relay(parse(f"west={hubble.relays['west']}", None)).dial()}, {}, (), flow, Mock())
         recorder.start()
         wait_until(lambda: all(readers(hubble, name) >= 1 for name in hubble.agents))
         happened = away_for_a_while(hubble, history, lambda: len(came) >= 4 * 291 - 100, 6.0)
@@ -919,7 +919,7 @@ def test_what_a_run_does_at_its_end_is_told(history: Flows, db: Path, meshobs: C
         lab(flows={name: events[:9] for name, events in history.items()}) as hubble,
         Store.open(db, write=True) as store,
     ):
-        relay = Relay(parse(f"west={hubble.relays['west']}", None))
+        relay = Relay(parse(f"west={hubble.relays['west']}", None)).dial()
         Collection(store, {"west": relay}, CollectOptions(seconds=1), show=show).run()
         store.close()
         outcome = meshobs("--db", db, "collect", "--relay", f"west={hubble.relays['west']}", "--duration", "1s")

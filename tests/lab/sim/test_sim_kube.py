@@ -281,7 +281,7 @@ def test_names_and_uids_follow_from_the_seed() -> None:
 def test_settings_of_cilium(tmp_path: Path) -> None:
     """The collector learns name, number and aggregation from cilium-config and finds the Relay behind its Service."""
     with serving(worlds.build(walkthrough(aggregation="medium")), tmp_path) as sim:
-        cluster = KubeCluster("sim-west", kubeconfig=sim.kubeconfig)
+        cluster = KubeCluster("sim-west", kubeconfig=sim.kubeconfig).connect()
         info, relay = cluster.info(), cluster.relay()
         pods = cluster.get("/api/v1/namespaces/kube-system/pods", {"labelSelector": relay.selector})
 
@@ -442,7 +442,7 @@ def stepped(side: Side) -> Any:
     world = worlds.build(walkthrough())
     local = {GLOBAL: "true", AFFINITY: "local"}
     slice_ = next(k.name for k in objects(world, "west") if k[0] == "endpointslices" and k.name.startswith("webpod"))
-    with watching(KubeCluster("west", kubeconfig=side.kubeconfig)) as watched:
+    with watching(KubeCluster("west", kubeconfig=side.kubeconfig).connect()) as watched:
         side.show(objects(changed(world, annotations=local), "west"))
         watched.next_of("webpod", 2)
         side.show(objects(changed(world, annotations=local, ready=False), "west"))
@@ -496,7 +496,7 @@ def test_gone_versions_as_from_a_real_server(sides: list[Side]) -> None:
     """A watch from a version that is compacted away leads to one new list, which brings what happened meanwhile."""
     found = []
     for side in sides:
-        cluster = Forging("west", kubeconfig=side.kubeconfig, forge=partial(compacting, side, "watch"))
+        cluster = Forging("west", kubeconfig=side.kubeconfig, forge=partial(compacting, side, "watch")).connect()
         with watching(cluster) as watched:
             watched.next_of("webpod", 2)
             wait_until(partial(follows, watched))
@@ -511,7 +511,7 @@ def test_expired_pages_as_from_a_real_server(sides: list[Side], monkeypatch: pyt
     monkeypatch.setattr(watch, "PAGE", 1)
     found = []
     for side in sides:
-        cluster = Forging("west", kubeconfig=side.kubeconfig, forge=partial(compacting, side, "continue"))
+        cluster = Forging("west", kubeconfig=side.kubeconfig, forge=partial(compacting, side, "continue")).connect()
         with watching(cluster) as watched:
             watched.next_of("webpod", 1)
         found.append((seen(watched), watched.said, cluster.lists))
@@ -526,7 +526,7 @@ def test_missing_rights_as_from_a_real_server(sides: list[Side], monkeypatch: py
     found = []
     for side in sides:
         side.forbid()
-        cluster = KubeCluster("watcher", kubeconfig=side.kubeconfig)
+        cluster = KubeCluster("watcher", kubeconfig=side.kubeconfig).connect()
         state = "no permission for services, endpointslices, nodes, ciliumnodes"
         with watching(cluster, state) as watched:
             side.allow()
@@ -571,7 +571,7 @@ QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
 
 def test_answers_as_a_real_server_gives(sides: list[Side]) -> None:
     """Lists, selections, pages and refusals have the same status and the same form."""
-    clusters = [KubeCluster("west", kubeconfig=side.kubeconfig) for side in sides]
+    clusters = [KubeCluster("west", kubeconfig=side.kubeconfig).connect() for side in sides]
     real, sim = ({f"{path} {query}": _raw(one.get, path, **query) for path, query in QUESTIONS} for one in clusters)
 
     assert len(real) == 16
@@ -708,7 +708,7 @@ def test_annotations_go_through_the_world(tmp_path: Path) -> None:
         sim.show(objects(changed(sim.world, annotations=kept), "west"))
 
     with serving(worlds.build(walkthrough()), tmp_path, on_annotate=on_annotate, on_change=shown.append) as sim:
-        with watching(KubeCluster("west", kubeconfig=sim.kubeconfig)) as watched:
+        with watching(KubeCluster("west", kubeconfig=sim.kubeconfig).connect()) as watched:
             shown.clear()
             answers = [
                 request(sim, "PATCH", "/api/v1/namespaces/default/services/webpod", body, kind)
@@ -756,7 +756,7 @@ def test_who_may_ask(tmp_path: Path) -> None:
         ]
         kubeconfig.write(tmp_path / "stranger", {"x": (sim.server.address, "wrong")})
         with pytest.raises(KubeError, match="does not accept the kubeconfig's credentials"):
-            KubeCluster("x", kubeconfig=tmp_path / "stranger")
+            KubeCluster("x", kubeconfig=tmp_path / "stranger").connect()
 
     assert codes == [200, 401, 200, 401, 200]
     assert sim.kubeconfig.stat().st_mode & 0o777 == 0o600
@@ -810,7 +810,7 @@ def test_what_the_server_adds(tmp_path: Path) -> None:
 def test_watches_in_detail(tmp_path: Path) -> None:
     """Without a version all objects come first; bookmarks end a watch in order; a selection is entered and left."""
     with serving(worlds.build(walkthrough()), tmp_path) as sim:
-        cluster = KubeCluster("west", kubeconfig=sim.kubeconfig)
+        cluster = KubeCluster("west", kubeconfig=sim.kubeconfig).connect()
         lines: list[Any] = []
 
         def follow(**query: str) -> None:
@@ -851,7 +851,7 @@ def test_ports_are_forwarded(tmp_path: Path) -> None:
         return targets.pop(0) if targets else ""
 
     with serving(worlds.build(walkthrough()), tmp_path, on_forward=on_forward) as sim:
-        cluster = KubeCluster("west", kubeconfig=sim.kubeconfig)
+        cluster = KubeCluster("west", kubeconfig=sim.kubeconfig).connect()
         with closing(cluster.forward(cluster.relay(), said.append)) as forward:
             with socket.create_connection(("127.0.0.1", forward.port), 20) as connection:
                 writer = threading.Thread(target=connection.sendall, args=(data,))
@@ -882,7 +882,7 @@ def test_a_recording_is_what_was_recorded(
 ) -> None:
     """A real recording written anew imports as before: the same bytes, and reports say the same."""
     source, folder = RECORDINGS / "global-none", tmp_path / "written"
-    recording = Recording(folder)
+    recording = Recording(folder).make()
     for cluster in ("west", "east"):
         data, at = gzip.decompress((source / f"{cluster}.bin.gz").read_bytes()), 0
         while at < len(data):
@@ -925,12 +925,12 @@ def test_a_recording_is_what_was_recorded(
             == json.loads(meshobs("--db", recorded("global-none"), *arguments).out)["verdict"]
         )
     with pytest.raises(InputError, match="is not empty: name a new folder"):
-        Recording(folder)
+        Recording(folder).make()
 
 
 def test_a_recording_of_the_sim(tmp_path: Path, meshobs: Callable[..., Outcome]) -> None:
     """What the sim's server shows and changes becomes a watch log that the history is made of."""
-    recording = Recording(tmp_path / "sim")
+    recording = Recording(tmp_path / "sim").make()
 
     def on_change(change: StoredChange) -> None:
         recording.event("west", change.key.resource, time.time_ns(), change.type, change.last)
