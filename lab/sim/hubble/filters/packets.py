@@ -7,6 +7,7 @@ import ipaddress
 import operator
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from meshobs.lab.sim.hubble.filters.endpoints import Compiler, Test, with_context
@@ -43,6 +44,7 @@ def addresses(read: Callable[[Flow], str]) -> Compiler:
     return compile_values
 
 
+@cache  # each of many agents compiles the same list
 def _address(text: str) -> str:
     try:
         ipaddress.ip_address(text)
