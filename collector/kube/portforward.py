@@ -82,30 +82,31 @@ class PortForward:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._closed = False
-        self._listener = socket.socket()
+        self._listener: socket.socket | None = None
         self.port = 0
 
     def listen(self) -> Self:
         """Take connections on a free port from now on."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, name=f"forward {self.port}", daemon=True).start()
+        self._listener = listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(listener,), name=f"forward {self.port}", daemon=True).start()
         return self
 
     def close(self) -> None:
         """Stop listening and break every connection off. A second call does nothing."""
         with self._lock:
             self._closed = True
-            sockets = [self._listener, *self._open]
-        for one in sockets:
+            listener, sockets = self._listener, list(self._open)
+        for one in [listener, *sockets] if listener else sockets:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        if listener:
+            listener.close()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                local, _ = self._listener.accept()
+                local, _ = listener.accept()
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(local,), name=f"forward {self.port}", daemon=True).start()
