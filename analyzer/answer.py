@@ -91,7 +91,7 @@ def run(store: Reader, name: str, question: Question) -> Report:
         InputError: there is no such report or service, or no flow in the window.
     """
     _check(name, store, question)
-    window = _resolved(store, question)
+    window = _resolve(store, question)
     rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
     coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
     judgement: Judgement = spec_of(name).judge(rows.rows(named=True))
@@ -124,7 +124,7 @@ def _parameters(question: Question) -> dict[str, object]:
     return {**_window(question), **_filter(question), "max_unproved": question.max_unproved}
 
 
-def _resolved(store: Reader, question: Question) -> tuple[str, str]:
+def _resolve(store: Reader, question: Question) -> tuple[str, str]:
     """Return first and last moment of the window, where flows are."""
     ((first, final),) = store.rows(f"from window_seen({_WINDOW})", _window(question))
     if not isinstance(first, int) or not isinstance(final, int):

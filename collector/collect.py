@@ -40,7 +40,7 @@ from meshobs.collector.recordings.framing import BATCH_ITEMS, Batch
 from meshobs.collector.write import facts, positions
 from meshobs.collector.write.gap import Gap
 from meshobs.collector.write.ledger import Ledger, RunState
-from meshobs.collector.write.writer import Writer
+from meshobs.collector.write.writer import FlowWriter
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 from meshobs.store import Store
 from meshobs.times import SECOND
@@ -91,7 +91,7 @@ class Collection:
         self._ledger.asked, self._ledger.excluded = self._asked, filters.text(options.excluded)
         if options.follow and not options.since and not options.last:
             self._ledger.window_from = self._started
-        self._writer = Writer(store, self._ledger, options.cluster, self._before_commit).prepare()
+        self._writer = FlowWriter(store, self._ledger, options.cluster, self._before_commit).prepare()
         self._queue: Queue[Item] = Queue(QUEUE_LENGTH)
         self._watches = Watchers(store, clusters, self._queue, say, clock)
         self._readers = [
@@ -100,7 +100,7 @@ class Collection:
         ]
         self._pending: dict[FlowRequest, list[bytes]] = {}
         self._before_end = 0
-        stored_until = partial(positions.stored_until, store)
+        stored_until = partial(positions.find_stored_until, store)
         self._recovery = Recovery(relays, positions.positions_of(store, self._asked), self._started, stored_until)
         self._node_tracker = NodeTracker(store, self._ledger.number, self._recovery, options.cluster, say, clock)
         self._fetcher = Fetcher(options, self._recovery, self._note_gaps, say)
@@ -149,7 +149,7 @@ class Collection:
             if self._options.follow:
                 reader.follow(reader.asking, self._options.last)
             covered = [name for name in names[reader.name] if reader.asking.covers(name)]
-            self._fetcher.begin(reader, [self._stored_name(name) for name in covered])
+            self._fetcher.begin(reader, [self._name_as_stored(name) for name in covered])
 
     def _done(self) -> bool:
         if self.stop.is_set():
@@ -189,7 +189,7 @@ class Collection:
         elif item.call.purpose in (Purpose.PROBE, Purpose.MARK):
             for message in map(GetFlowsResponse.FromString, item.messages):
                 if message.HasField("flow"):
-                    node, at = self._stored_name(message.node_name), message.time.ToNanoseconds()
+                    node, at = self._name_as_stored(message.node_name), message.time.ToNanoseconds()
                     item.call.first[node] = min(at, item.call.first.get(node, at))
         else:
             pending = self._pending.setdefault(item.call, [])
@@ -217,7 +217,7 @@ class Collection:
         digest = self._writer.write_messages(Batch(messages, list(range(first, first + len(messages)))), entry)
         now = self._clock()
         for name, (earliest, latest) in digest.spans.items() if digest.flows else ():
-            node = self._stored_name(name)
+            node = self._name_as_stored(name)
             call.first[node] = min(earliest, call.first.get(node, earliest))
             self._recovery.on_stored(reader.name, node, latest)
             if call.purpose is Purpose.FOLLOW:
@@ -281,7 +281,7 @@ class Collection:
         for gap in gaps:
             facts.add_gap(self._store, gap, self._ledger.number)
 
-    def _stored_name(self, name: str) -> str:
+    def _name_as_stored(self, name: str) -> str:
         return full_name(name, self._options.cluster)
 
     @property

@@ -12,7 +12,7 @@ from meshobs.collector.recordings.files import FileKind, RecordingFile, document
 from meshobs.collector.span import Span
 from meshobs.collector.write import facts
 from meshobs.collector.write.ledger import Ledger, LedgerEntry, RunState
-from meshobs.collector.write.writer import Writer
+from meshobs.collector.write.writer import FlowWriter
 from meshobs.errors import InputError
 from meshobs.store import Store
 
@@ -80,7 +80,7 @@ def run(
     """
     ledger = Ledger(store, "import", options.arguments).begin()
     state, found = RunState.FAILED, 0
-    writer = Writer(store, ledger, options.cluster).prepare()
+    writer = FlowWriter(store, ledger, options.cluster).prepare()
     try:
         for recording in recordings:
             span = _flows(writer, ledger, recording, options, progress)
@@ -98,7 +98,7 @@ def run(
 
 
 def _flows(
-    writer: Writer, ledger: Ledger, recording: Sequence[RecordingFile], options: ImportOptions, progress: Progress
+    writer: FlowWriter, ledger: Ledger, recording: Sequence[RecordingFile], options: ImportOptions, progress: Progress
 ) -> Span | None:
     entries = []
     for source in recording:
@@ -109,7 +109,7 @@ def _flows(
     return Span.around(entry.span for entry in entries)
 
 
-def _read(writer: Writer, entry: LedgerEntry, source: RecordingFile, progress: Progress, *, strict: bool) -> None:
+def _read(writer: FlowWriter, entry: LedgerEntry, source: RecordingFile, progress: Progress, *, strict: bool) -> None:
     if source.kind is FileKind.UNREADABLE:
         entry.counts.add_broken(source.name, source.problem)
         return

@@ -135,7 +135,7 @@ def _subcommands(group: click.Group, context: click.Context) -> Iterator[str]:
 
 
 def _items() -> Iterator[Item]:
-    for name in (*sqlfiles.names("queries/schema"), *sorted(sqlfiles.installed())):
+    for name in (*sqlfiles.names("queries/schema"), *sorted(sqlfiles.list_installed())):
         for match in _CREATED.finditer(sqlfiles.read(name)):
             comment, kind, created, parameters = match.groups()
             yield Item(kind, created, " ".join((parameters or "").split()), _plain(comment))

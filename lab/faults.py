@@ -170,7 +170,7 @@ class FaultSwitch:
         self._mesh = mesh
         self._lock = threading.Lock()
 
-    def set(self, name: str, scope: str, *, on: bool) -> None:
+    def turn(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off; twice the same changes nothing. One that is half made can be turned off.
 
         Args:

@@ -104,8 +104,8 @@ class LiveReader(OpenDatabase):
         """
         reader = cls(path, OpenDatabase.in_memory(), server)
         try:
-            with reader.translated():
-                reader._connection.execute(_loading())
+            with reader.translate_errors():
+                reader._connection.execute(_load_sql())
             reader.rows("select 1")
         except BaseException:
             reader.close()
@@ -129,7 +129,7 @@ class LiveReader(OpenDatabase):
         return f"from quack_query('{self._server.uri}', 'use meshobs; from {table}', token := '{self._server.token}')"
 
     def _there(self, sql: str, parameters: Parameters) -> tuple[str, dict[str, Value]]:
-        text = f"use meshobs; {_filled(sql, parameters)}"
+        text = f"use meshobs; {_fill(sql, parameters)}"
         return "from quack_query($uri, $text, token := $token)", {
             "uri": self._server.uri,
             "text": text,
@@ -138,7 +138,7 @@ class LiveReader(OpenDatabase):
 
 
 def _serve(store: Store) -> Server:
-    store.run(_loading())
+    store.run(_load_sql())
     store.allow_memory(_MEMORY)
     store.run(sqlfiles.read("sql/serve.sql"))
     with socket.socket() as probe:
@@ -149,7 +149,7 @@ def _serve(store: Store) -> Server:
     return server
 
 
-def _loading() -> str:
+def _load_sql() -> str:
     """Return the SQL that loads the extensions from their packages."""
     return "".join(f"load '{sqlfiles.quoted(str(_extension(name)))}';\n" for name in _EXTENSIONS)
 
@@ -168,7 +168,7 @@ def _start_file(store: Store, server: Server) -> str:
     lines = [
         f"-- {json.dumps(asdict(server))}",
         "-- Data of a running `meshobs collect`: from report_affinity();  from live('select count(*) from flows');",
-        _loading().rstrip(),
+        _load_sql().rstrip(),
         "create or replace temp macro quoted(value) as '''' || replace(value::varchar, '''', '''''') || '''';",
         f"create or replace temp macro live(sql) as table from {call % 'sql'};",
     ]
@@ -181,7 +181,7 @@ def _start_file(store: Store, server: Server) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _filled(sql: str, parameters: Parameters) -> str:
+def _fill(sql: str, parameters: Parameters) -> str:
     """Write values into a query of ours: Quack takes none."""
     if not parameters:
         return sql

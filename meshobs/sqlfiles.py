@@ -26,7 +26,7 @@ def read(name: str) -> str:
     return _at(name).read_text(encoding="utf-8")
 
 
-def filled(name: str, parts: Mapping[str, str]) -> str:
+def fill(name: str, parts: Mapping[str, str]) -> str:
     """Return the text of one file with SQL in place of each ``{part}``: tables, and values where no parameter may be.
 
     Raises:
@@ -40,7 +40,7 @@ def names(folder: str) -> list[str]:
     return sorted(name for name in _below(folder) if name.endswith(".sql"))
 
 
-def installed() -> list[str]:
+def list_installed() -> list[str]:
     """Return the names of the files with views and macros, each after those that it uses: DuckDB looks for these."""
     texts = {name: _COMMENT.sub("", read(name)) for folder in INSTALLED for name in names(folder)}
     makers = {created: name for name, text in texts.items() for created in _CREATED.findall(text)}

@@ -128,7 +128,7 @@ class OpenDatabase:
 
     def close(self) -> None:
         """Flush and close. A second call does nothing."""
-        with self.translated():
+        with self.translate_errors():
             self._connection.close()
 
     def __enter__(self) -> Self:
@@ -141,7 +141,7 @@ class OpenDatabase:
 
     def rows(self, sql: str, parameters: Parameters = None) -> list[Row]:
         """Run a query and return its rows."""
-        with self.translated():
+        with self.translate_errors():
             return self._connection.execute(sql, parameters).fetchall()
 
     def value(self, sql: str, parameters: Parameters = None) -> Value:
@@ -151,17 +151,17 @@ class OpenDatabase:
 
     def frame(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
         """Run a query and return a polars frame."""
-        with self.translated():
+        with self.translate_errors():
             return self._connection.execute(sql, parameters).pl()
 
     def is_query(self, sql: str) -> bool:
         """Tell whether a text has any statement in it."""
-        with self.translated():
+        with self.translate_errors():
             return bool(self._connection.extract_statements(sql))
 
     def texts(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
         """Run a query and return its values as the texts that DuckDB makes of them."""
-        with self.translated():
+        with self.translate_errors():
             return self._connection.sql(sql, params=parameters).select("columns(*)::varchar").pl()
 
     def tables(self) -> list[str]:
@@ -172,12 +172,12 @@ class OpenDatabase:
         """Write each table to `folder`/TABLE.parquet; yield its name and number of rows when it is done."""
         for table in self.tables():
             target = sqlfiles.quoted(str(folder / f"{table}.parquet"))
-            sql = f"copy ({self.copied(table)}) to '{target}' (format parquet, compression zstd)"
-            with self.translated():
+            sql = f"copy ({self.table_sql(table)}) to '{target}' (format parquet, compression zstd)"
+            with self.translate_errors():
                 (written,) = self._connection.execute(sql).fetchone() or (0,)
             yield table, written
 
-    def copied(self, table: str) -> str:
+    def table_sql(self, table: str) -> str:
         """Return the SQL that reads a table."""
         return f"from {table}"
 
@@ -186,12 +186,12 @@ class OpenDatabase:
         self._connection.interrupt()
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Turn DuckDB's errors inside into a DatabaseError."""
         try:
             yield
         except duckdb.Error as error:
-            raise _explained(error, self.path, write=self.write) from error
+            raise _explain(error, self.path, write=self.write) from error
 
 
 class Store(OpenDatabase):
@@ -216,7 +216,7 @@ class Store(OpenDatabase):
         """
         store = cls(path, _connect(path, cls._make, write=write), write=write)
         try:
-            with store.translated():
+            with store.translate_errors():
                 store._check()
                 if write:
                     store._bring_up_to_date()
@@ -227,7 +227,7 @@ class Store(OpenDatabase):
 
     def run(self, sql: str, parameters: Parameters = None) -> None:
         """Run one statement or, without parameters, several."""
-        with self.translated():
+        with self.translate_errors():
             self._connection.execute(sql, parameters)
 
     def feed(self, name: str, data: "pa.Table") -> "Feed":
@@ -238,7 +238,7 @@ class Store(OpenDatabase):
             data: the first content; later ones have the same schema.
         """
         feed = Feed(data)
-        with self.translated():
+        with self.translate_errors():
             self._connection.register(name, feed)
         return feed
 
@@ -276,7 +276,7 @@ class Store(OpenDatabase):
 
     def beside(self) -> "Store":
         """Return the same open database for another thread, with transactions of its own."""
-        with self.translated():
+        with self.translate_errors():
             cursor = self._connection.cursor()
             cursor.execute(f"use {_ATTACHED}; set TimeZone = 'UTC'" if self.write else "set TimeZone = 'UTC'")
         return Store(self.path, cursor, write=self.write, limit=self._limit)
@@ -290,7 +290,7 @@ class Store(OpenDatabase):
         """
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            made = cls(path, _attached(unfinished, f", block_size {_BLOCK}"), write=True)
+            made = cls(path, _attach(unfinished, f", block_size {_BLOCK}"), write=True)
             with made:
                 made._bring_up_to_date()
             with suppress(FileExistsError):  # another process was quicker
@@ -347,14 +347,14 @@ def _fingerprint() -> str:
 
 def _queries() -> list[str]:
     """Return what is installed into the file, in order: what reports call, the reports, what their causes mean."""
-    return [*map(sqlfiles.read, sqlfiles.installed()), catalog.causes()]
+    return [*map(sqlfiles.read, sqlfiles.list_installed()), catalog.causes()]
 
 
 def _number(name: str) -> int:
     return int(name.rsplit("/", 1)[-1].split("_", 1)[0])
 
 
-def _attached(path: Path, options: str) -> Connection:
+def _attach(path: Path, options: str) -> Connection:
     """Open a file for writing; only ATTACH takes the size of row groups."""
     connection = duckdb.connect(config=_WRITER_CONFIG)
     quoted = sqlfiles.quoted(str(path))
@@ -378,12 +378,12 @@ def _connect(path: Path, make: Callable[[Path], None], *, write: bool) -> Connec
         if write:
             if not path.exists():
                 make(path)
-            connection = _attached(path, "")
+            connection = _attach(path, "")
         else:
             connection = duckdb.connect(str(path), read_only=True, config=_CONFIG)
         connection.execute("set TimeZone = 'UTC'")
     except duckdb.Error as error:
-        raise _explained(error, path, write=write) from error
+        raise _explain(error, path, write=write) from error
     return connection
 
 
@@ -417,7 +417,7 @@ _EXPLANATIONS = (
 )
 
 
-def _explained(error: duckdb.Error, path: Path, *, write: bool) -> DatabaseError:
+def _explain(error: duckdb.Error, path: Path, *, write: bool) -> DatabaseError:
     text = " ".join(str(error).split())
     if not write and "attached in read-only mode" in text:
         return DatabaseError(f"{path} is opened read only")

@@ -10,10 +10,10 @@ from meshobs.collector.hubble.answers import RelayNode, RelayStatus
 from meshobs.collector.kube.sighting import Sighting
 from meshobs.collector.node_name import NodeName
 from meshobs.collector.write.gap import Gap
-from meshobs.store import Store
+from meshobs.store import Writer
 
 
-def add_sightings(store: Store, sightings: Sequence[Sighting], *, first_list: bool = False) -> None:
+def add_sightings(store: Writer, sightings: Sequence[Sighting], *, first_list: bool = False) -> None:
     """Store states; the same one again changes nothing.
 
     Args:
@@ -40,7 +40,7 @@ def add_sightings(store: Store, sightings: Sequence[Sighting], *, first_list: bo
         store.run(sqlfiles.read("collector/write/sql/facts/add_states.sql"), {"rows": rows, "first_list": first_list})
 
 
-def add_missing(store: Store, cluster: str, kinds: Iterable[str], seen: Iterable[str], at: int) -> None:
+def add_missing(store: Writer, cluster: str, kinds: Iterable[str], seen: Iterable[str], at: int) -> None:
     """Store that objects of earlier runs are gone.
 
     Args:
@@ -54,19 +54,19 @@ def add_missing(store: Store, cluster: str, kinds: Iterable[str], seen: Iterable
     store.run(sqlfiles.read("collector/write/sql/facts/add_missing.sql"), parameters)
 
 
-def add_watched(store: Store, clusters: Sequence[str], at: int) -> None:
+def add_watched(store: Writer, clusters: Sequence[str], at: int) -> None:
     """Store until when the objects of clusters were watched, in nanoseconds."""
     if clusters:
         store.run(sqlfiles.read("collector/write/sql/facts/add_watched.sql"), {"clusters": list(clusters), "at": at})
 
 
-def remake_history(store: Store) -> None:
+def remake_history(store: Writer) -> None:
     """Make the history tables from all stored states; the caller opens the transaction."""
     for name in sqlfiles.names("queries/history"):
         store.run(sqlfiles.read(name))
 
 
-def add_relay_nodes(store: Store, reader: str, nodes: Sequence[RelayNode], fallback_cluster: str) -> None:
+def add_relay_nodes(store: Writer, reader: str, nodes: Sequence[RelayNode], fallback_cluster: str) -> None:
     """Store what a Relay said of its nodes; the same again changes nothing."""
     rows = []
     for relay_node in nodes:
@@ -91,7 +91,7 @@ def add_relay_nodes(store: Store, reader: str, nodes: Sequence[RelayNode], fallb
         store.run(sqlfiles.read("collector/write/sql/facts/add_versions.sql"), {"rows": versions})
 
 
-def add_relay(store: Store, reader: str, address: str, status: RelayStatus, at: int, collection: int) -> None:
+def add_relay(store: Writer, reader: str, address: str, status: RelayStatus, at: int, collection: int) -> None:
     """Store what a Relay said of itself."""
     parameters = {
         "time": at,
@@ -111,7 +111,7 @@ def add_relay(store: Store, reader: str, address: str, status: RelayStatus, at: 
     store.run(sqlfiles.read("collector/write/sql/facts/add_relay.sql"), parameters)
 
 
-def add_gap(store: Store, gap: Gap, collection: int) -> None:
+def add_gap(store: Writer, gap: Gap, collection: int) -> None:
     """Store a stretch of which nothing could be had."""
     cluster, name = NodeName.parse(gap.node)
     parameters = {"cluster": cluster, "node": name, "reader": gap.reader, "first": gap.first, "end": gap.end}
@@ -121,7 +121,7 @@ def add_gap(store: Store, gap: Gap, collection: int) -> None:
     )
 
 
-def add_clocks(store: Store, lags: Mapping[str, int], at: int, collection: int) -> None:
+def add_clocks(store: Writer, lags: Mapping[str, int], at: int, collection: int) -> None:
     """Store by how much each node's time lagged behind at the least, in nanoseconds."""
     for node, lag in lags.items():
         cluster, name = NodeName.parse(node)

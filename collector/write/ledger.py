@@ -12,7 +12,7 @@ from typing import Self
 from meshobs import sqlfiles
 from meshobs.collector.span import Span
 from meshobs.collector.write.counts import Counts
-from meshobs.store import Store
+from meshobs.store import Writer
 from meshobs.version import __version__
 
 
@@ -52,7 +52,7 @@ class Ledger:
         arguments: the command line.
     """
 
-    def __init__(self, store: Store, kind: str, arguments: Sequence[str]) -> None:
+    def __init__(self, store: Writer, kind: str, arguments: Sequence[str]) -> None:
         self._store = store
         self.entries: list[LedgerEntry] = []
         self.number = 0

@@ -4,23 +4,23 @@ from collections.abc import Mapping
 
 from meshobs import sqlfiles
 from meshobs.collector.node_name import NodeName
-from meshobs.store import Store
+from meshobs.store import Writer
 
 
-def positions_of(store: Store, asked: str) -> dict[str, int]:
+def positions_of(store: Writer, asked: str) -> dict[str, int]:
     """Return until where each node is stored by readers that asked for the same."""
     rows = store.rows(sqlfiles.read("collector/write/sql/resume/read.sql"), {"asked": asked})
     return {str(node): int(str(until)) for node, until in rows}
 
 
-def save_positions(store: Store, reader: str, asked: str, positions: Mapping[str, int]) -> None:
+def save_positions(store: Writer, reader: str, asked: str, positions: Mapping[str, int]) -> None:
     """Store positions inside the running transaction."""
     if positions:
         parameters = {"reader": reader, "asked": asked, "nodes": list(positions), "times": list(positions.values())}
         store.run(sqlfiles.read("collector/write/sql/resume/save.sql"), parameters)
 
 
-def stored_until(store: Store, node: str, before: int) -> int | None:
+def find_stored_until(store: Writer, node: str, before: int) -> int | None:
     """Return the last stored flow of a node before a moment of its own clock."""
     cluster, name = NodeName.parse(node)
     parameters = {"cluster": cluster, "node": name, "before": before}

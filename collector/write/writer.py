@@ -59,7 +59,7 @@ class _Transaction:
     saved: dict[str, tuple[Counts, Span | None]] = field(default_factory=dict)
 
 
-class Writer:
+class FlowWriter:
     """Stores the messages of one run.
 
     Args:
@@ -302,7 +302,7 @@ def _form(messages: str, projected: str, kind: str) -> _Form:
 
 
 def _sql(name: str, parts: Mapping[str, str] = MappingProxyType({})) -> str:
-    return sqlfiles.filled(f"collector/write/sql/ingest/{name}.sql", parts)
+    return sqlfiles.fill(f"collector/write/sql/ingest/{name}.sql", parts)
 
 
 def _decode(batch: Batch) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:

@@ -28,7 +28,7 @@ class TimedChange:
 
 
 @dataclass(frozen=True)
-class Phase:
+class ExperimentPhase:
     """One stretch of an experiment in which one state is in force.
 
     Attributes:
@@ -68,7 +68,7 @@ class Experiment:
     name: str
     question: str
     source: str
-    phases: Sequence[Phase]
+    phases: Sequence[ExperimentPhase]
     extras: Mapping[str, object] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,7 +119,7 @@ def select_possible(experiments: Sequence[Experiment], can: Capabilities) -> tup
     return fit, left_out
 
 
-def _lacking(phase: Phase, can: Capabilities) -> list[str]:
+def _lacking(phase: ExperimentPhase, can: Capabilities) -> list[str]:
     """Return what a phase asks for that a lab cannot do."""
     protocols = {one.protocol for one in phase.traffic} - can.protocols
     faults = {fault.partition(" ")[0] for fault in phase.faults} - can.faults
@@ -139,7 +139,7 @@ def _experiment(name: str, content: Mapping[str, Any]) -> Experiment:
         for fault in one.get("faults", ()):
             find_fault(fault.partition(" ")[0])
         phases.append(
-            Phase(
+            ExperimentPhase(
                 one["name"],
                 one["promise"],
                 tuple(_traffic(given) for given in one["traffic"]),

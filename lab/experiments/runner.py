@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from meshobs.errors import InputError
 from meshobs.lab.driver import Stage
-from meshobs.lab.experiments.model import Experiment, Phase
+from meshobs.lab.experiments.model import Experiment, ExperimentPhase
 from meshobs.lab.faults import find_fault
 from meshobs.lab.mesh import file
 from meshobs.lab.mesh.model import ANNOTATIONS, Service
@@ -35,7 +35,7 @@ class PhaseRun:
     """
 
     experiment: str
-    phase: Phase
+    phase: ExperimentPhase
     started: int
     ended: int
     requests: Sequence[Request]
@@ -94,7 +94,7 @@ class Runner:
                     f" meshobs lab down, then meshobs lab up --{key} {value}"
                 )
 
-    def _phase(self, experiment: Experiment, phase: Phase, pause: float) -> PhaseRun:
+    def _phase(self, experiment: Experiment, phase: ExperimentPhase, pause: float) -> PhaseRun:
         blinding = any(find_fault(fault.partition(" ")[0]).served for fault in phase.faults)
         if blinding:
             # What was last seen of a node is where its gap begins: that must not lie in the window of the phase before.
@@ -119,12 +119,12 @@ class Runner:
             self._stir(phase)
         return PhaseRun(experiment.name, phase, started - _AROUND, ended + _AROUND, requests, changed)
 
-    def _stir(self, phase: Phase) -> None:
+    def _stir(self, phase: ExperimentPhase) -> None:
         """Let every node have flows outside all windows."""
         self._wait(_PAUSE_SECONDS)
         self._lab.traffic([replace(one, count=_STIR) for one in phase.traffic])
 
-    def _traffic(self, experiment: Experiment, phase: Phase, changed: list[int]) -> list[Request]:
+    def _traffic(self, experiment: Experiment, phase: ExperimentPhase, changed: list[int]) -> list[Request]:
         """Run a phase's traffic, with the changes that fall into it."""
 
         def change(settings: Mapping[str, Mapping[str, str]]) -> None:
@@ -185,7 +185,7 @@ def find_services(traffic: Sequence[Traffic], services: Sequence[Service]) -> fr
     return frozenset(found)
 
 
-def _state(phase: Phase, *, at_end: bool) -> tuple[object, ...]:
+def _state(phase: ExperimentPhase, *, at_end: bool) -> tuple[object, ...]:
     """Return what is in force at the start or the end of a phase; a fault is over then."""
     last = phase.during[-1].set if phase.during and at_end else phase.set
     return dict(last), dict(phase.scale), () if at_end else tuple(phase.faults)

@@ -30,9 +30,9 @@ def cluster_file(cluster: Cluster, options: Options) -> Mapping[str, Any]:
             "image": options.node_image,
         }
         if node.control_plane:
-            made["extraPortMappings"] = [_mapping(apps), _mapping(interface)]
+            made["extraPortMappings"] = [_map_port(apps), _map_port(interface)]
         elif not workers:
-            made["extraPortMappings"] = [_mapping(worker_apps)]
+            made["extraPortMappings"] = [_map_port(worker_apps)]
         workers += not node.control_plane
         nodes.append(made)
     return {
@@ -68,7 +68,7 @@ def install_values(mesh: Mesh, cluster: Cluster, options: Options) -> list[str]:
         "autoDirectNodeRoutes": "true",
         "ipv4NativeRoutingCIDR": cluster.native_routing_cidr,
         "ipMasqAgent.enabled": "true",
-        "ipMasqAgent.config.nonMasqueradeCIDRs": _listed(cluster.non_masquerade_cidrs),
+        "ipMasqAgent.config.nonMasqueradeCIDRs": _list_cidrs(cluster.non_masquerade_cidrs),
         "cluster.name": cluster.name,
         "cluster.id": str(cluster.id),
         "clustermesh.apiserver.service.nodePort": str(mesh_port(mesh, cluster)),
@@ -85,10 +85,10 @@ def hubble_values(cluster: Cluster, options: Options) -> list[str]:
     return ["hubble.ui.service.type=NodePort", f"hubble.ui.service.nodePort={options.ports[cluster.name][1]}"]
 
 
-def _mapping(port: int) -> dict[str, Any]:
+def _map_port(port: int) -> dict[str, Any]:
     return {"containerPort": port, "hostPort": port, "protocol": "TCP"}
 
 
-def _listed(cidrs: tuple[str, ...]) -> str:
+def _list_cidrs(cidrs: tuple[str, ...]) -> str:
     """Return a list as helm reads it."""
     return "{" + ",".join(cidrs) + "}"

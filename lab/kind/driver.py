@@ -57,7 +57,7 @@ class KindDriver:
         mesh = mesh_of(content)
         options = options_of(content, mesh)
         return [
-            Step(one.title, one.source, [*_shown_files(one), *_shown_commands(one)])
+            Step(one.title, one.source, [*_show_files(one), *_show_commands(one)])
             for one in actions(mesh, options, Path())
         ]
 
@@ -73,7 +73,7 @@ class KindDriver:
             InputError: something stands in the way, or what is half built is another mesh.
             MeshobsError: a step fails.
         """
-        record = _begun(folder, content)
+        record = _find_begun(folder, content)
         content = record.content if record else content
         mesh = mesh_of(content)
         options = options_of(content, mesh)
@@ -114,7 +114,7 @@ class KindDriver:
     def _look(self, mesh: Mesh, options: Options, tools: Tools, say: Callable[[str], None]) -> None:
         self._now("looking whether anything stands in the way")
         try:
-            found = preflight.findings(mesh, options, tools)
+            found = preflight.find_obstacles(mesh, options, tools)
         finally:
             self._now("")
         if not found:
@@ -159,7 +159,7 @@ class KindDriver:
             say(f"[{number:2}/{len(todo)}] {action.title}: {time.monotonic() - began:.1f} s")
 
 
-def _begun(folder: Path, content: Mapping[str, object]) -> Build | None:
+def _find_begun(folder: Path, content: Mapping[str, object]) -> Build | None:
     """Return the record of a lab that is half built. Without any setting the same is meant again.
 
     Raises:
@@ -192,15 +192,15 @@ def _state(folder: Path, mesh: Mesh, *, whole: bool) -> LabState:
     return LabState("kind", str(folder), time.time_ns(), str(folder / KUBECONFIG), clusters, whole=whole)
 
 
-def _shown_files(action: Action) -> list[str]:
+def _show_files(action: Action) -> list[str]:
     return [line for name, text in action.files for line in (f"{name}:", *(f"  {one}" for one in text.splitlines()))]
 
 
-def _shown_commands(action: Action) -> list[str]:
+def _show_commands(action: Action) -> list[str]:
     shown = [f"$ {shlex.join(command)}" for command in action.commands]
-    told = {
+    descriptions = {
         "share-ca": "what the first prints, less what is its own, is what the last reads; then both are compared",
         "relay": "ask hubble-relay by port-forward: GetNodes, ServerStatus",
         "proof": "4 requests of each client to the pods of each other cluster, by curl in its pod",
     }
-    return [*shown, *([told[action.how]] if action.how in told else [])]
+    return [*shown, *([descriptions[action.how]] if action.how in descriptions else [])]

@@ -33,7 +33,7 @@ Note = Any
 
 
 @dataclass(frozen=True)
-class _Fault:
+class _KindFault:
     """How a fault is made and undone at one place; undoing it twice does no harm.
 
     Attributes:
@@ -60,7 +60,7 @@ class _Record:
     notes: dict[str, Note] = field(default_factory=dict)
 
 
-class Faults:
+class KindFaults:
     """The faults of one lab.
 
     Args:
@@ -75,16 +75,16 @@ class Faults:
         self._tools = tools
         self._clusters = clusters
         self._path = folder / _FILE
-        self._faults: Mapping[str, _Fault] = {
-            "masquerade": _Fault(self._mask, self._unmask, self._spared_cidrs),
-            "stale-backends": _Fault(self._silence, self._hear, self._connections),
-            "event-loss": self._setting("hubble-event-queue-size", str(faults.SMALL_QUEUE)),
-            "ring-loss": self._setting("hubble-event-buffer-capacity", str(faults.SMALL_RING)),
-            "agent-down": _Fault(self._send_away, self._let_back, self._daemon_set),
-            "relay-down": _Fault(partial(self._scale_relay, 0), partial(self._scale_relay, 1)),
-            "blind": _Fault(partial(self._refuse, _OBSERVER), partial(self._admit, _OBSERVER)),
-            "policy": _Fault(self._apply_policy, self._delete_policy),
-            "kube-down": _Fault(self._refuse_api, self._admit_api),
+        self._faults: Mapping[str, _KindFault] = {
+            "masquerade": _KindFault(self._mask, self._unmask, self._spared_cidrs),
+            "stale-backends": _KindFault(self._silence, self._hear, self._connections),
+            "event-loss": self._make_setting("hubble-event-queue-size", str(faults.SMALL_QUEUE)),
+            "ring-loss": self._make_setting("hubble-event-buffer-capacity", str(faults.SMALL_RING)),
+            "agent-down": _KindFault(self._send_away, self._let_back, self._daemon_set),
+            "relay-down": _KindFault(partial(self._scale_relay, 0), partial(self._scale_relay, 1)),
+            "blind": _KindFault(partial(self._refuse, _OBSERVER), partial(self._admit, _OBSERVER)),
+            "policy": _KindFault(self._apply_policy, self._delete_policy),
+            "kube-down": _KindFault(self._refuse_api, self._admit_api),
         }
 
     @property
@@ -103,7 +103,7 @@ class Faults:
         records = self._records().items()
         return {cluster for key, one in records if key.split()[0] == "kube-down" for cluster in one.notes}
 
-    def switch(self, name: str, scope: str, *, on: bool) -> None:
+    def turn(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off; twice the same changes nothing.
 
         Raises:
@@ -215,9 +215,9 @@ class Faults:
             words = ("iptables", "-w", "-I" if add else "-D", chain, "-p", "tcp", side, port, "-j", "DROP")
             self._inside(node, *words, may_fail=not add)
 
-    def _setting(self, key: str, value: str) -> _Fault:
+    def _make_setting(self, key: str, value: str) -> _KindFault:
         """Give one node's agent another setting: it reads them when it starts."""
-        return _Fault(
+        return _KindFault(
             look=lambda node: self._object(self._node(node).cluster, "configmap", "cilium-config")["data"].get(key),
             make=lambda node, _note: self._restart_with(node, key, value),
             # None removes a key that was not there before.
@@ -291,10 +291,10 @@ class Faults:
         return next(one.full for one in self._mesh.cluster(cluster).nodes if one.control_plane)
 
     def _refuse(self, port: str, node: str, _note: Note) -> None:
-        self._inside(self._node(node).name, "iptables", "-w", "-I", "INPUT", *_rejecting(port))
+        self._inside(self._node(node).name, "iptables", "-w", "-I", "INPUT", *_reject_rule(port))
 
     def _admit(self, port: str, node: str, _note: Note) -> None:
-        self._inside(self._node(node).name, "iptables", "-w", "-D", "INPUT", *_rejecting(port), may_fail=True)
+        self._inside(self._node(node).name, "iptables", "-w", "-D", "INPUT", *_reject_rule(port), may_fail=True)
 
     def _apply_policy(self, _place: str, _note: Note) -> None:
         self._clusters[self._mesh.clusters[-1].name].apply([faults.refusal(self._mesh.clusters[0].name)])
@@ -349,7 +349,7 @@ class Faults:
         half.replace(self._path)
 
 
-def _rejecting(port: str) -> tuple[str, ...]:
+def _reject_rule(port: str) -> tuple[str, ...]:
     return ("-p", "tcp", "--dport", port, "!", "-i", "lo", "-j", "REJECT", "--reject-with", "tcp-reset")
 
 

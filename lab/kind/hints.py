@@ -110,9 +110,9 @@ def plain(text: str) -> str:
 def last_lines(text: str) -> list[str]:
     """Return the last lines of an output that say something, from its first error on; of "waiting" only the last."""
     lines = [line.rstrip() for line in plain(text).splitlines() if line.strip()]
-    told = [line for index, line in enumerate(lines) if "Waiting (" not in line or index == len(lines) - 1]
-    first = next((index for index, line in enumerate(told) if _ERROR.match(line)), 0)
-    return [_cut(line) for line in told[first:][-_LINES:]]
+    lines_told = [line for index, line in enumerate(lines) if "Waiting (" not in line or index == len(lines) - 1]
+    first = next((index for index, line in enumerate(lines_told) if _ERROR.match(line)), 0)
+    return [_cut(line) for line in lines_told[first:][-_LINES:]]
 
 
 def headline(lines: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from meshobs.lab.driver import Capabilities, LabState
 from meshobs.lab.kind import outside_host, progress, udp
 from meshobs.lab.kind.commands import Tools
 from meshobs.lab.kind.configs import context
-from meshobs.lab.kind.faults import Faults
+from meshobs.lab.kind.faults import KindFaults
 from meshobs.lab.kind.options import Options, options_of
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.mesh.model import Mesh, Service, Workload
@@ -59,7 +59,7 @@ class KindLab:
         self.options: Options = options_of(found.content, self._described)
         self.tools = Tools(self._folder, self.options)
         self.clusters = {one.name: Kubectl(context(one.name), self.tools.kube) for one in self._described.clusters}
-        self._faults = Faults(self._described, self.tools, self.clusters, self._folder)
+        self._faults = KindFaults(self._described, self.tools, self.clusters, self._folder)
 
     @property
     def mesh(self) -> Mesh:
@@ -134,7 +134,7 @@ class KindLab:
         self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
     ) -> list[Request]:
         """Run traffic side by side until all of it is over."""
-        live = self._prepared(traffic)
+        live = self._prepare(traffic)
         clients = [targets.client_of(live, one.client) for one in traffic]
         commands = [
             self._within(client, curl.command(one, targets.targets_of(live, client, one.target)))
@@ -148,16 +148,16 @@ class KindLab:
             printed = [one.result() for one in running]
         # Pods may have come or gone meanwhile.
         seen = replace(live, pods=[*live.pods, *self.live().pods])
-        told = [
+        requests = [
             self._request(seen, client, one, answer)
             for client, one, text in zip(clients, traffic, printed, strict=True)
             for answer in curl.answers(text.splitlines(), one)
         ]
-        return sorted(told, key=lambda one: one.time)
+        return sorted(requests, key=lambda one: one.time)
 
     def endless(self, traffic: Traffic) -> None:
         """Run traffic in the background until `background` sets something else."""
-        live = self._prepared([traffic])
+        live = self._prepare([traffic])
         client = targets.client_of(live, traffic.client)
         words = curl.command(traffic, targets.targets_of(live, client, traffic.target), endless=True)
         running, paused = self._background()
@@ -215,7 +215,7 @@ class KindLab:
 
     def fault(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off."""
-        self._faults.switch(name, scope, on=on)
+        self._faults.turn(name, scope, on=on)
 
     def down(self) -> None:
         """Delete the clusters that this lab made, and nothing else."""
@@ -226,7 +226,7 @@ class KindLab:
         if outside_host.address(self.tools):
             outside_host.remove(self.tools)
 
-    def _prepared(self, traffic: Sequence[Traffic]) -> LiveObjects:
+    def _prepare(self, traffic: Sequence[Traffic]) -> LiveObjects:
         """Return what there is, with the machine outside where traffic needs it."""
         live = self.live()
         through = [one.target for one in traffic if one.target.startswith(BALANCER)]

@@ -37,7 +37,7 @@ _WHERE = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class Obstacle:
     """Something in the way.
 
     Attributes:
@@ -49,7 +49,7 @@ class Finding:
     cure: str
 
 
-def findings(mesh: Mesh, options: Options, tools: Tools, proc: Path = Path("/proc")) -> list[Finding]:
+def find_obstacles(mesh: Mesh, options: Options, tools: Tools, proc: Path = Path("/proc")) -> list[Obstacle]:
     """Return everything that stands in the way of a mesh.
 
     Args:
@@ -59,10 +59,10 @@ def findings(mesh: Mesh, options: Options, tools: Tools, proc: Path = Path("/pro
         proc: the kernel's files.
     """
     missing = [name for name in (*_VERSIONS, options.engine) if not shutil.which(name)]
-    found = [Finding(f"{name} is not installed", f"see {_WHERE[name]}") for name in missing]
+    found = [Obstacle(f"{name} is not installed", f"see {_WHERE[name]}") for name in missing]
     found += [one for name in _VERSIONS if name not in missing for one in _version(name, tools)]
     engine = _engine(options, tools) if options.engine not in missing else None
-    if isinstance(engine, Finding):
+    if isinstance(engine, Obstacle):
         found.append(engine)
     elif engine is not None:
         if "kind" not in missing:
@@ -71,84 +71,86 @@ def findings(mesh: Mesh, options: Options, tools: Tools, proc: Path = Path("/pro
     found += _ports(options)
     if options.chart_directory and not (Path(options.chart_directory) / "Chart.yaml").is_file():
         found.append(
-            Finding(f"there is no chart in {options.chart_directory}", "name the folder that Chart.yaml lies in")
+            Obstacle(f"there is no chart in {options.chart_directory}", "name the folder that Chart.yaml lies in")
         )
     return found
 
 
-def _version(name: str, tools: Tools) -> Iterator[Finding]:
+def _version(name: str, tools: Tools) -> Iterator[Obstacle]:
     command, pattern, least = _VERSIONS[name]
     done = tools.run(command, _SECONDS)
-    told = re.search(pattern, done.out)
-    if not told:
+    match = re.search(pattern, done.out)
+    if not match:
         said = (done.out + done.err).strip().splitlines()
-        yield Finding(
+        yield Obstacle(
             f"`{' '.join(command)}` does not tell its version: {said[-1] if said else done.code}", "reinstall it"
         )
-    elif (int(told[1]), int(told[2])) < least:
-        yield Finding(
-            f"{name} {told[1]}.{told[2]} is too old", f"take {least[0]}.{least[1]} or newer from {_WHERE[name]}"
+    elif (int(match[1]), int(match[2])) < least:
+        yield Obstacle(
+            f"{name} {match[1]}.{match[2]} is too old", f"take {least[0]}.{least[1]} or newer from {_WHERE[name]}"
         )
 
 
-def _engine(options: Options, tools: Tools) -> Mapping[str, Any] | Finding:
+def _engine(options: Options, tools: Tools) -> Mapping[str, Any] | Obstacle:
     """Return what the container engine says of its machine."""
     name = options.engine
     done = tools.run((name, "info", "--format", "{{json .}}"), _SECONDS)
-    told: Any = None
+    info: Any = None
     with suppress(ValueError):
-        told = json.loads(done.out)
-    if done.code or not isinstance(told, dict) or told.get("ServerErrors"):
+        info = json.loads(done.out)
+    if done.code or not isinstance(info, dict) or info.get("ServerErrors"):
         said = " ".join((done.err or done.out).split())[-200:]
-        return Finding(
+        return Obstacle(
             f"the container engine does not answer: {said or f'{name} info ended with {done.code}'}",
             f"start it (systemctl start {name}), or leave `driver` out for the embedded twin",
         )
-    host = told.get("host", {})
+    host = info.get("host", {})
     return {
-        "memory": told.get("MemTotal") or host.get("memTotal"),
-        "cpus": told.get("NCPU") or host.get("cpus"),
-        "folder": told.get("DockerRootDir") or told.get("store", {}).get("graphRoot"),
+        "memory": info.get("MemTotal") or host.get("memTotal"),
+        "cpus": info.get("NCPU") or host.get("cpus"),
+        "folder": info.get("DockerRootDir") or info.get("store", {}).get("graphRoot"),
     }
 
 
-def _neighbours(mesh: Mesh, tools: Tools) -> Iterator[Finding]:
+def _neighbours(mesh: Mesh, tools: Tools) -> Iterator[Obstacle]:
     """Other kind clusters: they made API servers time out on the walkthrough's author's machine (S2)."""
     done = tools.run(("kind", "get", "clusters"), _SECONDS)
     if done.code:
-        yield Finding(f"kind cannot list its clusters: {' '.join(done.err.split())[-200:]}", "is the engine all right?")
+        yield Obstacle(
+            f"kind cannot list its clusters: {' '.join(done.err.split())[-200:]}", "is the engine all right?"
+        )
         return
     own = [one.name for one in mesh.clusters]
     for name in done.out.split():
         if name in own:
-            yield Finding(
+            yield Obstacle(
                 f"a kind cluster {name} exists that this lab did not make",
                 f"kind delete cluster --name {name}, or call yours otherwise in a mesh description",
             )
         else:
-            yield Finding(
+            yield Obstacle(
                 f"another kind cluster runs: {name}; API servers time out where it gets tight",
                 f"kind delete cluster --name {name}, or `force`",
             )
 
 
-def _room(mesh: Mesh, engine: Mapping[str, Any], proc: Path) -> Iterator[Finding]:
+def _room(mesh: Mesh, engine: Mapping[str, Any], proc: Path) -> Iterator[Obstacle]:
     """Memory, processors, disk, inotify of the machine that the nodes run on."""
     nodes = len(mesh.nodes)
     need = nodes * _MEMORY_PER_NODE
     free = _available(proc) or engine["memory"]
     if free and free < need:
-        yield Finding(
+        yield Obstacle(
             f"{free / 2**30:.1f} GiB of memory are free, {nodes} nodes need {need / 2**30:.1f}",
             "end what else runs, or give the engine's machine more memory",
         )
     if engine["cpus"] and engine["cpus"] < _CPUS:
-        yield Finding(f"the engine has {engine['cpus']} processor", f"give it {_CPUS}")
+        yield Obstacle(f"the engine has {engine['cpus']} processor", f"give it {_CPUS}")
     folder = Path(str(engine["folder"] or ""))
     if engine["folder"] and folder.is_dir():
         room = shutil.disk_usage(folder).free
         if room < nodes * _DISK_PER_NODE:
-            yield Finding(
+            yield Obstacle(
                 f"{room / 1e9:.1f} GB are free in {folder}, {nodes} nodes need {nodes * _DISK_PER_NODE / 1e9:.0f}",
                 f"{'docker' if 'docker' in str(folder) else 'podman'} system prune, or a bigger disk",
             )
@@ -156,7 +158,7 @@ def _room(mesh: Mesh, engine: Mapping[str, Any], proc: Path) -> Iterator[Finding
         with suppress(OSError, ValueError):
             limit = int((proc / "sys/fs/inotify" / name).read_text(encoding="ascii"))
             if limit < nodes * each:
-                yield Finding(
+                yield Obstacle(
                     f"fs.inotify.{name} is {limit}, {nodes} nodes need {nodes * each:.0f}",
                     f"sysctl -w fs.inotify.{name}={max(524_288 if 'watches' in name else 512, int(nodes * each))}",
                 )
@@ -165,17 +167,17 @@ def _room(mesh: Mesh, engine: Mapping[str, Any], proc: Path) -> Iterator[Finding
 def _available(proc: Path) -> float | None:
     """Return bytes of memory that can be had, None where the kernel does not tell."""
     with suppress(OSError):
-        told = re.search(r"MemAvailable:\s*(\d+) kB", (proc / "meminfo").read_text(encoding="ascii"))
-        return int(told[1]) * 1024 if told else None
+        match = re.search(r"MemAvailable:\s*(\d+) kB", (proc / "meminfo").read_text(encoding="ascii"))
+        return int(match[1]) * 1024 if match else None
     return None
 
 
-def _ports(options: Options) -> Iterator[Finding]:
+def _ports(options: Options) -> Iterator[Obstacle]:
     """Ports of this host; the engine's own message comes late and is one long line (T13)."""
     for cluster, ports in options.ports.items():
         taken = [port for port in ports if not _free(port)]
         if taken:
-            yield Finding(
+            yield Obstacle(
                 f"ports for {cluster} are taken: {', '.join(map(str, taken))}",
                 f"end what listens there (`ss -ltnp`), or choose others: [kind.ports] {cluster} = [...]",
             )

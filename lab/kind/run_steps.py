@@ -140,15 +140,17 @@ class Execution:
         """Let every cluster's client call pods of every other cluster, until all calls are answered there."""
         lab = KindLab(self._found)
         deadline = time.monotonic() + action.seconds
-        wanted = list(crossing(self._mesh))
+        wanted = list(plan_crossing(self._mesh))
         while wanted:
-            told = [lab.traffic([traffic]) for _, traffic in wanted]
+            answers = [lab.traffic([traffic]) for _, traffic in wanted]
             left = [
-                pair for pair, requests in zip(wanted, told, strict=True)
+                pair for pair, requests in zip(wanted, answers, strict=True)
                 if any(one.error or one.answered_cluster != pair[0] for one in requests) or not requests
             ]  # fmt: skip
             if left and time.monotonic() > deadline:
-                heard = {one.error or f"answered by {one.answered_cluster or 'nobody'}" for few in told for one in few}
+                heard = {
+                    one.error or f"answered by {one.answered_cluster or 'nobody'}" for few in answers for one in few
+                }
                 raise MeshobsError(
                     f"{left[0][1].client} does not reach {left[0][1].target} ({', '.join(sorted(heard)) or 'no line'}):"
                     " meshobs lab routes shows whether the clusters are joined"
@@ -158,7 +160,7 @@ class Execution:
                 time.sleep(_PAUSE)
 
 
-def crossing(mesh: Mesh) -> Sequence[tuple[str, Traffic]]:
+def plan_crossing(mesh: Mesh) -> Sequence[tuple[str, Traffic]]:
     """Return for each pair of clusters who calls whom: the cluster that must answer, and the calls."""
     clients = {
         name: f"{name}/{one.namespace}/{one.name}"

@@ -54,11 +54,11 @@ class Action:
 def actions(mesh: Mesh, options: Options, folder: Path) -> list[Action]:
     """Return all steps in order; commands name files of a folder."""
     return [
-        *_created(mesh, options, folder),
-        *_installed(mesh, options),
-        *_joined(mesh, options),
-        *_observed(mesh, options),
-        *_deployed(mesh, folder),
+        *_create(mesh, options, folder),
+        *_install(mesh, options),
+        *_join(mesh, options),
+        *_observe(mesh, options),
+        *_deploy(mesh, folder),
     ]
 
 
@@ -73,7 +73,7 @@ def kubectl(cluster: str, *words: str) -> Words:
     return ("kubectl", "--context", context(cluster), *words)
 
 
-def _created(mesh: Mesh, options: Options, folder: Path) -> Iterator[Action]:
+def _create(mesh: Mesh, options: Options, folder: Path) -> Iterator[Action]:
     for one in mesh.clusters:
         name = f"kind-{one.name}.yaml"
         yield Action(
@@ -89,7 +89,7 @@ def _created(mesh: Mesh, options: Options, folder: Path) -> Iterator[Action]:
         )
 
 
-def _installed(mesh: Mesh, options: Options) -> Iterator[Action]:
+def _install(mesh: Mesh, options: Options) -> Iterator[Action]:
     for one in mesh.clusters:
         values = configs.install_values(mesh, one, options)
         yield Action(
@@ -120,7 +120,7 @@ def _installed(mesh: Mesh, options: Options) -> Iterator[Action]:
         )
 
 
-def _joined(mesh: Mesh, options: Options) -> Iterator[Action]:
+def _join(mesh: Mesh, options: Options) -> Iterator[Action]:
     names = [one.name for one in mesh.clusters]
     yield _routes(mesh, options, "before")
     if len(names) > 1:
@@ -142,7 +142,7 @@ def _joined(mesh: Mesh, options: Options) -> Iterator[Action]:
     yield _routes(mesh, options, "after")
 
 
-def _observed(mesh: Mesh, options: Options) -> Iterator[Action]:
+def _observe(mesh: Mesh, options: Options) -> Iterator[Action]:
     for one in mesh.clusters:
         upgrade = (
             "upgrade", "--version", one.cilium, *_chart(options), "--reuse-values",
@@ -168,7 +168,7 @@ def _observed(mesh: Mesh, options: Options) -> Iterator[Action]:
     yield from (_ready(one.name, "hubble", "S7") for one in mesh.clusters)
 
 
-def _deployed(mesh: Mesh, folder: Path) -> Iterator[Action]:
+def _deploy(mesh: Mesh, folder: Path) -> Iterator[Action]:
     for one in mesh.clusters:
         name = f"pods-{one.name}.yaml"
         objects = udp.add_servers(manifests.of_cluster(mesh, one.name), mesh)

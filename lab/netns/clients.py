@@ -30,7 +30,7 @@ class _Who:
     source: str = ""
 
 
-class ClientRun:
+class NetnsClientRun:
     """Traffic that runs.
 
     Attributes:
@@ -69,7 +69,7 @@ class Clients:
         self._balancers: set[int] = set()
         self._lock = threading.Lock()
 
-    def start(self, traffic: Traffic, *, endless: bool = False) -> ClientRun:
+    def start(self, traffic: Traffic, *, endless: bool = False) -> NetnsClientRun:
         """Start a client.
 
         Args:
@@ -99,7 +99,7 @@ class Clients:
         }
         command = who.place.command([sys.executable, "-I", "-S", str(kubelet.SCRIPTS / "client.py"), json.dumps(given)])
         child = shell.spawn(command, machine.layout.log(_LOG), {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, read=True)
-        return ClientRun(child, lambda line: _request(who, traffic, live, json.loads(line)), keep=not endless)
+        return NetnsClientRun(child, lambda line: _request(who, traffic, live, json.loads(line)), keep=not endless)
 
     def saw_pings(self, requests: list[Request]) -> list[Request]:
         """Return requests with the sources that servers saw of pings, which the requests name by their tokens."""

@@ -9,7 +9,7 @@ from typing import Any
 from meshobs.errors import MeshobsError
 from meshobs.lab.clusters import manifests
 from meshobs.lab.mesh.model import Service, Workload
-from meshobs.lab.netns.clients import ClientRun, Clients
+from meshobs.lab.netns.clients import Clients, NetnsClientRun
 from meshobs.lab.netns.cluster import agent_api
 from meshobs.lab.netns.faults import NetnsFaults
 from meshobs.lab.netns.host.layout import state
@@ -90,7 +90,7 @@ class NetnsService(LabService):
         """Return each node's routes before the mesh was joined, and now."""
         return self._machine.routes_before, self._machine.nodes.routes()
 
-    def start_client(self, traffic: Traffic, *, endless: bool = False) -> ClientRun:
+    def start_client(self, traffic: Traffic, *, endless: bool = False) -> NetnsClientRun:
         """Start a client in its pod's namespace."""
         return self._clients.start(traffic, endless=endless)
 
@@ -166,4 +166,4 @@ class NetnsService(LabService):
 
     def fault(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off, and wait until the mesh is so."""
-        self._faults.set(name, scope, on=on)
+        self._faults.turn(name, scope, on=on)

@@ -108,7 +108,7 @@ class AcceleratedLab:
 
     def fault(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off."""
-        self._faults.set(name, scope, on=on)
+        self._faults.turn(name, scope, on=on)
 
     def close(self) -> None:
         """Write the rest of the recording."""

@@ -89,4 +89,4 @@ class SimService(LabService):
     def fault(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off while the mesh stands still."""
         with self._live.moment():
-            self._faults.set(name, scope, on=on)
+            self._faults.turn(name, scope, on=on)

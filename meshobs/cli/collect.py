@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshobs.cli.options import Command, gathered
+from meshobs.cli.options import Command, gather
 from meshobs.cli.output import remark, say
 from meshobs.cli.session import Session, pass_session
 from meshobs.cli.window import Moment
@@ -84,7 +84,7 @@ class Filters:
 
 def filter_options(function: Command) -> Command:
     """Add the filter flags; the command takes them as `filters`."""
-    function = gathered("filters", _filters, (*(name.replace("-", "_") for name in FILTERS), "negated"))(function)
+    function = gather("filters", _filters, (*(name.replace("-", "_") for name in FILTERS), "negated"))(function)
     function = click.option("--not-filter", "negated", multiple=True, hidden=True)(function)
     function = click.option(
         "--not", "_not", is_flag=True, expose_value=False, help="Leave out what the next filter names."
@@ -117,7 +117,7 @@ def tls_options(function: Command) -> Command:
         click.option("--tls-server-name", help="Name that the Relay's certificate must carry (implies TLS)."),
         click.option("--tls-allow-insecure", is_flag=True, help="Believe any certificate (implies TLS)."),
     )
-    function = gathered("tls", _tls, [key for key in CLUSTER_KEYS if key.startswith("tls")])(function)
+    function = gather("tls", _tls, [key for key in CLUSTER_KEYS if key.startswith("tls")])(function)
     for option in reversed(options):
         function = option(function)
     return function

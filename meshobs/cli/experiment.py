@@ -49,7 +49,7 @@ def command(
         for needs, group in jobs.groups(chosen):
             if accelerated:
                 content = {**needs, "seed": seed}
-                lines = jobs.accelerated(session.db, content, group, skip="all" in names, say=remark, tell=tell)
+                lines = jobs.run_accelerated(session.db, content, group, skip="all" in names, say=remark, tell=tell)
             else:
                 lines = run(session, needs, group, skip="all" in names)
             for line in lines:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 Command: TypeAlias = Callable[..., None]
 
 
-def gathered(name: str, build: Callable[..., object], options: Iterable[str]) -> Callable[[Command], Command]:
+def gather(name: str, build: Callable[..., object], options: Iterable[str]) -> Callable[[Command], Command]:
     """Return a decorator that hands some options to a command as one argument.
 
     Args:

@@ -118,7 +118,7 @@ def collect(
     ends = stop or threading.Event()
     named = [ClusterSpec(relay=text, tls=tls) for text in relays]
     named += [ClusterSpec(context=one, namespace=kube_namespace, tls=tls) for one in contexts]
-    allow, deny = filters.build([*_given(only), *_given(without, negated=True)], allowlist, denylist)
+    allow, deny = filters.build([*_make_flags(only), *_make_flags(without, negated=True)], allowlist, denylist)
     options = CollectOptions(
         allow=allow,
         deny=deny,
@@ -206,7 +206,7 @@ def _advise(opened: OpenClusters, nodes: Iterable[RelayNode], say: Callable[[str
         say(line)
 
 
-def _given(pairs: Sequence[Filter], *, negated: bool = False) -> list[FilterFlag]:
+def _make_flags(pairs: Sequence[Filter], *, negated: bool = False) -> list[FilterFlag]:
     for pair in pairs:
         if isinstance(pair, str) or len(pair) != 2:  # noqa: PLR2004 - a pair
             raise InputError(f"a filter is a pair as ('protocol', 'tcp'), not {pair!r}")

@@ -25,7 +25,7 @@ from meshobs.lab.experiments.model import Experiment, select_possible
 from meshobs.lab.experiments.runner import SETTLE_SECONDS, PhaseRun, Runner
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.mesh.model import Mesh
-from meshobs.store import Store
+from meshobs.store import Reader, Store, Writer
 from meshobs.times import SECOND, rfc3339
 
 _CONNECT_SECONDS = 30.0
@@ -74,7 +74,7 @@ def run(
             yield from prove(store, lab, members, group, say=say, tell=tell, running=running)
 
 
-def accelerated(
+def run_accelerated(
     db: str | Path,
     content: Mapping[str, object],
     group: Sequence[Experiment],
@@ -93,7 +93,7 @@ def accelerated(
         say: told what the user should know, a line each.
         tell: told of progress, a line each.
     """
-    fit = _unserved(group, say) if skip else group
+    fit = _select_unserved(group, say) if skip else group
     with Store.open(Path(db), write=True) as store:
         yield from prove_accelerated(store, mesh_of(content), fit, tell)
 
@@ -121,7 +121,7 @@ def _lab(needs: Mapping[str, str], driver: str, say: Callable[[str], None]) -> I
         labs.stop(made)
 
 
-def _unserved(group: Sequence[Experiment], say: Callable[[str], None]) -> list[Experiment]:
+def _select_unserved(group: Sequence[Experiment], say: Callable[[str], None]) -> list[Experiment]:
     """Return experiments whose faults need no servers; the others are said to be left out."""
     fit = [one for one in group if not any(faults.find_fault(name).served for name in one.faults)]
     if left := [one.name for one in group if one not in fit]:
@@ -284,7 +284,7 @@ class _Beside(threading.Thread):
             raise _StoppedError
 
 
-def _record(store: Store, runs: Sequence[PhaseRun]) -> None:
+def _record(store: Writer, runs: Sequence[PhaseRun]) -> None:
     """Keep phases and truth beside the flows."""
     with store.transaction():
         for one in runs:
@@ -305,7 +305,7 @@ def _record(store: Store, runs: Sequence[PhaseRun]) -> None:
                 store.run(sqlfiles.read("jobs/sql/add_truth.sql"), {**named, "rows": rows})
 
 
-def _answers(store: Store, one: PhaseRun) -> dict[str, ReportAnswer]:
+def _answers(store: Reader, one: PhaseRun) -> dict[str, ReportAnswer]:
     """Ask the reports that a phase names about its window."""
     question = Question(since=rfc3339(one.started), until=rfc3339(one.ended))
     reports = {name: report(store, name, question) for name in one.phase.expect}
@@ -320,7 +320,7 @@ def _answers(store: Store, one: PhaseRun) -> dict[str, ReportAnswer]:
     }
 
 
-def _free_since(store: Store) -> int:
+def _free_since(store: Reader) -> int:
     """Return now, or a moment after all that is stored: time that was skipped may lie ahead."""
     last = store.value("select epoch_ns(max(time)) from flows")
     return max(time.time_ns(), int(str(last)) + _APART if last is not None else 0)

@@ -11,7 +11,7 @@ from meshobs.errors import InputError, MeshobsError
 from meshobs.jobs import labs
 from meshobs.jobs.experiments import open_lab
 from meshobs.lab.driver import Lab, LabState, background_paused
-from meshobs.lab.experiments.model import Experiment, Phase, select_possible
+from meshobs.lab.experiments.model import Experiment, ExperimentPhase, select_possible
 from meshobs.lab.experiments.recording import Recording
 from meshobs.lab.experiments.runner import SETTLE_SECONDS, Runner
 from meshobs.lab.experiments.truth import truth
@@ -55,7 +55,7 @@ def _record(
     apis = {name: cluster for name, (cluster, _) in members.clusters.items()}
     excluded = members.own_traffic(say)
     recorder = Recorder(members.relays, apis, excluded, recording.flow, recording.event)
-    _connected(members, len(lab.mesh.nodes))
+    _wait_connected(members, len(lab.mesh.nodes))
     recorder.start()
     pause = threading.Event()
     # The first state must have been watched for a while before anything happens.
@@ -65,11 +65,11 @@ def _record(
     # Agents hand on what they saw a little later.
     pause.wait(SETTLE_SECONDS)
     recorder.end()
-    told = {name: _about(relay) for name, relay in members.relays.items()}
-    recording.close(recorder.objects(), told, truth(recording.folder.name, lab.mesh, status, runs))
+    answers = {name: _about(relay) for name, relay in members.relays.items()}
+    recording.close(recorder.objects(), answers, truth(recording.folder.name, lab.mesh, status, runs))
 
 
-def _connected(members: OpenClusters, expected: int) -> None:
+def _wait_connected(members: OpenClusters, expected: int) -> None:
     """Wait until each Relay has all nodes.
 
     Raises:
@@ -122,5 +122,5 @@ def _plain(mesh: Mesh) -> Experiment:
         for cluster in one.clusters
         if cluster in callers
     ]
-    phase = Phase("as described", "", tuple(traffic), "affinity", {"affinity": Verdict.OK, "nat": Verdict.OK})
+    phase = ExperimentPhase("as described", "", tuple(traffic), "affinity", {"affinity": Verdict.OK, "nat": Verdict.OK})
     return Experiment("as described", "What does the mesh do as it was described?", "", (phase,))

@@ -25,7 +25,7 @@ from meshobs.collector.decode import arrow
 from meshobs.collector.decode.digest import Digest
 from meshobs.collector.follow.reader import RelayReader
 from meshobs.collector.hubble.stream import FlowStream
-from meshobs.collector.write.writer import Writer
+from meshobs.collector.write.writer import FlowWriter
 from meshobs.store import Store
 
 BUILD = Path(__file__).parent.parent.parent / "build"
@@ -36,15 +36,15 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
     (FlowStream, "_cut", "reader: cut frames into messages"),
     (Collection, "run", "writer: loop, queue, positions"),
     (arrow, "decode", "writer: decode (ptars)"),
-    (Writer, "write_messages", "writer: position column, table, begin"),
+    (FlowWriter, "write_messages", "writer: position column, table, begin"),
     (Digest, "regular", "writer: digest, uuids once each"),
     (Digest, "spans", "writer: digest, first and last of nodes"),
     (Digest, "identities", "writer: digest, identities"),
     (Digest, "versions", "writer: digest, versions"),
-    (Writer, "_append", "writer: append (DuckDB)"),
-    (Writer, "_look_closer", "writer: closer look (DuckDB)"),
-    (Writer, "_note", "writer: new identities (DuckDB)"),
-    (Writer, "commit", "writer: commit (DuckDB)"),
+    (FlowWriter, "_append", "writer: append (DuckDB)"),
+    (FlowWriter, "_look_closer", "writer: closer look (DuckDB)"),
+    (FlowWriter, "_note", "writer: new identities (DuckDB)"),
+    (FlowWriter, "commit", "writer: commit (DuckDB)"),
     (Store, "settle", "writer: settle after a row group (DuckDB)"),
     (Store, "close", "writer: close (DuckDB)"),
 )

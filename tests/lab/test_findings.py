@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from meshobs.lab.experiments.findings import Finding, ReportAnswer, findings
-from meshobs.lab.experiments.model import Phase
+from meshobs.lab.experiments.model import ExperimentPhase
 from meshobs.lab.experiments.runner import PhaseRun, find_services
 from meshobs.lab.mesh.model import Service, walkthrough
 from meshobs.lab.traffic import Request, Traffic
@@ -25,7 +25,7 @@ def request(cluster: str = "east", saw: str = f"{OWN}:4000", protocol: str = "TC
 
 def found(report: str, requests: list[Request], rows: list[dict[str, Any]], *, lossy: bool = False) -> Finding:
     """Return the one line of a phase."""
-    phase = Phase("x", "", (), report, {report: Verdict.OK})
+    phase = ExperimentPhase("x", "", (), report, {report: Verdict.OK})
     run = PhaseRun("x", phase, 0, 9, requests, services=SERVICES)
     (line,) = findings(run, {report: ReportAnswer(Verdict.OK, rows, lossy)})
     return line

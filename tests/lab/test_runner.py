@@ -9,7 +9,7 @@ from meshobs.errors import MeshobsError
 from meshobs.lab import driver
 from meshobs.lab.driver import Capabilities
 from meshobs.lab.experiments import model as experiments
-from meshobs.lab.experiments.model import Experiment, Phase
+from meshobs.lab.experiments.model import Experiment, ExperimentPhase
 from meshobs.lab.experiments.runner import Runner
 from meshobs.lab.mesh.model import Mesh, Service, Workload, walkthrough
 from meshobs.lab.traffic import Request, Traffic
@@ -18,8 +18,8 @@ from meshobs.verdict import Verdict
 CALLS = (Traffic("west", "svc/webpod"),)
 
 
-def phase(name: str, traffic: Sequence[Traffic] = CALLS, **more: object) -> Phase:
-    return replace(Phase(name, "", traffic, "affinity", {"affinity": Verdict.OK}), **more)  # type: ignore[arg-type]
+def phase(name: str, traffic: Sequence[Traffic] = CALLS, **more: object) -> ExperimentPhase:
+    return replace(ExperimentPhase(name, "", traffic, "affinity", {"affinity": Verdict.OK}), **more)  # type: ignore[arg-type]
 
 
 @dataclass

@@ -12,14 +12,14 @@ def test_parts_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """A part that is not given is an error; braces that name none stay."""
     monkeypatch.setattr(sqlfiles, "read", lambda _name: "select {column} from {table} where x ~ 'a{1,3}'")
 
-    assert sqlfiles.filled("x", {"column": "y", "table": "z"}) == "select y from z where x ~ 'a{1,3}'"
+    assert sqlfiles.fill("x", {"column": "y", "table": "z"}) == "select y from z where x ~ 'a{1,3}'"
     with pytest.raises(KeyError, match="table"):
-        sqlfiles.filled("x", {"column": "y"})
+        sqlfiles.fill("x", {"column": "y"})
 
 
 def test_each_file_is_installed_after_those_that_it_uses() -> None:
     """No file is forgotten, and users come after what they use, whatever their names."""
-    order = sqlfiles.installed()
+    order = sqlfiles.list_installed()
 
     assert sorted(order) == sorted(name for folder in sqlfiles.INSTALLED for name in sqlfiles.names(folder))
     for user, used in (("connections", "pairing"), ("attempts", "attempts/refused"), ("events", "packets")):

@@ -20,7 +20,7 @@ _CHUNK = 262_144
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class PortForward:
+class NamespaceForward:
     """One listener and what is behind it."""
 
     def __init__(self, given: dict[str, Any]) -> None:
@@ -65,10 +65,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def serve(given: Sequence[dict[str, Any]]) -> None:
     """Serve without end."""
-    doors = [PortForward(one) for one in given]
-    for door in doors:
-        await asyncio.start_server(door.accept, sock=door.listener, limit=_CHUNK)
-    print(json.dumps([door.listener.getsockname()[1] for door in doors]), flush=True)  # noqa: T201 - its answer
+    forwards = [NamespaceForward(one) for one in given]
+    for forward in forwards:
+        await asyncio.start_server(forward.accept, sock=forward.listener, limit=_CHUNK)
+    print(json.dumps([forward.listener.getsockname()[1] for forward in forwards]), flush=True)  # noqa: T201 - its answer
     await asyncio.Event().wait()
 
 

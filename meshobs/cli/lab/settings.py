@@ -27,7 +27,7 @@ def annotate(service: str, settings: Sequence[str], clusters: Sequence[str]) -> 
         changes[ANNOTATIONS[key.rstrip("-")]] = value if separator else None
     found = state.require_running()
     lab = labs.attach(found)
-    namespace, name = _named(service)
+    namespace, name = _split_name(service)
     for cluster in labs.clusters(found, clusters):
         lab.annotate(cluster, namespace, name, changes)
         remark(f"{cluster}: {namespace}/{name} {' '.join(settings)}")
@@ -41,13 +41,13 @@ def scale(workload: str, replicas: int, clusters: Sequence[str]) -> None:
     """Give a WORKLOAD ([NAMESPACE/]NAME) so many pods."""
     found = state.require_running()
     lab = labs.attach(found)
-    namespace, name = _named(workload)
+    namespace, name = _split_name(workload)
     for cluster in labs.clusters(found, clusters):
         lab.scale(cluster, namespace, name, replicas)
         remark(f"{cluster}: {namespace}/{name} has {replicas} pods")
 
 
-def _named(text: str) -> tuple[str, str]:
+def _split_name(text: str) -> tuple[str, str]:
     """Return namespace and name of [NAMESPACE/]NAME."""
     namespace, _, name = text.rpartition("/")
     return namespace or "default", name

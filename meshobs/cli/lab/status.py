@@ -30,7 +30,7 @@ def env() -> None:
 def status(form: str) -> None:
     """Tell what is up: clusters, nodes, services, pods, faults."""
     found = state.require_running()
-    told = labs.attach(found).status()
+    answer = labs.attach(found).status()
     if form == "json":
         clusters = [asdict(one) for one in found.clusters]
         click.echo(
@@ -40,7 +40,7 @@ def status(form: str) -> None:
                     "folder": found.folder,
                     "kubeconfig": found.kubeconfig,
                     "clusters": clusters,
-                    **told,
+                    **answer,
                 }
             )
         )
@@ -54,15 +54,15 @@ def status(form: str) -> None:
         set(),
         "clusters",
     )
-    _table("nodes", told["nodes"])
-    _table("services", told["services"])
-    _table("pods", told["pods"])
-    if told["paused"]:
-        remark(f"background traffic of {told['paused']} clients is paused (meshobs lab background RATE)")
-    if told.get("unknown"):
-        remark(f"the API of {', '.join(told['unknown'])} is kept away: its services and pods are not known")
-    if told["faults"]:
-        remark(f"faults that are on: {', '.join(told['faults'])}")
+    _table("nodes", answer["nodes"])
+    _table("services", answer["services"])
+    _table("pods", answer["pods"])
+    if answer["paused"]:
+        remark(f"background traffic of {answer['paused']} clients is paused (meshobs lab background RATE)")
+    if answer.get("unknown"):
+        remark(f"the API of {', '.join(answer['unknown'])} is kept away: its services and pods are not known")
+    if answer["faults"]:
+        remark(f"faults that are on: {', '.join(answer['faults'])}")
 
 
 @click.command("routes")

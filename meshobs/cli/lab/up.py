@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from meshobs.cli.lab import kind
-from meshobs.cli.options import Command, gathered
+from meshobs.cli.options import Command, gather
 from meshobs.cli.output import remark
 from meshobs.jobs import labs
 from meshobs.jobs.labs import LabOptions
@@ -43,7 +43,7 @@ def mesh_options(function: Command) -> Command:
         click.option("--aggregation", type=click.Choice(["none", "medium"]), help="Hubble's.  [default: none]"),
         click.option("--seed", type=int, help="sim: what its chance starts from.  [default: 1]"),
     )  # fmt: skip
-    function = gathered("mesh", _mesh, ("path", "cilium", "aggregation", "seed", *kind.KEYS))(function)
+    function = gather("mesh", _mesh, ("path", "cilium", "aggregation", "seed", *kind.KEYS))(function)
     function = kind.options(function)
     for option in reversed(options):
         function = option(function)

@@ -18,7 +18,7 @@ from meshobs.lab.clusters import manifests
 from meshobs.lab.kind import hints, preflight, udp
 from meshobs.lab.kind.commands import LOG, Tools
 from meshobs.lab.kind.options import options_of
-from meshobs.lab.kind.run_steps import crossing
+from meshobs.lab.kind.run_steps import plan_crossing
 from meshobs.lab.kind.steps import actions
 from meshobs.lab.mesh import file
 from meshobs.lab.mesh.model import walkthrough
@@ -223,7 +223,7 @@ def test_the_proof_calls_from_and_to_what_there_is() -> None:
         "services": {},
     }
 
-    told = [(other, traffic.client, traffic.target) for other, traffic in crossing(file.mesh_of(content))]
+    told = [(other, traffic.client, traffic.target) for other, traffic in plan_crossing(file.mesh_of(content))]
 
     assert told == [
         ("b", "a/ops/tool", "pods/b/shop"),
@@ -441,7 +441,7 @@ def test_everything_in_the_way_at_once(scripted: tuple[Machine, Call], tmp_path:
     (proc / "sys/fs/inotify/max_user_watches").write_text("8192\n")
     mesh = walkthrough()
     options = options_of({}, mesh)
-    found = preflight.findings(mesh, options, Tools(tmp_path, options), proc)
+    found = preflight.find_obstacles(mesh, options, Tools(tmp_path, options), proc)
     told = "\n".join(f"{one.problem} -> {one.cure}" for one in found)
     assert "2.0 GiB of memory are free, 4 nodes need 5.7" in told
     assert "max_user_instances is 64, 4 nodes need 128 -> sysctl -w fs.inotify.max_user_instances=512" in told

@@ -14,7 +14,7 @@ from support.relay_nodes import free_port, wait_until
 
 from meshobs.lab.clusters.kubectl import Kubectl
 from meshobs.lab.kind.commands import KUBECONFIG, Tools
-from meshobs.lab.kind.faults import Faults
+from meshobs.lab.kind.faults import KindFaults
 from meshobs.lab.kind.options import Options
 from meshobs.lab.mesh.model import walkthrough
 
@@ -109,12 +109,12 @@ def test_one_agent_goes_and_comes_back_and_the_other_stays(cluster: Cluster, tmp
     (tmp_path / KUBECONFIG).write_text(cluster.server.kubeconfig.read_text())
     tools = Tools(tmp_path, Options())
     mesh = walkthrough()
-    faults = Faults(mesh, tools, {one.name: Kubectl("west", tools.kube) for one in mesh.clusters}, tmp_path)
+    faults = KindFaults(mesh, tools, {one.name: Kubectl("west", tools.kube) for one in mesh.clusters}, tmp_path)
     before = cluster.agents()
 
-    faults.switch("agent-down", "east-worker", on=True)
+    faults.turn("agent-down", "east-worker", on=True)
     away = cluster.agents()
-    faults.switch("agent-down", "east-worker", on=False)
+    faults.turn("agent-down", "east-worker", on=False)
     after = cluster.agents()
 
     assert away == {"east-control-plane": before["east-control-plane"]}

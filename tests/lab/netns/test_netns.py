@@ -23,7 +23,7 @@ from support.recordings import import_into
 
 from meshobs.analyzer import Question, run
 from meshobs.errors import MeshobsError
-from meshobs.lab.experiments.model import Phase
+from meshobs.lab.experiments.model import ExperimentPhase
 from meshobs.lab.experiments.runner import PhaseRun
 from meshobs.lab.experiments.truth import truth
 from meshobs.lab.mesh.file import mesh_of
@@ -188,7 +188,7 @@ def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch,
 
 def test_the_truth_has_the_form_of_other_recordings() -> None:
     """Clients, answers, errors and changes are told as in recordings of real meshes."""
-    phase = Phase("one", "", (), "affinity", {"affinity": Verdict.OK}, set={"webpod": {"affinity": "local"}})
+    phase = ExperimentPhase("one", "", (), "affinity", {"affinity": Verdict.OK}, set={"webpod": {"affinity": "local"}})
     answered = Request(2 * 10**9, 3 * 10**9, "west/default/curl-pod", "west", "10.0.1.2", 4000, "10.2.0.1:80", "TCP",
                        "east", "webpod-1", "10.1.0.7", "east-worker", "10.0.1.2:4000")  # fmt: skip
     refused = Request(2 * 10**9, 3 * 10**9, "outside", "", "172.18.255.251", 5, "172.18.0.2:30080", "TCP", error="no")
