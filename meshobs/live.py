@@ -124,7 +124,7 @@ class LiveReader(OpenDatabase):
         """Run a query and return its values as the texts that DuckDB makes of them."""
         return super().texts(*self._there(sql, parameters))
 
-    def copied(self, table: str) -> str:
+    def table_sql(self, table: str) -> str:
         """Return the SQL that reads a table."""
         return f"from quack_query('{self._server.uri}', 'use meshobs; from {table}', token := '{self._server.token}')"
 

@@ -26,7 +26,7 @@ from meshobs.collector.decode.digest import Digest
 from meshobs.collector.follow.reader import RelayReader
 from meshobs.collector.hubble.stream import FlowStream
 from meshobs.collector.write.writer import FlowWriter
-from meshobs.store import Store
+from meshobs.store import OpenDatabase, Store
 
 BUILD = Path(__file__).parent.parent.parent / "build"
 FLOWS = int(os.environ.get("BENCH_FLOWS", "1000000"))
@@ -46,7 +46,7 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
     (FlowWriter, "_note", "writer: new identities (DuckDB)"),
     (FlowWriter, "commit", "writer: commit (DuckDB)"),
     (Store, "settle", "writer: settle after a row group (DuckDB)"),
-    (Store, "close", "writer: close (DuckDB)"),
+    (OpenDatabase, "close", "writer: close (DuckDB)"),
 )
 
 
@@ -95,6 +95,7 @@ def main() -> None:
     """Collect once, print the table."""
     clock = Clock()
     instrument(clock)
+    BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as folder:
         frames, db = Path(folder, "frames"), Path(folder, "x.duckdb")
         source.write(frames, messages(FLOWS))
