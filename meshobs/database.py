@@ -86,7 +86,7 @@ class Database:
         """Answer a report's question. Without a window it is about the last import or collection.
 
         Args:
-            name: affinity, nat, hops or coverage.
+            name: affinity, nat, hops, services or coverage.
             since: first time of the window (text as RFC 3339, or a datetime), or how long ago ("5m", or a timedelta).
             until: end of the window, not part of it.
             whole: look at the whole database.
