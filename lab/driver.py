@@ -19,8 +19,16 @@ _ENGINE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a plan: what is done, the walkthrough's number, and what exactly."""
+    """One step of a plan.
 
+    Attributes:
+        key: its name among the steps of a plan.
+        title: what is done, for people.
+        source: number in the walkthrough.
+        detail: what exactly, a line each.
+    """
+
+    key: str
     title: str
     source: str
     detail: Sequence[str] = ()

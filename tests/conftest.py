@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 from click.testing import CliRunner
 from support.api_server import ApiServer, missing
-from support.command_line import Outcome
+from support.command_line import Call, Outcome
 from support.real_programs import PROGRAMS
 from support.recordings import RECORDINGS, import_into
 
@@ -97,3 +97,10 @@ def server(real_server: ApiServer) -> ApiServer:
     """Return the API server without the objects of earlier tests."""
     real_server.clear()
     return real_server
+
+
+@pytest.fixture
+def alone(meshobs: Call) -> Iterator[Call]:
+    """Return the command line; a lab that a test leaves up is taken down."""
+    yield meshobs
+    meshobs("lab", "down")

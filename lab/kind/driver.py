@@ -21,6 +21,7 @@ from meshobs.lab.kind.run_steps import Execution, RelayNodes
 from meshobs.lab.kind.steps import Action, actions
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.mesh.model import Mesh
+from meshobs.lab.plan import carry_out
 from meshobs.text import printable
 
 _GO_ON = "; meshobs lab up goes on from there, meshobs lab down removes what is there"
@@ -55,11 +56,7 @@ class KindDriver:
     def plan(self, content: Mapping[str, object]) -> Sequence[Step]:
         """Return what `up` would do: every file and every command."""
         mesh = mesh_of(content)
-        options = options_of(content, mesh)
-        return [
-            Step(one.title, one.source, [*_show_files(one), *_show_commands(one)])
-            for one in actions(mesh, options, Path())
-        ]
+        return [_step(action) for action in actions(mesh, options_of(content, mesh), Path())]
 
     def up(self, content: Mapping[str, object], folder: Path, say: Callable[[str], None]) -> LabState:
         """Stand a mesh up, or go on with one that is half built.
@@ -129,34 +126,32 @@ class KindDriver:
     def _carry_out_all(
         self, todo: Sequence[Action], record: Build, execution: Execution, say: Callable[[str], None]
     ) -> None:
-        if record.done:
-            say(f"going on with a half-built lab: {len(record.done)} of {len(todo)} steps are done")
-        for number, action in enumerate(todo, start=1):
-            if action.key in record.done:
-                continue
-            began = time.monotonic()
-            self._now(f"[{number}/{len(todo)}] {action.title}")
+        by_key = {action.key: action for action in todo}
+
+        def act(step: Step) -> None:
+            action = by_key[step.key]
             try:
                 if record.begun == action.key:
                     execution.clear(action)
                 record.begin(action.key)
                 execution.carry_out(action)
-            except KeyboardInterrupt:
-                self._now("")
-                say(f"interrupted in step {number} of {len(todo)}, {action.title}{_GO_ON}")
-                raise
-            except MeshobsError as error:
-                for line in error.lines if isinstance(error, CommandError) else ():
+            except CommandError as error:
+                for line in error.lines:
                     say(f"  {printable(line)}")
-                stays = "" if self._cleanup else _GO_ON
-                raise MeshobsError(
-                    f"step {number} of {len(todo)}, {action.title} ({action.source}), failed after"
-                    f" {time.monotonic() - began:.0f} s: {error}{stays}"
-                ) from error
-            finally:
-                self._now("")
+                raise
             record.finish()
-            say(f"[{number:2}/{len(todo)}] {action.title}: {time.monotonic() - began:.1f} s")
+
+        if record.done:
+            say(f"going on with a half-built lab: {len(record.done)} of {len(todo)} steps are done")
+        carry_out(
+            [_step(action) for action in todo],
+            act,
+            say,
+            self._now,
+            done=list(record.done),
+            if_broken_off=_GO_ON,
+            if_failed="" if self._cleanup else _GO_ON,
+        )
 
 
 def _find_begun(folder: Path, content: Mapping[str, object]) -> Build | None:
@@ -190,6 +185,10 @@ def _check_made(record: Build, tools: Tools, say: Callable[[str], None]) -> None
 def _state(folder: Path, mesh: Mesh, *, whole: bool) -> LabState:
     clusters = [ClusterState(one.name, "", context(one.name)) for one in mesh.clusters]
     return LabState("kind", str(folder), time.time_ns(), str(folder / KUBECONFIG), clusters, whole=whole)
+
+
+def _step(action: Action) -> Step:
+    return Step(action.key, action.title, action.source, [*_show_files(action), *_show_commands(action)])
 
 
 def _show_files(action: Action) -> list[str]:

@@ -13,7 +13,7 @@ from meshobs.lab.faults import FAULTS
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.netns import requirements
 from meshobs.lab.netns.host import cgroup
-from meshobs.lab.plan import plan
+from meshobs.lab.netns.steps import steps
 from meshobs.lab.remote import process
 from meshobs.lab.remote.lab import RemoteLab
 from meshobs.lab.state import DESCRIPTION
@@ -22,13 +22,20 @@ _MODULE = "meshobs.lab.netns.process"
 
 
 class NetnsDriver:
-    """Stands a real mesh up."""
+    """Stands a real mesh up.
+
+    Args:
+        show: told of the step under way; empty when it is over.
+    """
 
     name = "netns"
 
+    def __init__(self, show: Callable[[str], None] = lambda _text: None) -> None:
+        self._show = show
+
     def plan(self, content: Mapping[str, object]) -> Sequence[Step]:
         """Return what `up` would do with a mesh description."""
-        return plan(mesh_of(content))
+        return steps(mesh_of(content))
 
     def up(self, content: Mapping[str, object], folder: Path, say: Callable[[str], None]) -> LabState:
         """Start the lab's process and wait until the mesh is up; whatever ends this takes all of it down.
@@ -53,8 +60,9 @@ class NetnsDriver:
         log = folder / "netns.log"
         number = process.start(_MODULE, folder, log)
         try:
-            ready = process.wait_ready(folder, number, log, say)
+            ready = process.wait_ready(folder, number, log, say, self._show)
         except BaseException:
+            self._show("")
             _end(number, folder)
             raise
         tls = {"ca": ready["tls"]["ca"], "client_cert": ready["tls"]["cert"], "client_key": ready["tls"]["key"]}

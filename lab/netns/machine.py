@@ -1,8 +1,6 @@
-"""The mesh's parts on this machine, and the order in which they come up (S1-S10)."""
+"""The mesh's parts on this machine, and how each of `steps` makes some of them."""
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -35,7 +33,7 @@ from meshobs.lab.netns.host.processes import CHANGE_SECONDS, UP_SECONDS, Process
 from meshobs.lab.netns.nodes import Nodes
 from meshobs.lab.programs import machine, modules
 
-Say = Callable[[str], None]
+_RELAY = "relay"
 
 
 class Machine:
@@ -63,44 +61,21 @@ class Machine:
         self.nodes = Nodes(mesh, layout, self.processes, self._issued)
         self._last: dict[str, LiveObjects] = {}
 
-    def up(self, say: Say) -> None:
-        """Stand everything up.
+    @property
+    def actions(self) -> Mapping[str, Callable[[], None]]:
+        """Return how each of `steps` is carried out, by its key, but the proof, which is the clients'.
 
-        Args:
-            say: told of each step that is done.
-
-        Raises:
-            MeshobsError: a program ended, or does not become what it should.
+        They raise MeshobsError where a program ended, or does not become what it should.
         """
-        step = _Steps(say)
-        self._authority = Authority(self.layout.pki)
-        self.client = self._authority.issue("user", "meshobs", organization="system:masters")
-        self._prepare()
-        network.make(self.mesh)
-        for node in self.mesh.nodes:
-            self.nodes.make(node)
-        step(f"{len(self.mesh.nodes)} nodes on a network of their own")
-        for cluster in self.mesh.clusters:
-            self._start_api(cluster)
-        self._open_port_forwards()
-        self._each(self._fill_api)
-        step("etcd, API servers and controllers")
-        for cluster in self.mesh.clusters:
-            for node in cluster.nodes:
-                self.nodes.start(cluster, node)
-        self.processes.wait(
-            lambda: all(agent_api.is_ready(state(node)) for node in self.mesh.nodes), "agents", self.nodes.agents
-        )
-        for cluster in self.mesh.clusters:
-            self._start_relay(cluster)
-            self.kubelets[cluster.name].start()
-        step("agents with their datapath, Relays")
-        self.processes.wait(self.nodes.has_routes, "routes to the own cluster's nodes", self.nodes.agents)
-        self.routes_before = self.nodes.routes()
-        self._each(self._deploy)
-        step("workloads")
-        self.nodes.join()
-        step("clusters joined")
+        return {
+            "create": self._create,
+            "install": self._install,
+            "share-ca": self._share_ca,
+            "hubble": self._start_relays,
+            "routes": self._note_routes,
+            "join": self._join,
+            "deploy": lambda: self._each(self._deploy),
+        }
 
     def live(self) -> LiveObjects:
         """Return the workloads of all clusters now; of one whose API does not answer, as they were last."""
@@ -134,6 +109,45 @@ class Machine:
             lambda: self._answers(self.apis[cluster]), f"the API server of {cluster}", [f"{cluster}-apiserver"]
         )
 
+    def _create(self) -> None:
+        self._authority = Authority(self.layout.pki)
+        self.client = self._authority.issue("user", "meshobs", organization="system:masters")
+        self._prepare()
+        network.make(self.mesh)
+        for node in self.mesh.nodes:
+            self.nodes.make(node)
+        for cluster in self.mesh.clusters:
+            self._start_api(cluster)
+        self._open_port_forwards()
+        self._each(self._fill_api)
+
+    def _install(self) -> None:
+        self._each(self._install_cilium)
+        for cluster in self.mesh.clusters:
+            for node in cluster.nodes:
+                self.nodes.start(cluster, node)
+        self.processes.wait(
+            lambda: all(agent_api.is_ready(state(node)) for node in self.mesh.nodes), "agents", self.nodes.agents
+        )
+        for kubelet in self.kubelets.values():
+            kubelet.start()
+
+    def _share_ca(self) -> None:
+        data = {"ca.crt": self._authority.ca, "ca.key": self._authority.ca_key}
+        for api in self.apis.values():
+            api.create(f"/api/v1/namespaces/{objects.SYSTEM}/secrets", objects.secret(AUTHORITY, data))
+
+    def _start_relays(self) -> None:
+        for cluster in self.mesh.clusters:
+            self._start_relay(cluster)
+
+    def _note_routes(self) -> None:
+        self.processes.wait(self.nodes.has_routes, "routes to the own cluster's nodes", self.nodes.agents)
+        self.routes_before = self.nodes.routes()
+
+    def _join(self) -> None:
+        self.nodes.join()
+
     def _prepare(self) -> None:
         """Make the mounts that hold what must not outlive the lab."""
         clang = machine.find_clang()
@@ -159,7 +173,7 @@ class Machine:
             "apiserver": programs.api_server(cluster, issued.api, issued.signing),
         }
         for part, command in commands.items():
-            self.processes.start(f"{name}-{part}", self.nodes.place(node), command, self.nodes.environment(cluster))
+            self._start_beside_api(cluster, part, command)
 
     def _open_port_forwards(self) -> None:
         """Let this process, kubectl and the user reach the API servers."""
@@ -192,28 +206,31 @@ class Machine:
         return Kubectl(f"netns-{name}", run, (program, *words))
 
     def _fill_api(self, cluster: Cluster) -> None:
-        """Wait for an API server and give it what an installed Cilium has."""
-        name, api, node = cluster.name, self.apis[cluster.name], control_plane(cluster)
+        """Wait for an API server and give it its nodes and controllers."""
+        name, api = cluster.name, self.apis[cluster.name]
         parts = [f"{name}-{part}" for part in ("etcd", "mesh-etcd", "apiserver")]
         self.processes.wait(lambda: self._answers(api), f"the API server of {name}", parts)
+        api.create("/api/v1/namespaces", {"metadata": {"name": objects.SYSTEM}})
+        for node in cluster.nodes:
+            api.create("/api/v1/nodes", objects.node(node))
+            api.patch(f"/api/v1/nodes/{node.name}/status", objects.node_status(node))
+        self._start_beside_api(cluster, "controllers", programs.controllers(self.layout, cluster))
+
+    def _install_cilium(self, cluster: Cluster) -> None:
+        """Give an API server what an installed Cilium has, with the mesh's own."""
+        name, api = cluster.name, self.apis[cluster.name]
         crds = str(modules.cilium(cluster.cilium).folder / "crds")
         self.kubectls[name].run("create", "-R", "-f", crds, seconds=UP_SECONDS)
-        api.create("/api/v1/namespaces", {"metadata": {"name": objects.SYSTEM}})
-        for each in cluster.nodes:
-            api.create("/api/v1/nodes", objects.node(each))
-            api.patch(f"/api/v1/nodes/{each.name}/status", objects.node_status(each))
         settings = programs.agent(cluster, self.layout, self._issued[name].hubble)
-        for one in objects.config(settings, programs.masquerade(programs.native_cidrs(cluster))):
-            api.create(f"/api/v1/namespaces/{objects.SYSTEM}/configmaps", one)
-        secrets = f"/api/v1/namespaces/{objects.SYSTEM}/secrets"
-        authority = {"ca.crt": self._authority.ca, "ca.key": self._authority.ca_key}
-        api.create(secrets, objects.secret(AUTHORITY, authority))
-        api.create(secrets, objects.tls_secret("hubble-relay-client-certs", self._issued[name].reader))
-        for part, command in (
-            ("controllers", programs.controllers(self.layout, cluster)),
-            ("clustermesh", programs.mesh_api_server(self.layout, cluster)),
-        ):
-            self.processes.start(f"{name}-{part}", self.nodes.place(node), command, self.nodes.environment(cluster))
+        for config_map in objects.config(settings, programs.masquerade(programs.native_cidrs(cluster))):
+            api.create(f"/api/v1/namespaces/{objects.SYSTEM}/configmaps", config_map)
+        certificate = objects.tls_secret("hubble-relay-client-certs", self._issued[name].reader)
+        api.create(f"/api/v1/namespaces/{objects.SYSTEM}/secrets", certificate)
+        self._start_beside_api(cluster, "clustermesh", programs.mesh_api_server(self.layout, cluster))
+
+    def _start_beside_api(self, cluster: Cluster, part: str, command: Sequence[str]) -> None:
+        place = self.nodes.place(control_plane(cluster))
+        self.processes.start(f"{cluster.name}-{part}", place, command, self.nodes.environment(cluster))
 
     def _answers(self, api: NetnsKubeClient) -> bool:
         try:
@@ -223,10 +240,7 @@ class Machine:
 
     def _start_relay(self, cluster: Cluster) -> None:
         issued = self._issued[cluster.name]
-        command = programs.relay(cluster, issued.relay, issued.reader)
-        self.processes.start(
-            relay_name(cluster.name), self.nodes.place(control_plane(cluster)), command, self.nodes.environment(cluster)
-        )
+        self._start_beside_api(cluster, _RELAY, programs.relay(cluster, issued.relay, issued.reader))
 
     def _deploy(self, cluster: Cluster) -> None:
         self.kubectls[cluster.name].apply(manifests.of_cluster(self.mesh, cluster.name))
@@ -238,20 +252,6 @@ class Machine:
                 done.result()
 
 
-class _Steps:
-    """Tells of steps with their time."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self._since = time.monotonic()
-        self._lock = threading.Lock()
-
-    def __call__(self, text: str) -> None:
-        now = time.monotonic()
-        self._say(f"{text} ({now - self._since:.1f} s)")
-        self._since = now
-
-
 def relay_name(cluster: str) -> str:
     """Return the name of a Relay's program."""
-    return f"{cluster}-relay"
+    return f"{cluster}-{_RELAY}"

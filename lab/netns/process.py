@@ -1,7 +1,7 @@
 """The process of a running lab: `python -m meshobs.lab.netns.process FOLDER`; FOLDER holds mesh.json.
 
-It stands the mesh up, tells of each step in progress.txt, writes ready.json when all is up, and ends by command or by
-SIGTERM. All that it starts is in its control group, and goes with it.
+It stands the mesh up step by step, tells of each in progress.txt, writes ready.json when all is up, and ends by command
+or by SIGTERM. All that it starts is in its control group, and goes with it.
 """
 
 import json
@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 from meshobs.errors import MeshobsError
+from meshobs.lab import plan
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.netns.host import cgroup, kernel
 from meshobs.lab.netns.host.layout import Layout
 from meshobs.lab.netns.machine import Machine
 from meshobs.lab.netns.service import NetnsService
+from meshobs.lab.netns.steps import steps
 from meshobs.lab.remote import process, wire
 from meshobs.lab.state import DESCRIPTION
 
@@ -32,9 +34,9 @@ def main(folder: Path) -> None:
     commands = NetnsService(machine)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: commands.end.set())
-    with (folder / process.PROGRESS).open("w", encoding="utf-8", buffering=1) as progress:
-        machine.up(lambda text: print(text, file=progress))
-        commands.prove(lambda text: print(text, file=progress))
+    actions = {**machine.actions, "prove": commands.prove}
+    progress = process.Progress(folder)
+    plan.carry_out(steps(mesh), lambda step: actions[step.key](), progress.say, progress.show)
     server = wire.ControlServer(commands.actions)
     server.start()
     ready: dict[str, object] = {

@@ -1,7 +1,7 @@
 """What the process of a running mesh does when it is asked."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from meshobs.lab.netns.faults import NetnsFaults
 from meshobs.lab.netns.host.layout import state
 from meshobs.lab.netns.machine import Machine
 from meshobs.lab.netns.nodes import agent_name
+from meshobs.lab.netns.steps import spread_service
 from meshobs.lab.remote.service import LabService
 from meshobs.lab.traffic import Request, Traffic
 
@@ -31,20 +32,15 @@ class NetnsService(LabService):
         self._clients = Clients(machine)
         self._faults = NetnsFaults(machine)
 
-    def prove(self, say: Callable[[str], None]) -> None:
+    def prove(self) -> None:
         """Let a client of each cluster reach all clusters by a global service, where the mesh has both.
 
         Raises:
             MeshobsError: a cluster is never reached.
         """
-        began = time.monotonic()
-        for service in self._machine.mesh.services:
-            if service.annotations.get("service.cilium.io/global") != "true" or len(service.clusters) == 1:
-                continue
+        if service := spread_service(self._machine.mesh):
             for cluster in service.clusters:
                 self._reach(cluster, service)
-            say(f"every cluster is answered by every other ({time.monotonic() - began:.1f} s)")
-            return
 
     def _reach(self, cluster: str, service: Service) -> None:
         if not self._caller(cluster):

@@ -9,9 +9,9 @@ from meshobs import private
 from meshobs.lab import shell, state
 from meshobs.lab.driver import ClusterState, LabState, Step
 from meshobs.lab.mesh.file import mesh_of
-from meshobs.lab.plan import plan
 from meshobs.lab.remote import process
 from meshobs.lab.remote.lab import RemoteLab
+from meshobs.lab.sim.steps import steps
 from meshobs.lab.state import DESCRIPTION
 
 _MODULE = "meshobs.lab.sim.process"
@@ -19,16 +19,22 @@ _START_SECONDS = 60.0
 
 
 class SimDriver:
-    """Stands a sim up."""
+    """Stands a sim up.
+
+    Args:
+        relay_binary: a real hubble-relay, None for the sim's own.
+        show: told of the step under way; empty when it is over.
+    """
 
     name = "sim"
 
-    def __init__(self, relay_binary: Path | None = None) -> None:
+    def __init__(self, relay_binary: Path | None = None, show: Callable[[str], None] = lambda _text: None) -> None:
         self._relay_binary = relay_binary
+        self._show = show
 
     def plan(self, content: Mapping[str, object]) -> Sequence[Step]:
         """Return what `up` would do."""
-        return plan(mesh_of(content))
+        return steps(mesh_of(content), self._relay_binary)
 
     def up(self, content: Mapping[str, object], folder: Path, say: Callable[[str], None]) -> LabState:
         """Start the process and wait until it serves.
@@ -48,8 +54,9 @@ class SimDriver:
         private.write(folder / DESCRIPTION, json.dumps(content).encode())
         number = process.start(_MODULE, folder, log, relay)
         try:
-            ready = process.wait_ready(folder, number, log, say, _START_SECONDS)
+            ready = process.wait_ready(folder, number, log, say, self._show, _START_SECONDS)
         except BaseException:
+            self._show("")
             shell.end(number, _MODULE)
             raise
         for cluster in mesh.clusters:

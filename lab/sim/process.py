@@ -1,6 +1,7 @@
 """The process of a running sim: `python -m meshobs.lab.sim.process FOLDER [RELAY-BINARY]`; FOLDER holds mesh.json.
 
-It writes ready.json when it serves, and ends by command or by SIGTERM.
+It stands the mesh up step by step, tells of each in progress.txt, writes ready.json when it serves, and ends by
+command or by SIGTERM.
 """
 
 import json
@@ -10,11 +11,13 @@ import threading
 from pathlib import Path
 
 from meshobs.errors import MeshobsError
+from meshobs.lab import plan
 from meshobs.lab.clusters import kubeconfig
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.remote import process, wire
 from meshobs.lab.sim.realtime import RealtimeMesh
 from meshobs.lab.sim.service import SimService
+from meshobs.lab.sim.steps import steps
 from meshobs.lab.state import DESCRIPTION
 
 
@@ -26,7 +29,8 @@ def main(folder: Path, relay_binary: str = "") -> None:
     server = wire.ControlServer(commands.actions)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: commands.end.set())
-    live.start()
+    progress = process.Progress(folder)
+    plan.carry_out(steps(mesh, live.relay_binary), lambda step: live.actions[step.key](), progress.say, progress.show)
     server.start()
     contexts = {f"sim-{name}": (one.address, live.token) for name, one in live.kube.items()}
     kubeconfig.write(folder / process.KUBECONFIG, contexts)

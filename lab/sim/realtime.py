@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,12 +32,17 @@ class RealtimeMesh:
         folder: for the logs of real Relays.
 
     Attributes:
+        relay_binary: as given.
+        simulation: from the first step on.
         on_end: called when time stops, also where a mistake of ours stops it; the log then has a traceback.
     """
 
+    simulation: Simulation
+
     def __init__(self, mesh: Mesh, relay_binary: Path | None = None, folder: Path = Path()) -> None:
+        self.relay_binary = relay_binary
         self.binaries: dict[str, RelayBinary] = {}
-        self._relay_binary = relay_binary
+        self._mesh = mesh
         self._folder = folder
         self.token = secrets.token_hex(16)
         self.hubble = Hubble(mesh)
@@ -54,7 +59,6 @@ class RealtimeMesh:
         }
         self._lock = threading.RLock()
         self._stop = threading.Event()
-        self.simulation = Simulation(mesh, self, time.time_ns())
         self._thread = threading.Thread(target=self._run, name="simulation", daemon=True)
         self.on_end: Callable[[], None] = lambda: None
 
@@ -63,20 +67,32 @@ class RealtimeMesh:
         """Return where each cluster's Relay listens."""
         return {**self.hubble.relays, **{name: one.address for name, one in self.binaries.items()}}
 
-    def start(self) -> None:
-        """Serve, and let time pass.
+    @property
+    def actions(self) -> Mapping[str, Callable[[], None]]:
+        """Return how each of `steps` is carried out, by its key.
 
-        Raises:
-            MeshobsError: the real Relay does not come up.
+        They raise MeshobsError where the real Relay does not come up.
         """
+        return {
+            "world": self._make_world,
+            "hubble": self._serve_hubble,
+            "kubernetes": self._serve_kubernetes,
+            "time": self._thread.start,
+        }
+
+    def _make_world(self) -> None:
+        self.simulation = Simulation(self._mesh, self, time.time_ns())
+
+    def _serve_hubble(self) -> None:
         self.hubble.start()
-        if self._relay_binary:
+        if self.relay_binary:
             for name, peers in self.hubble.peers.items():
-                self.binaries[name] = RelayBinary(self._relay_binary, peers, self._folder / f"relay-{name}.log")
+                self.binaries[name] = RelayBinary(self.relay_binary, peers, self._folder / f"relay-{name}.log")
                 self.binaries[name].start()
+
+    def _serve_kubernetes(self) -> None:
         for server in self.kube.values():
             server.start()
-        self._thread.start()
 
     def stop(self) -> None:
         """End everything."""

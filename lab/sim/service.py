@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 from meshobs.lab.mesh.model import Service, Workload
@@ -21,8 +22,12 @@ class SimService(LabService):
     def __init__(self, live: RealtimeMesh) -> None:
         super().__init__()
         self._live = live
-        self._faults = SimFaults(live.simulation, live.change, FaultyServers(live.hubble, live.kube, live.binaries))
         live.on_end = self.end.set
+
+    @cached_property
+    def _faults(self) -> SimFaults:
+        live = self._live
+        return SimFaults(live.simulation, live.change, FaultyServers(live.hubble, live.kube, live.binaries))
 
     def status(self) -> Mapping[str, Any]:
         """Return nodes, services and pods, and the faults that are on."""

@@ -53,7 +53,7 @@ def driver(name: str, options: LabOptions = LabOptions(), show: Callable[[str], 
     Args:
         name: of it.
         options: how it stands a lab up.
-        show: told of kind's step under way, empty when it is over.
+        show: told of the step under way; empty when it is over.
 
     Raises:
         InputError: there is none of that name.
@@ -65,11 +65,11 @@ def driver(name: str, options: LabOptions = LabOptions(), show: Callable[[str], 
     if name == "netns":
         from meshobs.lab.netns.driver import NetnsDriver  # noqa: PLC0415 - only the one that is used
 
-        return NetnsDriver()
+        return NetnsDriver(show)
     if name == "sim":
         from meshobs.lab.sim.driver import SimDriver  # noqa: PLC0415 - only the one that is used
 
-        return SimDriver(options.relay_binary)
+        return SimDriver(options.relay_binary, show)
     raise InputError(f"there is no driver {name!r}: one of {', '.join(drivers.DRIVERS)}")
 
 
@@ -116,7 +116,7 @@ def start(
         rate: of the background traffic, 0 for none.
         options: how.
         say: told of what is done, a line each.
-        show: told of kind's step under way, empty when it is over.
+        show: told of the step under way; empty when it is over.
 
     Raises:
         InputError: one is up already.

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,13 +33,6 @@ BOTH = (Traffic("west", "svc/webpod", rate=100), Traffic("east", "svc/webpod", r
 AROUND = 400_000_000
 # Where a fault of all clusters would leave nothing to report on.
 SCOPES = {"relay-down": "east"}
-
-
-@pytest.fixture
-def alone(meshobs: Call) -> Iterator[Call]:
-    """Return the command line; a lab that a test leaves up is taken down."""
-    yield meshobs
-    meshobs("lab", "down")
 
 
 def verdicts(store: Store, started: int, ended: int) -> dict[str, tuple[str, str]]:

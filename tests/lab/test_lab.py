@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,6 @@ from meshobs.lab import state
 from meshobs.lab.mesh import file
 from meshobs.lab.mesh.model import walkthrough
 from meshobs.lab.sim.datapath import node_routes
-
-
-@pytest.fixture
-def alone(meshobs: Call) -> Iterator[Call]:
-    """Return the command line; a lab that a test leaves up is taken down."""
-    yield meshobs
-    meshobs("lab", "down")
 
 
 @pytest.fixture
@@ -231,25 +223,6 @@ def test_routes_shows_what_joining_added(lab: Call) -> None:
 
     west = shown.split("west/west-worker\n")[1].split("east/")[0]
     assert sorted(re.findall(r"\+ (\S+) via", west)) == ["10.1.0.0/24", "10.1.1.0/24"]
-
-
-def test_plan_prints_and_does_nothing(meshobs: Call) -> None:
-    """`lab plan` names every step with the walkthrough's numbers and values, and leaves no trace."""
-    outcome = meshobs("lab", "plan", "--driver", "sim")
-
-    for part in (
-        "(S1)",
-        "(S3)",
-        "(S4)",
-        "(S5)",
-        "(S7)",
-        "(S8, S10)",
-        "10.0.0.0/16",
-        "nonMasqueradeCIDRs={10.1.0.0/16}",
-    ):
-        assert part in outcome.out
-    assert state.read() is None
-    assert not state.folder().exists()
 
 
 def test_the_default_mesh_is_the_walkthroughs() -> None:

@@ -1,13 +1,14 @@
 """`meshobs lab up`, `down` and `plan`."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
 from meshobs.cli.lab import kind
 from meshobs.cli.options import Command, gather
-from meshobs.cli.output import remark
+from meshobs.cli.output import format_option, remark
 from meshobs.jobs import labs
 from meshobs.jobs.labs import LabOptions
 from meshobs.lab import driver, state
@@ -72,7 +73,7 @@ def _mesh(
 def up(name: str | None, mesh: MeshOptions, rate: float, relay_binary: Path | None, force: bool, cleanup: bool) -> None:
     """Stand the mesh up; it stays until `meshobs lab down`.
 
-    On kind this takes five to ten minutes, a line for each step. What broke off goes on with the same command.
+    A line for each step; on kind this takes five to ten minutes, and what broke off goes on with the same command.
     """
     options = LabOptions(relay_binary, force, cleanup, mesh.kind)
     with kind.showing() as show:
@@ -94,12 +95,17 @@ def down() -> None:
 
 @click.command("plan")
 @mesh_options
-def plan(name: str | None, mesh: MeshOptions) -> None:
+@format_option()
+def plan(name: str | None, mesh: MeshOptions, form: str) -> None:
     """Print what `up` would do, and do nothing. S numbers: docs/walkthrough.md."""
     chosen, why = driver.choose_driver(name)
     remark(f"driver {chosen}: {why}")
     LabOptions(kind=mesh.kind).check(chosen)
-    for number, step in enumerate(labs.driver(chosen).plan(mesh.content), start=1):
+    steps = labs.driver(chosen).plan(mesh.content)
+    if form == "json":
+        click.echo(json.dumps([asdict(step) for step in steps]))
+        return
+    for number, step in enumerate(steps, start=1):
         click.echo(f"{number}. {step.title} ({step.source})")
         for line in step.detail:
             click.echo(f"   {line}")

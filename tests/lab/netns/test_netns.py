@@ -349,6 +349,18 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     assert not (made.folder / "lab").exists()
 
 
+def test_up_does_what_the_plan_says(real: Real) -> None:
+    """The same steps in the same order."""
+    planned = [
+        step["title"] for step in json.loads(real("lab", "plan", "--driver", "netns", "--format", "json").stdout)
+    ]
+
+    told = [json.loads(line) for line in (real.folder / "lab" / "progress.txt").read_text().splitlines()]
+
+    titles = [line["said"].partition("] ")[2].rpartition(": ")[0] for line in told if "said" in line]
+    assert titles == planned
+
+
 def test_every_experiment_finds_what_clients_saw(real: Real) -> None:
     """All experiments on real Cilium: the reports say what clients and servers saw, exactly, and judge as they must."""
     lines, code = experiments(real, "all")
