@@ -1,7 +1,34 @@
 -- Whose address it is: nodes, service frontends, pod ranges.
 
-create or replace macro ipv4_number(address) as
-    if(regexp_full_match(address, '\d{1,3}(\.\d{1,3}){3}'), list_reduce(string_split(address, '.')::bigint[], lambda number, byte: number * 256 + byte), null);
+-- The groups of a part of an IPv6 address.
+create or replace macro groups_of(text) as if(text = '', []::varchar[], string_split(text, ':'));
+
+-- The eight groups of an IPv6 address, with those that :: leaves out.
+create or replace macro ipv6_groups(address) as
+    list_concat(
+        groups_of(split_part(address, '::', 1)),
+        list_concat(
+            if(contains(address, '::'), list_resize([]::varchar[], greatest(0, 8 - len(groups_of(split_part(address, '::', 1))) - len(groups_of(split_part(address, '::', 2)))), '0'), []::varchar[]),
+            groups_of(split_part(address, '::', 2))
+        )
+    );
+
+-- An address as a number that ranges are compared by, IPv4 as IPv6 maps it (::ffff:0:0/96); null for what is no address.
+create or replace macro address_number(address) as
+    case
+        when regexp_full_match(address, '\d{1,3}(\.\d{1,3}){3}')
+            then list_reduce(string_split(address, '.')::uhugeint[], lambda number, byte: number * 256 + byte) + 281470681743360::uhugeint
+        when regexp_full_match(address, '[0-9a-fA-F]*(:[0-9a-fA-F]*){2,8}')
+            then list_reduce(
+                list_transform(ipv6_groups(address), lambda digits: ('0x' || digits)::ubigint::uhugeint), lambda number, group_: number * 65536 + group_
+            )
+    end;
+
+create or replace macro host_bits(cidr) as if(contains(cidr, ':'), 128, 32) - try_cast(split_part(cidr, '/', 2) as int);
+
+-- The number of a range's last address by that of its first; null where its prefix has no sensible length.
+create or replace macro last_number(first, cidr) as
+    first + (1::uhugeint << if(host_bits(cidr) between 0 and 127, host_bits(cidr), null)::uhugeint) - 1;
 
 -- Addresses of nodes from Kubernetes and from what Relays say. One that several nodes share names none of them.
 create or replace view node_addresses as
@@ -39,14 +66,11 @@ select
 from all_periods
 group by all;
 
--- The ranges that nodes, and so clusters, take pod addresses from (IPv4).
+-- The ranges that nodes, and so clusters, take pod addresses from, as numbers.
 create or replace view node_ranges as
-select distinct
-    cluster, node,
-    ipv4_number(split_part(cidr, '/', 1)) as first,
-    first + (1 << (32 - split_part(cidr, '/', 2)::int)) - 1 as last
+select distinct cluster, node, address_number(split_part(cidr, '/', 1)) as first, last_number(first, cidr) as last
 from (select cluster, node, unnest(pod_cidrs) as cidr from nodes)
-where regexp_full_match(cidr, '[\d.]+/\d{1,2}');
+where regexp_full_match(cidr, '[0-9a-fA-F.:]+/\d{1,3}') and last is not null;
 
 create or replace view pod_ranges as
 select distinct cluster, first, last from node_ranges;
@@ -91,7 +115,7 @@ having count(distinct (cluster, node)) = 1;
 create or replace macro pod_addresses(addresses) as table
 select a.address, any_value(r.cluster) as cluster
 from query_table(addresses) a
-join pod_ranges r on ipv4_number(a.address) between r.first and r.last
+join pod_ranges r on address_number(a.address) between r.first and r.last
 group by a.address
 having count(distinct r.cluster) = 1;
 

@@ -40,6 +40,7 @@ came_alone as materialized (
 ),
 passed as materialized (from passed_on('came_alone', 'seen_to_pass', 'doors', 'owners', 'pods')),
 sent as materialized (from sent_by_hosts('came_alone', 'seen_of_hosts', 'doors')),
+through_nodeport as materialized (from nodeport_backends('came_alone', 'doors')),
 went_alone as materialized (
     select w.*, coalesce(w.destination_cluster, p.cluster) as pod_cluster
     from went w
@@ -50,7 +51,7 @@ refused as materialized (from departures_refused('went_alone', 'drops')),
 masqueraded as materialized (from departures_masqueraded('went_alone', 'seen_masqueraded', 'owners'))
 select row_number() over (order by ns, protocol, client_address, client_port, server_address, server_port, outcome) as attempt, *
 from (
-    from attempts_arrived('came', 'went', 'matched', 'passed', 'sent')
+    from attempts_arrived('came', 'went', 'matched', 'passed', 'sent', 'through_nodeport')
     union all by name
     from attempts_left('went_alone', 'refused', 'drops', 'masqueraded', last_second_ns(since, until))
     union all by name

@@ -37,7 +37,9 @@ select
 from flows
 where time >= since and time < until
     and is_trace(event_type) and leaves_node(observation_point)
-    and source_id is null and own_host(source_identity) and is_reply is not true
+    and source_id is null and is_reply is not true
+    -- Into a tunnel a host's packets go under identity 6; what an ingress node passes on into it says INGRESS.
+    and (own_host(source_identity) or remote_node(source_identity) and observation_point = 'TO_OVERLAY' and traffic_direction is distinct from 'INGRESS')
     and may_open(protocol, tcp_flags, icmp_type)
 group by all;
 
@@ -60,7 +62,8 @@ from (
     from flows
     where time >= since and time < until
         and is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'REPLY'
-        and source_id is null and own_host(source_identity)
+        -- Cilium 1.20 tells the identity of the pod behind beside the node's address.
+        and source_id is null and (own_host(source_identity) or source in (select unnest(addresses) from nodes))
         and protocol in ('TCP', 'UDP', 'SCTP')
 ) as seen
 group by all;

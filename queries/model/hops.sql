@@ -1,6 +1,6 @@
 -- Every connection with the way it took.
---   passes:   how often it passed the border between clusters
---   class:    stayed | crossed | avoidable | trombone | hairpin | dropped
+--   passes:   how often it passed the border between clusters; null where the client's cluster is unknown
+--   class:    stayed | crossed | avoidable | trombone | hairpin | dropped | unknown
 --   misled:   asked for another cluster's NodePort, answered by its own (cilium/cilium#24692)
 create or replace macro hops_between(since, until, only_namespace, only_service) as table
 with
@@ -62,8 +62,13 @@ around as materialized (
 placed as (
     select
         t.*, p.setting, p.local_backends, coalesce(p.settled, false) as settled,
-        t.source_cluster <> '' and t.ingress_cluster is not null and t.ingress_cluster <> t.source_cluster as through_other,
-        if(t.source_cluster = '', 0, if(through_other, 1 + (t.ingress_cluster <> t.server_cluster)::int, (t.source_cluster <> t.server_cluster)::int)) as passes
+        t.source_cluster not in ('', 'unknown') and t.ingress_cluster is not null and t.ingress_cluster <> t.source_cluster as through_other,
+        case
+            when t.source_cluster = '' then 0
+            when t.source_cluster = 'unknown' then null
+            when through_other then 1 + (t.ingress_cluster <> t.server_cluster)::int
+            else (t.source_cluster <> t.server_cluster)::int
+        end as passes
     from told t
     left join around p using (attempt)
     where (only_namespace is null or t.namespace = only_namespace) and (only_service is null or t.service = only_service)
@@ -71,7 +76,7 @@ placed as (
 select
     *,
     server_cluster as destination_cluster,
-    passes > 0 and service <> '' and coalesce(local_backends, 0) > 0 as avoidable,
+    coalesce(passes, 0) > 0 and service <> '' and coalesce(local_backends, 0) > 0 as avoidable,
     through_other and source_cluster = server_cluster as trombone,
     door = 'nodeport' and aimed_cluster <> client_cluster and server_cluster = client_cluster as misled,
     case
@@ -79,6 +84,7 @@ select
         when trombone then 'trombone'
         when hairpin then 'hairpin'
         when avoidable then 'avoidable'
+        when passes is null then 'unknown'
         when passes > 0 then 'crossed'
         else 'stayed'
     end as class

@@ -24,9 +24,9 @@ silent as (
     from told t
     join node_ranges r using (cluster, node)
     join (
-        select distinct ipv4_number(destination) as address from departures(since, until)
+        select distinct address_number(destination) as address from departures(since, until)
         union
-        select distinct ipv4_number(source) from arrivals(since, until)
+        select distinct address_number(source) from arrivals(since, until)
     ) a on a.address between r.first and r.last
     where t.flows = 0 and t.watched
 )

@@ -2,7 +2,8 @@
 --   crossings:  how often the border between clusters was passed: twice for a trombone
 --   crossed:    calls that passed it at all
 --   avoidable:  crossed although the client's cluster had an active backend of that service
---   undecided:  crossed, and not known: by which door, which service, or whether the client's cluster had a backend of it
+--   undecided:  not known: whether it crossed (the client's cluster is unknown), or of what crossed by which door, to which
+--               service, or whether the client's cluster had a backend of it
 --   trombones:  left through another cluster's node and came back to the caller's own cluster
 --   hairpins:   left the mesh toward an outside address that then called in (an outside balancer)
 --   dropped:    attempts that were dropped on the way
@@ -26,7 +27,7 @@ counted as (
         count(*) filter (outcome <> 'refused' and passes > 0) as crossed,
         count(*) filter (outcome <> 'refused' and avoidable) as avoidable,
         -- a pod that was called by its own address is where it is
-        count(*) filter (outcome <> 'refused' and passes > 0 and door <> 'pod' and (door = 'unknown' or service = '' or local_backends is null)) as undecided,
+        count(*) filter (outcome <> 'refused' and (passes is null or passes > 0 and door <> 'pod' and (door = 'unknown' or service = '' or local_backends is null))) as undecided,
         count(*) filter (outcome <> 'refused' and trombone) as trombones,
         count(*) filter (outcome <> 'refused' and hairpin) as hairpins,
         count(*) filter (outcome = 'refused') as dropped,
@@ -45,6 +46,7 @@ judged as (
         case
             when connections = 0 then format('all {} attempts were dropped', dropped)
             when source_cluster = '' then format('{} came from outside the mesh', connections)
+            when source_cluster = 'unknown' then format('{} came in under the address of a node of {}; from where is not known', connections, destination_cluster)
             when crossings = 0 then format('{} stayed in {}', connections, source_cluster)
             when door = 'pod' then format('{} called a pod of {} by its own address', connections, destination_cluster)
             when service = '' then format('{} crossed; which service they called is not known', connections)

@@ -17,25 +17,31 @@ shown_twice as materialized (
 )
 from every_arrival anti join shown_twice using (arrival);
 
--- Arrivals with the node whose address they came from, and the cluster whose pod it may be. The parameters are names of
--- relations: arrivals_once, address_owners, pod_addresses.
+-- Arrivals with the node whose address they came from, and the cluster whose pod it may be.
+--   led_in:  under the address of a node's router but from the world: a tunnel's ingress node says so of whoever calls its
+--            NodePort, pods and hosts of the mesh included
+-- The parameters are names of relations: arrivals_once, address_owners, pod_addresses.
 create or replace macro arrivals_owned(arrivals, owners, pods) as table
 select
     a.*, bucket(a.ns) as bucket, slice_of(a.ns) as slice,
-    o.cluster as owner_cluster, o.node as owner_node, coalesce(a.source_cluster, p.cluster) as pod_cluster
+    o.cluster as owner_cluster, o.node as owner_node, coalesce(a.source_cluster, p.cluster) as pod_cluster,
+    coalesce(o.cluster = p.cluster and from_world(a.source_identity), false) as led_in
 from query_table(arrivals) a
 left join query_table(owners) o on o.address = a.source
 left join query_table(pods) p on p.address = a.source;
 
 -- Attempts that arrived: with the departure they came from where it is known, else with what an ingress node or the
--- client's own node showed of them. The parameters are names of relations: arrivals_owned, departures_aimed, and the
--- macros matched_*, passed_on and sent_by_hosts.
-create or replace macro attempts_arrived(arrivals, departures, matches, passages, host_calls) as table
+-- client's own node showed of them. Under the address of a node of the server's own cluster nobody can have been
+-- masqueraded on the way from another one: who crossed came through that node's NodePort.
+-- The parameters are names of relations: arrivals_owned, departures_aimed, and the macros matched_*, passed_on,
+-- sent_by_hosts and nodeport_backends.
+create or replace macro attempts_arrived(arrivals, departures, matches, passages, host_calls, nodeports) as table
 select
     'arrived' as outcome, a.time, a.ns, coalesce(w.ns, a.ns) as client_ns, a.protocol,
     case
         when w.departure is not null then 'pod'
         when p.client is not null then case when p.owner_node is not null then 'host' when p.pod_cluster is not null then 'pod' else 'outside' end
+        when a.led_in and h.arrival is null then 'unknown'
         when h.arrival is not null or own_host(a.source_identity) or a.owner_node = a.node and a.owner_cluster = a.cluster then 'host'
         when a.owner_node is not null or remote_node(a.source_identity) then 'unknown'
         when a.source_id is not null or a.source_pod is not null or a.pod_cluster is not null then 'pod'
@@ -44,6 +50,8 @@ select
     case
         when w.departure is not null then w.source_cluster
         when p.client is not null then coalesce(p.owner_cluster, p.pod_cluster, '')
+        when h.arrival is not null then h.cluster
+        when client_kind = 'unknown' and (a.led_in or from_world(a.source_identity) or n.arrival is not null) then 'unknown'
         when a.owner_cluster is not null then a.owner_cluster
         when client_kind = 'unknown' then 'unknown'
         -- Whatever its address.
@@ -52,9 +60,9 @@ select
     end as client_cluster,
     coalesce(w.source_namespace, a.source_namespace) as client_namespace,
     coalesce(w.source_pod, a.source_pod) as client_pod,
-    coalesce(w.cluster, if(h.arrival is not null or client_kind = 'host', a.owner_cluster, null), if(a.source_id is not null, a.cluster, null)) as client_node_cluster,
-    coalesce(w.node, if(h.arrival is not null or client_kind = 'host', a.owner_node, null), if(a.source_id is not null, a.node, null)) as client_node,
-    coalesce(w.source, p.client, a.source) as client_address,
+    coalesce(w.cluster, h.cluster, if(client_kind = 'host', a.owner_cluster, null), if(a.source_id is not null, a.cluster, null)) as client_node_cluster,
+    coalesce(w.node, h.node, if(client_kind = 'host', a.owner_node, null), if(a.source_id is not null, a.node, null)) as client_node,
+    coalesce(w.source, p.client, h.source, a.source) as client_address,
     coalesce(w.source_port, p.client_port, a.source_port) as client_port,
     coalesce(w.destination, p.frontend, a.destination) as aim_address,
     coalesce(w.destination_port, p.frontend_port, a.destination_port) as aim_port,
@@ -63,7 +71,8 @@ select
         when m.way = 'door' then if(a.source = w.source, 'destination', 'source')
         when m.way = 'same-tuple' then 'none'
         when p.client is not null then if(a.source = p.client, 'destination', 'source')
-        when h.arrival is not null then if(h.direct, 'none', 'destination')
+        when h.arrival is not null then case when h.direct then 'none' when h.source = a.source then 'destination' else 'source' end
+        when a.led_in or n.arrival is not null and client_cluster = 'unknown' and a.owner_cluster = a.cluster then 'source'
         when client_kind = 'unknown' then 'unknown'
         else 'none'
     end as translation,
@@ -72,11 +81,13 @@ select
         when m.way = 'door' then w.door
         when p.client is not null then p.door
         when h.arrival is not null and not h.direct then h.door
+        when client_cluster = 'unknown' and a.owner_cluster = a.cluster then 'nodeport'
+        when a.led_in then 'nodeport'
     end as translated_by,
-    coalesce(if(m.way = 'door', w.door, null), p.door, if(not h.direct, h.door, null)) as packet_door,
+    coalesce(if(m.way = 'door', w.door, null), p.door, if(not h.direct, h.door, null), if(a.led_in, 'nodeport', null)) as packet_door,
     coalesce(if(m.way = 'door', w.door_namespace, null), p.namespace, if(not h.direct, h.namespace, null)) as door_namespace,
     coalesce(if(m.way = 'door', w.door_service, null), p.service, if(not h.direct, h.service, null)) as door_service,
-    coalesce(if(m.way = 'door', w.ingress_cluster, null), p.ingress_cluster, if(not h.direct, h.ingress_cluster, null)) as ingress_cluster,
+    coalesce(if(m.way = 'door', w.ingress_cluster, null), p.ingress_cluster, if(not h.direct, h.ingress_cluster, null), if(client_cluster = 'unknown', a.owner_cluster, null)) as ingress_cluster,
     a.source as seen_address, a.source_port as seen_port,
     a.cluster as server_cluster, a.node as server_node, a.destination_namespace as server_namespace, a.destination_pod as server_pod,
     a.destination as server_address, a.destination_port as server_port,
@@ -86,4 +97,5 @@ from query_table(arrivals) a
 left join query_table(matches) m using (arrival)
 left join query_table(departures) w on w.departure = m.departure
 left join query_table(passages) p using (arrival)
-left join query_table(host_calls) h using (arrival);
+left join query_table(host_calls) h using (arrival)
+left join query_table(nodeports) n using (arrival);

@@ -44,7 +44,8 @@ select
     s.cluster as client_node_cluster, s.node as client_node, s.source as client_address, s.source_port as client_port,
     s.destination as aim_address, s.destination_port as aim_port,
     case when m.departure is not null then 'source' when s.door is not null then 'destination' else 'unknown' end as translation,
-    if(m.departure is not null, 'masquerade', s.door) as translated_by,
+    -- What pods send to nodes is masqueraded in a tunnel whatever the settings.
+    if(m.departure is not null and s.door is null, 'masquerade', s.door) as translated_by,
     s.door as packet_door, s.door_namespace, s.door_service, s.ingress_cluster,
     null::varchar as seen_address, null::uinteger as seen_port,
     coalesce(s.pod_cluster, s.ingress_cluster) as server_cluster, null::varchar as server_node,

@@ -20,12 +20,14 @@ candidates as (
         and coalesce(w.source_port, 0) = coalesce(a.source_port, 0) and coalesce(w.destination_port, 0) = coalesce(a.destination_port, 0)
     where w.source <> a.source
     union all
-    -- The ingress node keeps the client's address where the backend is its own, else gives its own.
+    -- The ingress node keeps the client's address where the backend is its own, else gives its own. In a tunnel the client's
+    -- node masquerades what its pods send to nodes: a backend on the ingress node sees that.
     select a.arrival, w.departure, 'door', 3, abs(a.ns - w.ns)
     from near_arrivals a
     join query_table(departures) w
         on w.bucket = a.bucket and w.protocol = a.protocol and w.source_port = a.source_port
-        and (w.source = a.source or a.owner_cluster = w.ingress_cluster and (a.owner_node = w.ingress_node or w.door = 'loadbalancer'))
+        and (w.source = a.source or a.owner_cluster = w.ingress_cluster and (a.owner_node = w.ingress_node or w.door = 'loadbalancer')
+            or a.owner_cluster = w.cluster and a.owner_node = w.node)
     where w.door is not null and (w.source <> a.source or w.destination <> a.destination)
     union all
     -- Masqueraded by a node whose address nobody told.

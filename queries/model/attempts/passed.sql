@@ -7,24 +7,39 @@ select
 from query_table(arrivals) l
 join query_table(passages) p
     on p.slice = l.slice and p.protocol = l.protocol and p.client_port = l.source_port
-    and (p.client = l.source and p.cluster = l.cluster and p.node = l.node or p.cluster = l.owner_cluster and p.node = l.owner_node and p.client <> l.source)
+    -- DSR keeps the client's address on the way to another node's backend.
+    and (p.client = l.source or p.cluster = l.owner_cluster and p.node = l.owner_node and p.client <> l.source)
     and l.ns between p.ns - nearby_ns() and p.last_ns + nearby_ns()
 join query_table(doors) d on d.address = p.frontend and d.port = p.frontend_port and d.protocol = p.protocol
 left join query_table(owners) o on o.address = p.client
 left join query_table(pods) c on c.address = p.client
 qualify row_number() over (partition by l.arrival order by abs(p.ns - l.ns), d.door, d.namespace, d.service, p.client) = 1;
 
--- Arrivals without a departure that a node sent itself, straight to the pod or to a door of a service. Parameters are
--- names of relations: arrivals without a departure, of `host_departures`, doors_of.
+-- Arrivals without a departure that a node sent itself: straight to the pod, to a door of a service, or to the NodePort of
+-- another node, under whose address they came in with the source port kept. Parameters are names of relations: arrivals
+-- without a departure, of `host_departures`, doors_of.
 create or replace macro sent_by_hosts(arrivals, host_calls, doors) as table
 select
-    l.arrival, bool_or(h.destination = l.destination and h.destination_port is not distinct from l.destination_port) as direct, max(d.door) as door,
-    max(d.namespace) as namespace, max(d.service) as service, max(d.ingress_cluster) as ingress_cluster, max(d.ingress_node) as ingress_node
+    l.arrival, h.cluster, h.node, h.source, d.door is null as direct, d.door, d.namespace, d.service, d.ingress_cluster, d.ingress_node
 from query_table(arrivals) l
 join query_table(host_calls) h
-    on h.slice = l.slice and h.protocol = l.protocol and h.source = l.source and h.cluster = l.owner_cluster and h.node = l.owner_node
-    and coalesce(h.source_port, 0) = coalesce(l.source_port, 0)
+    on h.slice = l.slice and h.protocol = l.protocol and coalesce(h.source_port, 0) = coalesce(l.source_port, 0)
     and l.ns between h.ns - nearby_ns() and h.last_ns + nearby_ns()
 left join query_table(doors) d on d.address = h.destination and d.port = h.destination_port and d.protocol = h.protocol
-where h.destination = l.destination and h.destination_port is not distinct from l.destination_port or d.door is not null
-group by l.arrival;
+where h.source = l.source and h.cluster = l.owner_cluster and h.node = l.owner_node
+        and (d.door is not null or h.destination = l.destination and h.destination_port is not distinct from l.destination_port)
+    or h.source <> l.source and d.ingress_cluster = l.owner_cluster and d.ingress_node = l.owner_node and exists (
+        from backends b
+        where b.namespace = d.namespace and b.service = d.service and b.address = l.destination and b.port = l.destination_port and b.protocol = l.protocol
+    )
+-- What an ingress node passes on looks like a call of its own: who called its NodePort comes first.
+qualify row_number() over (partition by l.arrival order by h.source = l.source, d.door is not null, abs(h.ns - l.ns), h.cluster, h.node, d.door, d.namespace, d.service) = 1;
+
+-- Arrivals under the address of a node whose cluster has a NodePort that leads to where they arrived. Parameters are names
+-- of relations: arrivals without a departure, doors_of.
+create or replace macro nodeport_backends(arrivals, doors) as table
+select distinct a.arrival
+from query_table(arrivals) a
+join backends b on b.address = a.destination and b.port = a.destination_port and b.protocol = a.protocol
+join (select distinct cluster, namespace, service, protocol from query_table(doors) where door = 'nodeport') d
+    on d.cluster = a.owner_cluster and d.namespace = b.namespace and d.service = b.service and d.protocol = b.protocol;
