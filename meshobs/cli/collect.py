@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshobs.cli.options import Command, gather
-from meshobs.cli.output import remark, say
-from meshobs.cli.session import Session, pass_session
-from meshobs.cli.window import Moment
+from meshobs.cli.terminal.options import Command, gather
+from meshobs.cli.terminal.output import remark, say
+from meshobs.cli.terminal.session import Session, pass_session
+from meshobs.cli.terminal.window import Moment
 from meshobs.collector.progress import Phase
 from meshobs.settings import CLUSTER_KEYS
 from meshobs.text import printable

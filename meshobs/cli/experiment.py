@@ -8,8 +8,8 @@ import click
 
 from meshobs.analyzer import render
 from meshobs.cli.collect import stopping
-from meshobs.cli.output import format_option, print_table, remark, say
-from meshobs.cli.session import Session, pass_session
+from meshobs.cli.terminal.output import format_option, print_table, remark, say
+from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.errors import InputError
 from meshobs.lab.experiments import model as experiments
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshobs.cli.output import say
-from meshobs.cli.session import Session, pass_session
+from meshobs.cli.terminal.output import say
+from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.text import printable
 from meshobs.times import rfc3339
 

@@ -4,9 +4,9 @@ import click
 
 from meshobs import catalog
 from meshobs.analyzer import Question, Report, evidence, render, run, texts
-from meshobs.cli.output import format_option, print_frame, print_table
-from meshobs.cli.session import Session, pass_session
-from meshobs.cli.window import window_options
+from meshobs.cli.terminal.output import format_option, print_frame, print_table
+from meshobs.cli.terminal.session import Session, pass_session
+from meshobs.cli.terminal.window import window_options
 from meshobs.verdict import Verdict
 
 # The worst first. Every report is ok or worse.

@@ -16,7 +16,7 @@ from support.relay_nodes import wait_until
 
 import meshobs
 from meshobs import live
-from meshobs.cli.flags import with_flags
+from meshobs.cli.terminal.flags import with_flags
 from meshobs.errors import InputError, MeshobsError
 from meshobs.jobs import labs
 from meshobs.jobs.labs import LabOptions

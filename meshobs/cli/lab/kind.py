@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshobs.cli.options import Command
+from meshobs.cli.terminal.options import Command
 
 if TYPE_CHECKING:
     from rich.progress import Progress

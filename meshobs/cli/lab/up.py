@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from meshobs.cli.lab import kind
-from meshobs.cli.options import Command, gather
-from meshobs.cli.output import remark
+from meshobs.cli.terminal.options import Command, gather
+from meshobs.cli.terminal.output import remark
 from meshobs.jobs import labs
 from meshobs.jobs.labs import LabOptions
 from meshobs.lab import driver, state
