@@ -1,8 +1,6 @@
 """`meshobs collect`: live flows of any number of Relays -> the database."""
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meshobs.cli.terminal.interruption import stop_on_interrupt
 from meshobs.cli.terminal.options import Command, gather
 from meshobs.cli.terminal.output import remark, say
 from meshobs.cli.terminal.session import Session, pass_session
@@ -229,30 +228,9 @@ def command(
             arguments=sys.argv[1:],
             say=remark,
             show=show,
-            running=stopping,
+            running=stop_on_interrupt,
         )
     _summary(session.db, collected.ledger, collected.progress)
-
-
-@contextmanager
-def stopping(stop: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end a collection in order; a second one ends it at once.
-
-    Args:
-        stop: set to end it.
-    """
-
-    def interrupt(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
