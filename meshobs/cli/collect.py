@@ -202,7 +202,7 @@ def command(
     """
     from meshobs.jobs.collecting import collect  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
 
-    with _showing() as show:
+    with _show_progress() as show:
         collected = collect(
             session.db,
             relays=relays,
@@ -230,11 +230,11 @@ def command(
             show=show,
             running=stop_on_interrupt,
         )
-    _summary(session.db, collected.ledger, collected.progress)
+    _tell_summary(session.db, collected.ledger, collected.progress)
 
 
 @contextmanager
-def _showing() -> Iterator[Callable[["Progress"], None]]:
+def _show_progress() -> Iterator[Callable[["Progress"], None]]:
     """Show the state in one living line on a terminal, in a line a minute elsewhere."""
     rate = Rate()
     if not sys.stderr.isatty():
@@ -262,7 +262,7 @@ class Rate:
         seconds, flows = now - self._before[0], received - self._before[1]
         self._before = (now, received)
         if progress.phase is not Phase.COLLECTING:
-            return _ending(progress)
+            return _describe_end(progress)
         topology = "".join(f", {cluster} {state}" for cluster, state in progress.topology.items())
         return (
             f"{flows / max(seconds, 0.001):,.0f} flows/s, {progress.stored:,} stored,"
@@ -279,14 +279,14 @@ class Rate:
             say(self.line(progress))
 
 
-def _ending(progress: "Progress") -> str:
+def _describe_end(progress: "Progress") -> str:
     """Return in one line what a run does that ends."""
     why = "time is up; " if progress.time_is_up else ""
     fetched = f": {progress.fetched:,} flows" if progress.phase is Phase.FETCHING and progress.fetched else ""
     return f"{why}{progress.phase.value}{fetched}"
 
 
-def _summary(db: Path, ledger: "Ledger", progress: "Progress") -> None:
+def _tell_summary(db: Path, ledger: "Ledger", progress: "Progress") -> None:
     for entry in ledger.entries:
         counts = entry.counts
         say(

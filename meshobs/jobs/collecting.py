@@ -144,7 +144,7 @@ def collect(
         if not watch_own_traffic:
             options = replace(options, excluded=opened.own_traffic(say))
         _advise(opened, {node.node_name: node for node in nodes}.values(), say)
-        with Store.open(Path(db), write=True) as store, live.serving(store, say):
+        with Store.open(Path(db), write=True) as store, live.serve(store, say):
             collection = Collection(store, opened.relays, options, say, show, opened.clusters, stop=ends)
             with running(ends):
                 ledger = collection.run()

@@ -75,7 +75,7 @@ def up(name: str | None, mesh: MeshOptions, rate: float, relay_binary: Path | No
     On kind this takes five to ten minutes, a line for each step. What broke off goes on with the same command.
     """
     options = LabOptions(relay_binary, force, cleanup, mesh.kind)
-    with kind.showing() as show:
+    with kind.show_step() as show:
         labs.start(name, mesh.content, rate, options, say=remark, show=show)
     remark("the lab is up; go on with: meshobs collect --duration 1m; meshobs report affinity")
 
