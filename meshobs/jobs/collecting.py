@@ -1,7 +1,7 @@
 """Collects live flows: which clusters to read and how to reach them, what will weaken verdicts, the collection."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,10 +140,10 @@ def collect(
             raise MeshobsError("; ".join(opened.problems))
         for problem in opened.problems:
             say(problem)
-        nodes = [node for relay in opened.relays.values() for node in relay.nodes() or []]
+        nodes = opened.ask_nodes()
         if not watch_own_traffic:
-            options = replace(options, excluded=opened.own_traffic(say))
-        _advise(opened, {node.node_name: node for node in nodes}.values(), say)
+            options = replace(options, excluded=opened.own_traffic(nodes, say))
+        _advise(opened, nodes, say)
         with Store.open(Path(db), write=True) as store, live.serve(store, say):
             collection = Collection(store, opened.relays, options, say, show, opened.clusters, stop=ends)
             with running(ends):
@@ -197,12 +197,13 @@ def _lab_tls(one: ClusterState) -> Tls | None:
     return Tls((Path(one.ca),), Path(one.client_cert), Path(one.client_key), one.server_name)
 
 
-def _advise(opened: OpenClusters, nodes: Iterable[RelayNode], say: Callable[[str], None]) -> None:
-    """Say what will make verdicts weak."""
+def _advise(opened: OpenClusters, nodes: Mapping[str, Sequence[RelayNode]], say: Callable[[str], None]) -> None:
+    """Say what will make verdicts weak; a node that several Relays know counts once."""
     for name, (_, info) in opened.clusters.items():
         for line in advice.of_settings(name, info.settings):
             say(line)
-    for line in advice.of_nodes(nodes):
+    by_name = {node.node_name: node for known in nodes.values() for node in known}
+    for line in advice.of_nodes(by_name.values()):
         say(line)
 
 

@@ -180,7 +180,8 @@ def prove(
     experiments = _select(experiments, lab, tell)
     if not experiments:
         return
-    options = CollectOptions(excluded=members.own_traffic(say), arguments=tuple(one.name for one in experiments))
+    excluded = members.own_traffic(members.ask_nodes(), say)
+    options = CollectOptions(excluded=excluded, arguments=tuple(one.name for one in experiments))
     collection = Collection(store, members.relays, options, say, clusters=members.clusters)
     beside = _Beside(lab, collection, experiments, tell)
     with background_paused(lab, tell):
