@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -150,7 +150,7 @@ def _tls(**given: object) -> "Tls | None":
     default=True,
     help="Watch services, backends and nodes, where a context or the configuration names the API.",
 )
-@click.option("--duration", "seconds", type=Span(), help="Stop after so long (5m); else at Ctrl-C.")
+@click.option("--duration", type=Span(), help="Stop after so long (5m); else at Ctrl-C.")
 @click.option(
     "--since", type=Moment(), help="Also what the nodes still hold from then on: a time, or how long ago (10m)."
 )
@@ -173,23 +173,10 @@ def _tls(**given: object) -> "Tls | None":
 @pass_session
 def command(
     session: Session,
-    relays: tuple[str, ...],
-    contexts: tuple[str, ...],
-    kube_namespace: str,
-    kubeconfig: Path | None,
-    kube: bool,
-    seconds: float | None,
-    since: str | None,
-    until: str | None,
-    last: int | None,
-    follow: bool,
-    redundant: bool,
-    watch_own_traffic: bool,
-    tls: "Tls | None",
+    /,
     filters: Filters,
-    allowlist: tuple[str, ...],
-    denylist: tuple[str, ...],
-    stock_grpc: bool,
+    last: int | None,
+    **given: Any,  # noqa: ANN401 - options with the names of `collect`'s arguments
 ) -> None:
     """Collect live flows of any number of Relays, each once, every one tagged with its cluster.
 
@@ -205,26 +192,12 @@ def command(
     with _show_progress() as show:
         collected = collect(
             session.db,
-            relays=relays,
-            contexts=contexts,
-            clusters=session.settings.clusters,
-            kubeconfig=kubeconfig,
-            kube_namespace=kube_namespace,
-            kube=kube,
-            duration=seconds,
-            since=since,
-            until=until,
+            **given,
             last=last or 0,
-            follow=follow,
-            redundant=redundant,
-            watch_own_traffic=watch_own_traffic,
-            tls=tls,
             only=filters.only,
             without=filters.without,
-            allowlist=allowlist,
-            denylist=denylist,
+            clusters=session.settings.clusters,
             cluster=session.settings.cluster,
-            stock_grpc=stock_grpc,
             arguments=sys.argv[1:],
             say=remark,
             show=show,

@@ -17,7 +17,8 @@ from meshobs.collector.follow.clusters import OpenClusters
 from meshobs.collector.options import CollectOptions
 from meshobs.errors import InputError, MeshobsError
 from meshobs.jobs import labs
-from meshobs.jobs.collecting import Running, lab_sources
+from meshobs.jobs.collecting import Running
+from meshobs.jobs.sources import lab_sources
 from meshobs.lab import faults, state
 from meshobs.lab.driver import Lab, LabState, Stage, background_paused
 from meshobs.lab.experiments.findings import Finding, ReportAnswer, findings
