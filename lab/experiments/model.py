@@ -72,11 +72,6 @@ class Experiment:
     extras: Mapping[str, object] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def faults(self) -> list[str]:
-        """Return the names of all faults that it turns on."""
-        return [fault.partition(" ")[0] for phase in self.phases for fault in phase.faults]
-
 
 def names() -> list[str]:
     """Return the names of all experiments, in the order in which `all` runs them."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshobs.cli.options import Command
+from meshobs.cli.terminal.options import Command
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -43,7 +43,7 @@ def table(given: Mapping[str, object]) -> dict[str, object]:
 
 
 @contextmanager
-def showing() -> Iterator[Callable[[str], None]]:
+def show_step() -> Iterator[Callable[[str], None]]:
     """Give what shows the step under way with its time, on a terminal."""
     if not sys.stderr.isatty():
         yield lambda _text: None
