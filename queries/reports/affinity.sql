@@ -205,10 +205,10 @@ create or replace macro evidence_affinity(
 select
     client_cluster, namespace, service, coalesce(setting, 'unknown') as setting, class, proved, attempt as connection,
     end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
-    flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
+    flow.*
 from (
     select c.*, unnest(flows_behind(c)) as flow
     from service_calls_between(window_since(since, whole), window_until(since, until, whole)) c
     where (only_namespace is null or namespace = only_namespace) and (only_service is null or service = only_service)
 )
-order by class in ('against-setting', 'one-sided') desc, client_cluster, namespace, service, connection, time;
+order by class in ('against-setting', 'one-sided') desc, client_cluster, namespace, service, connection, flow.time;

@@ -10,11 +10,7 @@ create or replace macro report_coverage(
     only_namespace := null::varchar, only_service := null::varchar
 ) as table
 with
-bounds as materialized (
-    select greatest(min(time), window_since(since, whole)) as first_time, least(moved(max(time), 1e-9), window_until(since, until, whole)) as end_time
-    from flows
-    where time >= window_since(since, whole) and time < window_until(since, until, whole)
-),
+bounds as materialized (from window_bounds(since, until, whole)),
 nodes_seen as materialized (
     from watched_nodes(window_since(since, whole), window_until(since, until, whole)) w
     where only_namespace is null and only_service is null or exists (

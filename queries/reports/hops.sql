@@ -122,9 +122,9 @@ create or replace macro evidence_hops(
 select
     source_cluster, destination_cluster, namespace, service, door, class, attempt as connection,
     end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
-    flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
+    flow.*
 from (
     select h.*, unnest(flows_behind(h)) as flow
     from hops_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service) h
 )
-order by class in ('trombone', 'hairpin', 'avoidable') desc, source_cluster, destination_cluster, namespace, service, door, connection, time;
+order by class in ('trombone', 'hairpin', 'avoidable') desc, source_cluster, destination_cluster, namespace, service, door, connection, flow.time;

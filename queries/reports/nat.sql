@@ -101,9 +101,9 @@ create or replace macro evidence_nat(
 ) as table
 select source_cluster, destination_cluster, protocol, class, attempt as connection,
     end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
-    flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
+    flow.*
 from (
     select c.*, unnest(flows_behind(c)) as flow
     from nat_crossings_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service) c
 )
-order by class in ('masquerade', 'ambiguous', 'one-sided') desc, source_cluster, destination_cluster, protocol, connection, time;
+order by class in ('masquerade', 'ambiguous', 'one-sided') desc, source_cluster, destination_cluster, protocol, connection, flow.time;
