@@ -147,7 +147,7 @@ judged as (
             when t.free > 0 and t.best_p_value >= t.level
                 then {'cause': 'small-sample', 'reason': format('{}; even the most uneven outcome of {} would be no proof', counts, free)}
             when t.free = 0 and t.bound = 0
-                then {'cause': 'unsettled', 'reason': format('{}; all within 2 s of a change of setting or backends', counts)}
+                then {'cause': 'unsettled', 'reason': format('{}; all within 2 s of a change of setting or backends, or while no backend was active', counts)}
             when t.free = 0 and t.bound_p_value < 1 and t.bound_p_value >= 1e-4
                 then {'cause': 'small-sample', 'reason': format('{}; {} are too few to tell the setting from chance (p = {:.1e})', counts, bound, bound_p_value)}
             when t.fallback > 0 then {'cause': 'legal-fallback', 'reason': as_set}

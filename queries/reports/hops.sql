@@ -48,6 +48,7 @@ judged as (
             when crossings = 0 then format('{} stayed in {}', connections, source_cluster)
             when door = 'pod' then format('{} called a pod of {} by its own address', connections, destination_cluster)
             when service = '' then format('{} crossed; which service they called is not known', connections)
+            when undecided > 0 then format('{} crossed; of {} it is not known whether they needed to', connections, undecided)
             else format('{} crossed; {} had no active backend', connections, source_cluster)
         end as way,
         {
