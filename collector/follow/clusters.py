@@ -172,7 +172,7 @@ class OpenClusters:
         )
 
 
-def found_contexts(kubeconfig: Path | None, namespace: str) -> list[str]:
+def find_contexts(kubeconfig: Path | None, namespace: str) -> list[str]:
     """Return the contexts of the kubeconfig whose cluster has a Hubble Relay."""
     found = []
     with suppress(KubeError):

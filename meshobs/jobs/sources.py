@@ -50,7 +50,7 @@ class Sources:
         if self.clusters:
             say(f"clusters of the configuration: {', '.join(self.clusters)}")
             return members.sources(self.clusters), self.kubeconfig
-        found = members.found_contexts(self.kubeconfig, self.kube_namespace)
+        found = members.find_contexts(self.kubeconfig, self.kube_namespace)
         if not found:
             raise InputError(
                 "no cluster is named and no context of the kubeconfig has a Hubble Relay: give `relays` NAME=HOST:PORT"
