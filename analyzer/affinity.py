@@ -7,7 +7,7 @@ from meshobs.analyzer.spec import VERDICT, ReportSpec, Row, number, text
 from meshobs.verdict import Verdict
 
 
-def _counting(rows: Sequence[Row]) -> Sequence[Row]:
+def _keep_global(rows: Sequence[Row]) -> Sequence[Row]:
     """Leave out services that are not global unless they are broken or there is nothing else.
 
     Every cluster calls such services (DNS, its API), often too rarely for a proof, and they have no setting to keep.
@@ -33,5 +33,5 @@ SPEC = ReportSpec(
     ),
     row_name=lambda row: f"{row['client_cluster']}, {row['namespace']}/{row['service']}, {row['setting']}",
     nothing="no connection through a service was seen in the window",
-    counting=_counting,
+    counting=_keep_global,
 )

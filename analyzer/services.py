@@ -11,11 +11,11 @@ def _flag(name: str) -> Callable[[Row], str]:
 
 
 def _texts(name: str) -> Callable[[Row], str]:
-    def joined(row: Row) -> str:
+    def join(row: Row) -> str:
         found = row[name]
         return ", ".join(map(str, found)) if isinstance(found, list) else ""
 
-    return joined
+    return join
 
 
 def _time(name: str) -> Callable[[Row], str]:

@@ -12,7 +12,7 @@ from meshobs.collector.kube.api import KubeError
 from meshobs.collector.kube.cluster import SERVICES, KubeCluster
 from meshobs.collector.kube.document import Json, items, text
 from meshobs.collector.kube.resource import Resource
-from meshobs.collector.kube.watch import RESOURCES, SILENCE_SECONDS, WATCH_SECONDS, arriving_lines
+from meshobs.collector.kube.watch import RESOURCES, SILENCE_SECONDS, WATCH_SECONDS, read_lines
 from meshobs.pb.flow.flow_pb2 import FlowFilter
 from meshobs.pb.observer.observer_pb2 import GetFlowsRequest, GetFlowsResponse
 
@@ -154,7 +154,7 @@ class Recorder:
             self._answers[name, resource.plural] = answer
             # A watch that breaks, in whatever way, goes on from the last version.
             with suppress(Exception):
-                for line in (line for lines in arriving_lines(answer) for line in lines):
+                for line in (line for lines in read_lines(answer) for line in lines):
                     event: Json = json.loads(line)
                     if text(event, "type") == "ERROR":
                         version = self._list(name, cluster, resource)

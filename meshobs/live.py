@@ -61,7 +61,7 @@ def find(db: Path) -> Server | None:
 
 
 @contextmanager
-def serving(store: Store, say: Callable[[str], None]) -> Iterator[None]:
+def serve(store: Store, say: Callable[[str], None]) -> Iterator[None]:
     """Serve a store that is open for writing until the end; where that cannot be, say so and go on without.
 
     Args:
@@ -70,7 +70,7 @@ def serving(store: Store, say: Callable[[str], None]) -> Iterator[None]:
     """
     path = file_of(store.path)
     try:
-        server = _serve(store)
+        server = _start_server(store)
         private.write(path, _start_file(store, server).encode())
     except (DatabaseError, OSError) as error:
         say(f"nothing can read {store.path} while it is collected: {error}")
@@ -137,7 +137,7 @@ class LiveReader(OpenDatabase):
         }
 
 
-def _serve(store: Store) -> Server:
+def _start_server(store: Store) -> Server:
     store.run(_load_sql())
     store.allow_memory(_MEMORY)
     store.run(sqlfiles.read("sql/serve.sql"))
@@ -151,7 +151,7 @@ def _serve(store: Store) -> Server:
 
 def _load_sql() -> str:
     """Return the SQL that loads the extensions from their packages."""
-    return "".join(f"load '{sqlfiles.quoted(str(_extension(name)))}';\n" for name in _EXTENSIONS)
+    return "".join(f"load '{sqlfiles.quote(str(_extension(name)))}';\n" for name in _EXTENSIONS)
 
 
 def _extension(name: str) -> Path:
@@ -198,4 +198,4 @@ def _literal(value: Value) -> str:
         return str(value).lower()
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{', '.join(map(_literal, value))}]"
-    return f"'{sqlfiles.quoted(str(value))}'"
+    return f"'{sqlfiles.quote(str(value))}'"

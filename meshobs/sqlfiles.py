@@ -49,7 +49,7 @@ def list_installed() -> list[str]:
     return list(TopologicalSorter(needed).static_order())
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Return text as it stands between the quotes of a SQL string: for what takes no parameters."""
     return text.replace("'", "''")
 

@@ -171,7 +171,7 @@ class OpenDatabase:
     def copy_tables(self, folder: Path) -> Iterator[tuple[str, Value]]:
         """Write each table to `folder`/TABLE.parquet; yield its name and number of rows when it is done."""
         for table in self.tables():
-            target = sqlfiles.quoted(str(folder / f"{table}.parquet"))
+            target = sqlfiles.quote(str(folder / f"{table}.parquet"))
             sql = f"copy ({self.table_sql(table)}) to '{target}' (format parquet, compression zstd)"
             with self.translate_errors():
                 (written,) = self._connection.execute(sql).fetchone() or (0,)
@@ -357,7 +357,7 @@ def _number(name: str) -> int:
 def _attach(path: Path, options: str) -> Connection:
     """Open a file for writing; only ATTACH takes the size of row groups."""
     connection = duckdb.connect(config=_WRITER_CONFIG)
-    quoted = sqlfiles.quoted(str(path))
+    quoted = sqlfiles.quote(str(path))
     connection.execute(f"attach '{quoted}' as {_ATTACHED} (row_group_size {ROW_GROUP}{options}); use {_ATTACHED}")
     return connection
 

@@ -10,10 +10,10 @@ def printable(text: str) -> str:
     """Return text with every character that could steer a terminal spelled out, newlines included."""
     if text.isprintable():
         return text
-    return "".join(_spelled(character) for character in text)
+    return "".join(_spell_out(character) for character in text)
 
 
-def _spelled(character: str) -> str:
+def _spell_out(character: str) -> str:
     if unicodedata.category(character) not in _UNSAFE:
         return character
     return character.encode("unicode_escape").decode()

@@ -60,7 +60,7 @@ def instant(value: Moment) -> int:
         InputError: it is longer ago than a century.
     """
     if isinstance(value, timedelta) and value >= timedelta():
-        return _ago(_checked(value, str(value)))
+        return _ago(_check_length(value, str(value)))
     found: int | None = None
     if isinstance(value, datetime):
         found = _of_datetime(value)
@@ -85,9 +85,9 @@ def seconds(value: Length) -> float:
     if isinstance(value, str):
         found = duration(value)
     elif isinstance(value, timedelta):
-        found = _checked(value, str(value))
+        found = _check_length(value, str(value))
     else:
-        found = _checked(timedelta(seconds=value), str(value)) if abs(value) <= _LONGEST.total_seconds() else None
+        found = _check_length(timedelta(seconds=value), str(value)) if abs(value) <= _LONGEST.total_seconds() else None
     if found is None or found <= timedelta():
         raise DurationError(f"{value!r} is no duration: write 90s, 5m, 1h30m")
     return found.total_seconds()
@@ -107,10 +107,10 @@ def duration(text: str) -> timedelta | None:
         found = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     except (OverflowError, ValueError):  # more days than a timedelta has, more digits than int() reads
         found = timedelta.max
-    return _checked(found, text)
+    return _check_length(found, text)
 
 
-def _checked(length: timedelta, text: str) -> timedelta:
+def _check_length(length: timedelta, text: str) -> timedelta:
     if length > _LONGEST:
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
         raise InputError(f"the duration {shown!r} is too long: give at most {_LONGEST.days}d")

@@ -14,7 +14,7 @@ from support.real_programs import PROGRAMS
 from support.recordings import RECORDINGS, import_into
 
 from meshobs.cli import main as cli_main
-from meshobs.cli.flags import with_flags
+from meshobs.cli.terminal.flags import with_flags
 from meshobs.errors import MeshobsError
 
 # CI looks at the same examples every time: a new find belongs to whoever changes code, not to whoever lands next.

@@ -20,10 +20,10 @@ def _macro(enum: str) -> str:
     number = "try_cast(value as bigint)"
     known = f"if({number} >= 0, list_extract([{listed}], {number} + 1), null)"
     text = f"nullif(coalesce({known}, value::varchar), '{names[0]}')"
-    return f"create or replace temp macro {_called(enum)}(value) as {text};\n"
+    return f"create or replace temp macro {_name_macro(enum)}(value) as {text};\n"
 
 
-def _called(enum: str) -> str:
+def _name_macro(enum: str) -> str:
     """Return the name of an enum's macro: `flow.TraceReason` -> `trace_reason_name`."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.rsplit(".", 1)[-1])
     return f"{words.lower()}_name"

@@ -1,7 +1,7 @@
 """What a collection reads: each cluster's Relay, dialled, and its Kubernetes API, by whatever names them."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Self
 
 from meshobs import private
 from meshobs.collector.hubble import scope
+from meshobs.collector.hubble.answers import RelayNode
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.hubble.target import Target, Tls, parse, tls_of
 from meshobs.collector.kube.api import KubeError, contexts
@@ -86,15 +87,22 @@ class OpenClusters:
         except MeshobsError as error:
             self.problems.append(str(error))
 
-    def own_traffic(self, say: Callable[[str], None]) -> list[FlowFilter]:
-        """Return a denylist of the collection's own traffic; say what it leaves out.
+    def ask_nodes(self) -> dict[str, Sequence[RelayNode]]:
+        """Return what each Relay says of its nodes, by its name; none of one that knows no GetNodes.
 
         Raises:
             MeshobsError: a Relay does not answer.
         """
-        nodes = {
-            name: {node.node_name: node.address for node in relay.nodes() or ()} for name, relay in self.relays.items()
-        }
+        return {name: relay.nodes() or () for name, relay in self.relays.items()}
+
+    def own_traffic(self, known: Mapping[str, Sequence[RelayNode]], say: Callable[[str], None]) -> list[FlowFilter]:
+        """Return a denylist of the collection's own traffic; say what it leaves out.
+
+        Args:
+            known: as `ask_nodes` returns them.
+            say: told what is left out, a line each.
+        """
+        nodes = {name: {node.node_name: node.address for node in found} for name, found in known.items()}
         clusters = {**self._forwarded, **{name: cluster for name, (cluster, _) in self.clusters.items()}}
         inside = {name: cluster.endpoints() for name, cluster in clusters.items()}
         # A Relay on this machine is one that the user forwards to.
@@ -105,9 +113,9 @@ class OpenClusters:
             shown = ", ".join(path.nodes) if len(path.nodes) <= _SHOWN else f"{len(path.nodes)} nodes"
             say(f"left out of {name}, read by port-forward: ports {', '.join(path.ports)} of {shown}")
         return scope.own_traffic(
-            [address for known in nodes.values() for address in known.values()],
+            [address for found in nodes.values() for address in found.values()],
             [relay.target.address for relay in self.relays.values()],
-            [*(cluster.server for cluster in clusters.values()), *(one for known in inside.values() for one in known)],
+            [*(cluster.server for cluster in clusters.values()), *(one for found in inside.values() for one in found)],
             forwards.values(),
         )
 
@@ -164,7 +172,7 @@ class OpenClusters:
         )
 
 
-def found_contexts(kubeconfig: Path | None, namespace: str) -> list[str]:
+def find_contexts(kubeconfig: Path | None, namespace: str) -> list[str]:
     """Return the contexts of the kubeconfig whose cluster has a Hubble Relay."""
     found = []
     with suppress(KubeError):

@@ -124,7 +124,7 @@ class PortForward:
             finally:
                 tunnel.websocket.shutdown()  # type: ignore[no-untyped-call]
         except MeshobsError as error:
-            self._failed(str(error))
+            self._fail(str(error))
         finally:
             with self._lock:
                 self._open.discard(local)
@@ -167,7 +167,7 @@ class PortForward:
                 local.sendall(data)
         return True
 
-    def _failed(self, problem: str) -> None:
+    def _fail(self, problem: str) -> None:
         with self._lock:
             self._turn += 1
             is_new = problem != self.problem and not self._closed

@@ -275,7 +275,7 @@ class _KindWatch:
         # What happened since the last contact comes first: it did not happen just now if that is long ago.
         contact = self._contact if self._contact and opened - self._contact > _SEAMLESS else None
         try:
-            for lines in arriving_lines(answer):
+            for lines in read_lines(answer):
                 found = []
                 for line in lines:
                     event: Json = json.loads(line)
@@ -355,7 +355,7 @@ class _KindWatch:
             self._watch.say(line)
 
 
-def arriving_lines(answer: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
+def read_lines(answer: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
     """Yield the complete lines of what comes, as it comes."""
     rest = b""
     while chunk := answer.read1(65_536):

@@ -171,7 +171,7 @@ class FlowWriter:
         messages = arrow.schema().insert(0, pa.field("position", pa.int64()))
         self._incoming = store.feed("incoming", messages.empty_table())
         self._incoming_lines = store.feed("incoming_lines", _TEXT_LINES.empty_table())
-        store.run(_sql("macros", {"fallback_cluster": f"'{sqlfiles.quoted(fallback_cluster)}'"}))
+        store.run(_sql("macros", {"fallback_cluster": f"'{sqlfiles.quote(fallback_cluster)}'"}))
         store.run(enums.macros())
         store.run("set variable line_structure = ?", [jsonlines.structure()])
         store.run("set variable flow_structure = ?", [jsonlines.structure("flow")])

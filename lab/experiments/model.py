@@ -72,11 +72,6 @@ class Experiment:
     extras: Mapping[str, object] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def faults(self) -> list[str]:
-        """Return the names of all faults that it turns on."""
-        return [fault.partition(" ")[0] for phase in self.phases for fault in phase.faults]
-
 
 def names() -> list[str]:
     """Return the names of all experiments, in the order in which `all` runs them."""
@@ -112,14 +107,14 @@ def select_possible(experiments: Sequence[Experiment], can: Capabilities) -> tup
     """Return experiments without the phases that a lab cannot run, and what is left out and why, a line each."""
     fit, left_out = [], []
     for one in experiments:
-        lacking = {phase.name: _lacking(phase, can) for phase in one.phases}
+        lacking = {phase.name: _find_lacks(phase, can) for phase in one.phases}
         left_out += [f"{one.name}, {name}: {', '.join(words)}" for name, words in lacking.items() if words]
         if phases := tuple(phase for phase in one.phases if not lacking[phase.name]):
             fit.append(replace(one, phases=phases))
     return fit, left_out
 
 
-def _lacking(phase: ExperimentPhase, can: Capabilities) -> list[str]:
+def _find_lacks(phase: ExperimentPhase, can: Capabilities) -> list[str]:
     """Return what a phase asks for that a lab cannot do."""
     protocols = {one.protocol for one in phase.traffic} - can.protocols
     faults = {fault.partition(" ")[0] for fault in phase.faults} - can.faults

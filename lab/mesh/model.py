@@ -40,6 +40,21 @@ class Node:
         """Return the address of cilium_host on this node."""
         return str(IPv4Network(self.pod_cidr)[_ROUTER])
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return what its kubelet labels it with."""
+        labels = {
+            "kubernetes.io/arch": "amd64",
+            "kubernetes.io/hostname": self.name,
+            "kubernetes.io/os": "linux",
+            "topology.kubernetes.io/region": self.zone or self.cluster,
+        }
+        if self.control_plane:
+            labels["node-role.kubernetes.io/control-plane"] = ""
+        if self.zone:
+            labels["topology.kubernetes.io/zone"] = self.zone
+        return labels
+
 
 @dataclass(frozen=True)
 class Cluster:

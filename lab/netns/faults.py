@@ -114,10 +114,10 @@ class NetnsFaults(FaultSwitch):
         before = [agent_api.policy_revision(one) for one in states]
         change()
 
-        def enforced() -> bool:
+        def is_enforced() -> bool:
             return all(agent_api.enforced_revision(one) > old for one, old in zip(states, before, strict=True))
 
-        self._machine.wait_for(enforced, f"the policy in {cluster.name}")
+        self._machine.wait_for(is_enforced, f"the policy in {cluster.name}")
 
     def _filter(self, nodes: Iterable[Node], rules: Sequence[Sequence[str]]) -> Undo:
         """Add rules to nodes' firewalls."""

@@ -17,17 +17,21 @@ def check(mesh: Mesh) -> None:
     Raises:
         InputError: rights, programs or features of the kernel are missing; all that is missing is named with its cure.
     """
-    if problems := [*_uninstalled(), *(f"{one.what}: {one.cure}" for one in machine.find_lacks()), *_unbuilt(mesh)]:
+    if problems := [
+        *_find_uninstalled(),
+        *(f"{one.what}: {one.cure}" for one in machine.find_lacks()),
+        *_find_unbuilt(mesh),
+    ]:
         raise InputError(f"the driver netns cannot run here: {'; '.join(problems)}")
 
 
-def _uninstalled() -> Iterable[str]:
+def _find_uninstalled() -> Iterable[str]:
     # Of the extra `netns`: nothing else needs certificates made.
     if find_spec("cryptography") is None:
         yield "the package cryptography: pip install 'meshobs[netns]'"
 
 
-def _unbuilt(mesh: Mesh) -> Iterable[str]:
+def _find_unbuilt(mesh: Mesh) -> Iterable[str]:
     for version in dict.fromkeys(cluster.cilium for cluster in mesh.clusters):
         module = modules.cilium(version)
         missing = [name for name in _OF_CILIUM if not module[name].built]

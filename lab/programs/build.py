@@ -48,15 +48,15 @@ def build(programs: Sequence[Program], say: Callable[[str], None]) -> None:
 
 
 def _build(module: Module, names: Sequence[str], say: Callable[[str], None]) -> None:
-    def missing() -> tuple[list[str], list[str]]:
+    def find_missing() -> tuple[list[str], list[str]]:
         programs = [name for name in names if not module[name].built]
         return programs, [name for name in module.data if not (module.folder / name).is_dir()]
 
-    if not any(missing()):
+    if not any(find_missing()):
         return
     module.folder.mkdir(parents=True, exist_ok=True)
     with _alone(module.folder, lambda: say(f"another build of {module.title} runs: waiting for it")):
-        programs, data = missing()
+        programs, data = find_missing()
         # What a killed builder left: nobody else is here.
         for left in module.folder.glob("build*"):
             shutil.rmtree(left, ignore_errors=True)

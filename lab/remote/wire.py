@@ -27,24 +27,26 @@ class ControlServer:
         self.key = secrets.token_hex(16)
         self._actions = actions
         self.address = ""
+        self._listener: Listener | None = None
 
     def start(self) -> None:
         """Answer from now on, at `address`."""
-        self._listener = Listener(("127.0.0.1", 0), authkey=self.key.encode())
-        self.address = "{}:{}".format(*self._listener.address[:2])
-        threading.Thread(target=self._accept, name="control", daemon=True).start()
+        self._listener = listener = Listener(("127.0.0.1", 0), authkey=self.key.encode())
+        self.address = "{}:{}".format(*listener.address[:2])
+        threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening."""
-        self._listener.close()
+        """Stop listening; before `start` there is nothing to stop."""
+        if self._listener:
+            self._listener.close()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: Listener) -> None:
         while True:
             try:
-                connection = self._listener.accept()
+                connection = listener.accept()
             except OSError as error:
                 # A caller with a wrong key, or one that went away, ends its own connection only.
-                if getattr(self._listener, "_listener", None) is None:
+                if getattr(listener, "_listener", None) is None:
                     return
                 del error
                 continue

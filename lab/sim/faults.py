@@ -82,15 +82,15 @@ class SimFaults(FaultSwitch):
     def _ring_loss(self, node: str) -> Undo:
         cluster = node.partition("/")[0]
         before = self._simulation.world.clusters[cluster].ring
-        self._served().hubble.set_ring(node, faults.SMALL_RING)
-        return lambda: self._served().hubble.set_ring(node, before)
+        self._need_servers().hubble.set_ring(node, faults.SMALL_RING)
+        return lambda: self._need_servers().hubble.set_ring(node, before)
 
     def _agent_down(self, node: str) -> Undo:
-        self._served().hubble.stop_agent(node)
-        return lambda: self._served().hubble.start_agent(node)
+        self._need_servers().hubble.stop_agent(node)
+        return lambda: self._need_servers().hubble.start_agent(node)
 
     def _relay_down(self, cluster: str) -> Undo:
-        served = self._served()
+        served = self._need_servers()
         if cluster in served.binaries:
             served.binaries[cluster].stop()
             return served.binaries[cluster].start
@@ -98,8 +98,8 @@ class SimFaults(FaultSwitch):
         return lambda: served.hubble.start_relay(cluster)
 
     def _blind(self, node: str) -> Undo:
-        self._served().hubble.hide(node, hidden=True)
-        return lambda: self._served().hubble.hide(node, hidden=False)
+        self._need_servers().hubble.hide(node, hidden=True)
+        return lambda: self._need_servers().hubble.hide(node, hidden=False)
 
     def _policy(self, _scope: str) -> Undo:
         clusters = self._simulation.world.mesh.clusters
@@ -108,10 +108,10 @@ class SimFaults(FaultSwitch):
         return lambda: self._change(changes.set_policy(policy, on=False))
 
     def _kube_down(self, cluster: str) -> Undo:
-        self._served().kube[cluster].stop()
-        return self._served().kube[cluster].start
+        self._need_servers().kube[cluster].stop()
+        return self._need_servers().kube[cluster].start
 
-    def _served(self) -> FaultyServers:
+    def _need_servers(self) -> FaultyServers:
         if not self._servers:
             raise InputError("this fault needs a mesh in real time: leave `accelerated` out")
         return self._servers

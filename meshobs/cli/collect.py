@@ -1,21 +1,20 @@
 """`meshobs collect`: live flows of any number of Relays -> the database."""
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshobs.cli.options import Command, gather
-from meshobs.cli.output import remark, say
-from meshobs.cli.session import Session, pass_session
-from meshobs.cli.window import Moment
+from meshobs.cli.terminal.interruption import stop_on_interrupt
+from meshobs.cli.terminal.options import Command, gather
+from meshobs.cli.terminal.output import remark, say
+from meshobs.cli.terminal.session import Session, pass_session
+from meshobs.cli.terminal.window import Moment
 from meshobs.collector.progress import Phase
 from meshobs.settings import CLUSTER_KEYS
 from meshobs.text import printable
@@ -151,7 +150,7 @@ def _tls(**given: object) -> "Tls | None":
     default=True,
     help="Watch services, backends and nodes, where a context or the configuration names the API.",
 )
-@click.option("--duration", "seconds", type=Span(), help="Stop after so long (5m); else at Ctrl-C.")
+@click.option("--duration", type=Span(), help="Stop after so long (5m); else at Ctrl-C.")
 @click.option(
     "--since", type=Moment(), help="Also what the nodes still hold from then on: a time, or how long ago (10m)."
 )
@@ -174,23 +173,10 @@ def _tls(**given: object) -> "Tls | None":
 @pass_session
 def command(
     session: Session,
-    relays: tuple[str, ...],
-    contexts: tuple[str, ...],
-    kube_namespace: str,
-    kubeconfig: Path | None,
-    kube: bool,
-    seconds: float | None,
-    since: str | None,
-    until: str | None,
-    last: int | None,
-    follow: bool,
-    redundant: bool,
-    watch_own_traffic: bool,
-    tls: "Tls | None",
+    /,
     filters: Filters,
-    allowlist: tuple[str, ...],
-    denylist: tuple[str, ...],
-    stock_grpc: bool,
+    last: int | None,
+    **given: Any,  # noqa: ANN401 - options with the names of `collect`'s arguments
 ) -> None:
     """Collect live flows of any number of Relays, each once, every one tagged with its cluster.
 
@@ -203,60 +189,25 @@ def command(
     """
     from meshobs.jobs.collecting import collect  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
 
-    with _showing() as show:
+    with _show_progress() as show:
         collected = collect(
             session.db,
-            relays=relays,
-            contexts=contexts,
-            clusters=session.settings.clusters,
-            kubeconfig=kubeconfig,
-            kube_namespace=kube_namespace,
-            kube=kube,
-            duration=seconds,
-            since=since,
-            until=until,
+            **given,
             last=last or 0,
-            follow=follow,
-            redundant=redundant,
-            watch_own_traffic=watch_own_traffic,
-            tls=tls,
             only=filters.only,
             without=filters.without,
-            allowlist=allowlist,
-            denylist=denylist,
+            clusters=session.settings.clusters,
             cluster=session.settings.cluster,
-            stock_grpc=stock_grpc,
             arguments=sys.argv[1:],
             say=remark,
             show=show,
-            running=stopping,
+            running=stop_on_interrupt,
         )
-    _summary(session.db, collected.ledger, collected.progress)
+    _tell_summary(session.db, collected.ledger, collected.progress)
 
 
 @contextmanager
-def stopping(stop: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end a collection in order; a second one ends it at once.
-
-    Args:
-        stop: set to end it.
-    """
-
-    def interrupt(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _showing() -> Iterator[Callable[["Progress"], None]]:
+def _show_progress() -> Iterator[Callable[["Progress"], None]]:
     """Show the state in one living line on a terminal, in a line a minute elsewhere."""
     rate = Rate()
     if not sys.stderr.isatty():
@@ -284,7 +235,7 @@ class Rate:
         seconds, flows = now - self._before[0], received - self._before[1]
         self._before = (now, received)
         if progress.phase is not Phase.COLLECTING:
-            return _ending(progress)
+            return _describe_end(progress)
         topology = "".join(f", {cluster} {state}" for cluster, state in progress.topology.items())
         return (
             f"{flows / max(seconds, 0.001):,.0f} flows/s, {progress.stored:,} stored,"
@@ -301,14 +252,14 @@ class Rate:
             say(self.line(progress))
 
 
-def _ending(progress: "Progress") -> str:
+def _describe_end(progress: "Progress") -> str:
     """Return in one line what a run does that ends."""
     why = "time is up; " if progress.time_is_up else ""
     fetched = f": {progress.fetched:,} flows" if progress.phase is Phase.FETCHING and progress.fetched else ""
     return f"{why}{progress.phase.value}{fetched}"
 
 
-def _summary(db: Path, ledger: "Ledger", progress: "Progress") -> None:
+def _tell_summary(db: Path, ledger: "Ledger", progress: "Progress") -> None:
     for entry in ledger.entries:
         counts = entry.counts
         say(

@@ -3,7 +3,7 @@
 import click
 
 from meshobs.cli import experiment as experiments
-from meshobs.cli.session import Session, pass_session
+from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.errors import InputError
 from meshobs.jobs import maintenance
 from meshobs.lab import state

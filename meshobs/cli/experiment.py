@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from meshobs.analyzer import render
-from meshobs.cli.collect import stopping
-from meshobs.cli.output import format_option, print_table, remark, say
-from meshobs.cli.session import Session, pass_session
+from meshobs.cli.terminal.interruption import stop_on_interrupt
+from meshobs.cli.terminal.output import format_option, print_table, remark, say
+from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.errors import InputError
 from meshobs.lab.experiments import model as experiments
 
@@ -71,7 +71,9 @@ def run(
     """Run experiments with the same needs in real time; Ctrl-C ends them in order."""
     from meshobs.jobs import experiments as jobs  # noqa: PLC0415 - grpc and DuckDB
 
-    return jobs.run(session.db, needs, group, skip=skip, say=remark, tell=tell, running=stopping, driver=driver)
+    return jobs.run(
+        session.db, needs, group, skip=skip, say=remark, tell=tell, running=stop_on_interrupt, driver=driver
+    )
 
 
 def tell(text: str) -> None:

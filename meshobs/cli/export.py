@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from meshobs.cli.output import say
-from meshobs.cli.session import Session, pass_session
+from meshobs.cli.terminal.output import say
+from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.errors import InputError
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshobs.cli.output import say
-from meshobs.cli.session import Session, pass_session
+from meshobs.cli.terminal.output import say
+from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.text import printable
 from meshobs.times import rfc3339
 
@@ -46,12 +46,12 @@ def command(session: Session, paths: tuple[Path, ...], cluster: str | None, stri
         cluster=cluster or session.settings.cluster,
         strict=strict,
         arguments=sys.argv[1:],
-        showing=_progress,
+        showing=_show_progress,
     )
-    _summary(session.db, result)
+    _tell_summary(session.db, result)
 
 
-def _summary(db: Path, result: "Result") -> None:
+def _tell_summary(db: Path, result: "Result") -> None:
     for entry in result.ledger.entries:
         counts = entry.counts
         say(
@@ -66,7 +66,7 @@ def _summary(db: Path, result: "Result") -> None:
 
 
 @contextmanager
-def _progress(sources: "Sequence[RecordingFile]") -> "Iterator[Progress]":
+def _show_progress(sources: "Sequence[RecordingFile]") -> "Iterator[Progress]":
     """Show a bar over all bytes on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _source, _size: None

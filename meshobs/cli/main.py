@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 import meshobs
-from meshobs.cli.flags import with_flags
-from meshobs.cli.session import Session
+from meshobs.cli.terminal.flags import with_flags
+from meshobs.cli.terminal.session import Session
 from meshobs.errors import MeshobsError
 
 # Name -> module of meshobs.cli and the line for --help, which therefore loads none of them.

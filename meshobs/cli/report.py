@@ -1,12 +1,15 @@
 """`meshobs report`: an answer with its verdict, from the macros in the database."""
 
+from dataclasses import replace
+
 import click
 
 from meshobs import catalog
 from meshobs.analyzer import Question, Report, evidence, render, run, texts
-from meshobs.cli.output import format_option, print_frame, print_table
-from meshobs.cli.session import Session, pass_session
-from meshobs.cli.window import window_options
+from meshobs.cli.terminal.options import Command, gather
+from meshobs.cli.terminal.output import format_option, print_frame, print_table
+from meshobs.cli.terminal.session import Session, pass_session
+from meshobs.cli.terminal.window import window_options
 from meshobs.verdict import Verdict
 
 # The worst first. Every report is ok or worse.
@@ -23,11 +26,17 @@ Without a window it is about the last import or collection.
 """
 
 
+def question_options(function: Command) -> Command:
+    """Add the options that say what a report is about; the command takes them as `question`."""
+    function = gather("question", Question, ("since", "until", "whole", "namespace", "service"))(function)
+    function = click.option("--service", help="Only this service.")(function)
+    function = click.option("--namespace", "-n", help="Only services of this namespace.")(function)
+    return window_options(function)
+
+
 @click.command("report", help=_HELP)
 @click.argument("name", metavar="REPORT", type=click.Choice(catalog.names()))
-@window_options
-@click.option("--namespace", "-n", help="Only services of this namespace.")
-@click.option("--service", help="Only this service.")
+@question_options
 @click.option("--evidence", "with_evidence", is_flag=True, help="List the flows behind the verdict.")
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many flows of evidence."
@@ -45,11 +54,7 @@ def command(
     ctx: click.Context,
     session: Session,
     name: str,
-    since: str | None,
-    until: str | None,
-    whole: bool,
-    namespace: str | None,
-    service: str | None,
+    question: Question,
     with_evidence: bool,
     limit: int,
     max_unproved: float | None,
@@ -58,7 +63,7 @@ def command(
 ) -> None:
     """Answer one report's question and print it."""
     share = session.settings.max_unproved if max_unproved is None else max_unproved
-    question = Question(since, until, whole, namespace, service, share)
+    question = replace(question, max_unproved=share)
     with session.read() as store:
         report = run(store, name, question)
         flows = evidence(store, name, question, limit) if with_evidence else None

@@ -9,7 +9,7 @@ import click
 
 from meshobs import live
 from meshobs.catalog import questions
-from meshobs.cli.session import Session, pass_session
+from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.errors import MeshobsError
 
 

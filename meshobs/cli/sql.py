@@ -4,8 +4,8 @@ import sys
 
 import click
 
-from meshobs.cli.output import format_option, print_frame
-from meshobs.cli.session import Session, pass_session
+from meshobs.cli.terminal.output import format_option, print_frame
+from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.errors import InputError
 
 

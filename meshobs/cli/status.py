@@ -3,8 +3,8 @@
 import click
 
 from meshobs.analyzer import render
-from meshobs.cli.output import format_option, print_frame
-from meshobs.cli.session import Session, pass_session
+from meshobs.cli.terminal.output import format_option, print_frame
+from meshobs.cli.terminal.session import Session, pass_session
 
 # What is listed, and where; of runs the newest.
 _VIEWS = {"relays": "status_relays", "nodes": "status_nodes", "runs": "status_runs limit 20"}

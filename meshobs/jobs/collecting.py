@@ -1,7 +1,7 @@
-"""Collects live flows: which clusters to read and how to reach them, what will weaken verdicts, the collection."""
+"""Collects live flows: says what will weaken verdicts, and serves the data meanwhile."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,17 +11,15 @@ from typing import TypeAlias
 from meshobs import live, settings
 from meshobs.collector import advice
 from meshobs.collector.collect import Collection, CollectOptions
-from meshobs.collector.follow import clusters as members
-from meshobs.collector.follow.clusters import ClusterSpec, OpenClusters
+from meshobs.collector.follow.clusters import OpenClusters
 from meshobs.collector.hubble import filters
 from meshobs.collector.hubble.answers import RelayNode
 from meshobs.collector.hubble.filters import FilterFlag
 from meshobs.collector.hubble.target import Tls
 from meshobs.collector.progress import Progress
 from meshobs.collector.write.ledger import Ledger
-from meshobs.errors import InputError, MeshobsError
-from meshobs.lab import state as labs
-from meshobs.lab.driver import ClusterState, LabState
+from meshobs.errors import InputError
+from meshobs.jobs.sources import Sources
 from meshobs.store import Store
 from meshobs.times import Length, Moment, instant, seconds
 
@@ -110,14 +108,11 @@ def collect(
         InputError: an argument is not what it should be, or names nothing.
         MeshobsError: no Relay can be reached, or nothing more can be stored.
     """
-    for name, value in (("relays", relays), ("contexts", contexts), ("allowlist", allowlist), ("denylist", denylist)):
-        if isinstance(value, str):
-            raise InputError(f"`{name}` is a list of texts, not the text {value!r}")
+    _refuse_texts(relays=relays, contexts=contexts, allowlist=allowlist, denylist=denylist)
     if mistakes := settings.mistakes_of_clusters(clusters):
         raise InputError(mistakes)
-    ends = stop or threading.Event()
-    named = [ClusterSpec(relay=text, tls=tls) for text in relays]
-    named += [ClusterSpec(context=one, namespace=kube_namespace, tls=tls) for one in contexts]
+    config = Path(kubeconfig) if kubeconfig else None
+    sources = Sources(relays, contexts, clusters, config, kube_namespace, kube, tls)
     allow, deny = filters.build([*_make_flags(only), *_make_flags(without, negated=True)], allowlist, denylist)
     options = CollectOptions(
         allow=allow,
@@ -133,77 +128,33 @@ def collect(
         arguments=arguments,
     )
     with OpenClusters() as opened:
-        sources, config = _sources(named, clusters, Path(kubeconfig) if kubeconfig else None, kube_namespace, tls, say)
-        for source in sources:
-            opened.add(source, kubeconfig=config, watch=kube, say=say)
-        if not opened.relays:
-            raise MeshobsError("; ".join(opened.problems))
-        for problem in opened.problems:
-            say(problem)
-        nodes = [node for relay in opened.relays.values() for node in relay.nodes() or []]
+        sources.open(opened, say)
+        nodes = opened.ask_nodes()
         if not watch_own_traffic:
-            options = replace(options, excluded=opened.own_traffic(say))
-        _advise(opened, {node.node_name: node for node in nodes}.values(), say)
-        with Store.open(Path(db), write=True) as store, live.serving(store, say):
-            collection = Collection(store, opened.relays, options, say, show, opened.clusters, stop=ends)
-            with running(ends):
+            options = replace(options, excluded=opened.own_traffic(nodes, say))
+        _advise(opened, nodes, say)
+        with Store.open(Path(db), write=True) as store, live.serve(store, say):
+            collection = Collection(store, opened.relays, options, say, show, opened.clusters, stop=stop)
+            with running(collection.stop):
                 ledger = collection.run()
         return Collected(ledger, collection.progress)
 
 
-def lab_sources(lab: LabState) -> list[ClusterSpec]:
-    """Return the clusters of a running lab."""
-    return [
-        ClusterSpec(
-            name=one.name,
-            relay=f"{one.name}={one.relay}" if one.relay else "",
-            context=one.context,
-            tls=_lab_tls(one),
-        )
-        for one in lab.clusters
-    ]
-
-
-def _sources(
-    named: list[ClusterSpec],
-    clusters: Mapping[str, Mapping[str, object]],
-    kubeconfig: Path | None,
-    namespace: str,
-    tls: Tls | None,
-    say: Callable[[str], None],
-) -> tuple[list[ClusterSpec], Path | None]:
-    """Return what to read and by which kubeconfig: what is named, else the lab, `clusters`, or all contexts."""
-    if named:
-        return named, kubeconfig
-    if (lab := labs.read()) and labs.require_running():
-        say(f"the lab that is up (driver {lab.driver}): {', '.join(one.name for one in lab.clusters)}")
-        return lab_sources(lab), kubeconfig or Path(lab.kubeconfig)
-    if clusters:
-        say(f"clusters of the configuration: {', '.join(clusters)}")
-        return members.sources(clusters), kubeconfig
-    found = members.found_contexts(kubeconfig, namespace)
-    if not found:
-        raise InputError(
-            "no cluster is named and no context of the kubeconfig has a Hubble Relay: give `relays` NAME=HOST:PORT or"
-            " `contexts` NAME for each cluster, or write them into meshobs.toml ([clusters.NAME])"
-        )
-    say(f"contexts with a Hubble Relay: {', '.join(found)}")
-    return [ClusterSpec(context=one, namespace=namespace, tls=tls) for one in found], kubeconfig
-
-
-def _lab_tls(one: ClusterState) -> Tls | None:
-    if not one.ca:
-        return None
-    return Tls((Path(one.ca),), Path(one.client_cert), Path(one.client_key), one.server_name)
-
-
-def _advise(opened: OpenClusters, nodes: Iterable[RelayNode], say: Callable[[str], None]) -> None:
-    """Say what will make verdicts weak."""
+def _advise(opened: OpenClusters, nodes: Mapping[str, Sequence[RelayNode]], say: Callable[[str], None]) -> None:
+    """Say what will make verdicts weak; a node that several Relays know counts once."""
     for name, (_, info) in opened.clusters.items():
         for line in advice.of_settings(name, info.settings):
             say(line)
-    for line in advice.of_nodes(nodes):
+    by_name = {node.node_name: node for known in nodes.values() for node in known}
+    for line in advice.of_nodes(by_name.values()):
         say(line)
+
+
+def _refuse_texts(**lists: Sequence[str]) -> None:
+    """Refuse a text where a list of texts is meant: it would be taken for a list of its letters."""
+    for name, value in lists.items():
+        if isinstance(value, str):
+            raise InputError(f"`{name}` is a list of texts, not the text {value!r}")
 
 
 def _make_flags(pairs: Sequence[Filter], *, negated: bool = False) -> list[FilterFlag]:

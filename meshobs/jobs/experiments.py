@@ -17,8 +17,9 @@ from meshobs.collector.follow.clusters import OpenClusters
 from meshobs.collector.options import CollectOptions
 from meshobs.errors import InputError, MeshobsError
 from meshobs.jobs import labs
-from meshobs.jobs.collecting import Running, lab_sources
-from meshobs.lab import faults, state
+from meshobs.jobs.collecting import Running
+from meshobs.jobs.sources import lab_sources
+from meshobs.lab import state
 from meshobs.lab.driver import Lab, LabState, Stage, background_paused
 from meshobs.lab.experiments.findings import Finding, ReportAnswer, findings
 from meshobs.lab.experiments.model import Experiment, select_possible
@@ -93,7 +94,7 @@ def run_accelerated(
         say: told what the user should know, a line each.
         tell: told of progress, a line each.
     """
-    fit = _select_unserved(group, say) if skip else group
+    fit = _select_whole(group, say) if skip else group
     with Store.open(Path(db), write=True) as store:
         yield from prove_accelerated(store, mesh_of(content), fit, tell)
 
@@ -121,9 +122,11 @@ def _lab(needs: Mapping[str, str], driver: str, say: Callable[[str], None]) -> I
         labs.stop(made)
 
 
-def _select_unserved(group: Sequence[Experiment], say: Callable[[str], None]) -> list[Experiment]:
-    """Return experiments whose faults need no servers; the others are said to be left out."""
-    fit = [one for one in group if not any(faults.find_fault(name).served for name in one.faults)]
+def _select_whole(group: Sequence[Experiment], say: Callable[[str], None]) -> list[Experiment]:
+    """Return experiments that run as a whole where time is skipped; the others are said to be left out."""
+    from meshobs.lab.sim.accelerated import AcceleratedLab  # noqa: PLC0415 - the sim, only here
+
+    fit = [one for one in group if not select_possible([one], AcceleratedLab.capabilities)[1]]
     if left := [one.name for one in group if one not in fit]:
         say(f"left out: {', '.join(left)} (needs real time)")
     return fit
@@ -180,7 +183,8 @@ def prove(
     experiments = _select(experiments, lab, tell)
     if not experiments:
         return
-    options = CollectOptions(excluded=members.own_traffic(say), arguments=tuple(one.name for one in experiments))
+    excluded = members.own_traffic(members.ask_nodes(), say)
+    options = CollectOptions(excluded=excluded, arguments=tuple(one.name for one in experiments))
     collection = Collection(store, members.relays, options, say, clusters=members.clusters)
     beside = _Beside(lab, collection, experiments, tell)
     with background_paused(lab, tell):

@@ -15,7 +15,7 @@ from meshobs.store import Store
 Showing: TypeAlias = Callable[[Sequence[RecordingFile]], AbstractContextManager[Progress]]
 
 
-def _hidden(_sources: Sequence[RecordingFile]) -> AbstractContextManager[Progress]:
+def _show_nothing(_sources: Sequence[RecordingFile]) -> AbstractContextManager[Progress]:
     return nullcontext(lambda _source, _size: None)
 
 
@@ -25,7 +25,7 @@ def import_recordings(
     cluster: str = "",
     strict: bool = False,
     arguments: Sequence[str] = (),
-    showing: Showing = _hidden,
+    showing: Showing = _show_nothing,
 ) -> Result:
     """Import recordings into a database. An event that is there already is not stored again.
 

@@ -53,7 +53,7 @@ def _record(
     recording: Recording, lab: Lab, members: OpenClusters, wanted: Experiment, say: Callable[[str], None]
 ) -> None:
     apis = {name: cluster for name, (cluster, _) in members.clusters.items()}
-    excluded = members.own_traffic(say)
+    excluded = members.own_traffic(members.ask_nodes(), say)
     recorder = Recorder(members.relays, apis, excluded, recording.flow, recording.event)
     _wait_connected(members, len(lab.mesh.nodes))
     recorder.start()

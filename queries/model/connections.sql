@@ -120,7 +120,7 @@ create or replace macro end_name(namespace, pod, address) as
 -- The flows that a connection rests on: what left, what the socket aimed at, what arrived (or was dropped).
 create or replace macro flows_behind(connection) as
     list_filter([
-        {'role': 'departure', 'uuid': connection.departure_uuid, 'time': connection.departure_time, 'node': connection.departure_seen_by},
-        {'role': 'socket', 'uuid': connection.call_uuid, 'time': connection.call_time, 'node': connection.call_seen_by},
-        {'role': if(connection.outcome = 'refused', 'drop', 'arrival'), 'uuid': connection.arrival_uuid, 'time': connection.arrival_time, 'node': connection.arrival_seen_by}
+        {'role': 'departure', 'uuid': uuid_text(connection.departure_uuid), 'time': connection.departure_time, 'node': connection.departure_seen_by},
+        {'role': 'socket', 'uuid': uuid_text(connection.call_uuid), 'time': connection.call_time, 'node': connection.call_seen_by},
+        {'role': if(connection.outcome = 'refused', 'drop', 'arrival'), 'uuid': uuid_text(connection.arrival_uuid), 'time': connection.arrival_time, 'node': connection.arrival_seen_by}
     ], lambda flow: flow.uuid is not null);

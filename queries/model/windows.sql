@@ -28,6 +28,12 @@ select epoch_ns(min(time)) as first_ns, epoch_ns(max(time)) + 1 as end_ns
 from flows
 where time >= window_since(since, whole) and time < window_until(since, until, whole);
 
+-- The same as times; without any flow what was asked for.
+create or replace macro window_bounds(since, until, whole) as table
+select greatest(min(time), window_since(since, whole)) as first_time, least(moved(max(time), 1e-9), window_until(since, until, whole)) as end_time
+from flows
+where time >= window_since(since, whole) and time < window_until(since, until, whole);
+
 -- Where the last second of what was read around a window begins: what left later may have arrived after it.
 create or replace macro last_second_ns(since, until) as
     (select max(epoch_ns(time)) - seconds_ns(1) from flows where time >= since and time < read_to(until));

@@ -147,7 +147,7 @@ judged as (
             when t.free > 0 and t.best_p_value >= t.level
                 then {'cause': 'small-sample', 'reason': format('{}; even the most uneven outcome of {} would be no proof', counts, free)}
             when t.free = 0 and t.bound = 0
-                then {'cause': 'unsettled', 'reason': format('{}; all within 2 s of a change of setting or backends', counts)}
+                then {'cause': 'unsettled', 'reason': format('{}; all within 2 s of a change of setting or backends, or while no backend was active', counts)}
             when t.free = 0 and t.bound_p_value < 1 and t.bound_p_value >= 1e-4
                 then {'cause': 'small-sample', 'reason': format('{}; {} are too few to tell the setting from chance (p = {:.1e})', counts, bound, bound_p_value)}
             when t.fallback > 0 then {'cause': 'legal-fallback', 'reason': as_set}
@@ -177,25 +177,25 @@ order by 1, 2, 3, 6, 4;
 create or replace macro causes_affinity() as table
 from (values
     ('', 'ok', 'the calls went as the setting says; the reason names the deviation that would have shown', ''),
-    ('legal-fallback', 'ok', 'calls went to the other side while the preferred one had no active backend, as Cilium documents', 'none for the mesh; if the calls were to stay, keep more backends ready on the preferred side'),
-    ('policy-drops', 'ok', 'what arrived went as the setting says; other attempts were dropped', 'if the drops are not meant, look at the network policies of the backends'),
-    ('against-setting', 'violation', 'proved calls went to the side that the setting rules out, while the right side had active backends', 'look whether the agents of the client''s cluster follow the Service (cilium-dbg service list on the client''s node) and restart the one that does not'),
-    ('unbalanced', 'violation', 'the setting leaves the choice, but local and remote backends are not called in proportion to their number', 'look whether all agents of the client''s cluster have all backends (cilium-dbg service list), and whether the clusters are connected (clustermesh status)'),
-    ('known-bug:46623', 'violation', 'the annotation affinity: "none", written out, drops every remote backend in Cilium 1.18.10 to 1.19.5 (cilium/cilium#46623)', 'remove the annotation, which means the same, or upgrade Cilium'),
-    ('unknown-setting', 'insufficient', 'no Kubernetes object tells what the client''s cluster sets for the service', 'collect with the Kubernetes API of that cluster (--context), or import its Services and EndpointSlices'),
-    ('unknown-objects', 'insufficient', 'of some cluster no service or backend is known, and its backends would look like none', 'collect with the Kubernetes API of every cluster (--context), or import the Services and EndpointSlices of all'),
-    ('assumed-setting', 'insufficient', 'the calls break the setting as it was found later; when they were made it may have been another one', 'collect with the Kubernetes API watched, or import watch logs, from before the traffic on'),
-    ('unknown-door', 'insufficient', 'the calls break the setting if they went through the service, but may have gone straight to the pods', 'set monitor aggregation to none, and let Cilium trace sockets (socket load balancing), for the time of the audit'),
-    ('rival-services', 'insufficient', 'several services lead to the same pods and nothing tells which one was called', 'set monitor aggregation to none, or ask while only one of the services is in use'),
-    ('lost-events', 'insufficient', 'nodes lost more events than the share that may be unproved', 'record a shorter or quieter stretch, or give Hubble larger buffers (hubble-event-buffer-capacity, hubble-event-queue-size, the perf ring)'),
-    ('one-sided', 'insufficient', 'too many connections were seen from one end only', 'collect the nodes of both clusters; meshobs report coverage names what is missing'),
-    ('gaps', 'insufficient', 'nodes were out of sight for longer than the share that may be unproved', 'choose a window without the gaps, which meshobs report coverage names, or collect again'),
-    ('unwatched-nodes', 'insufficient', 'no flow of some nodes of the clients or backends can have come', 'bring their agents or their Relay back, or name a Relay that reaches them'),
-    ('no-connections', 'insufficient', 'attempts were made and none arrived', 'look at the network policies and the health of the backends; the reason says how many were dropped'),
-    ('session-affinity', 'insufficient', 'clients stick to one backend, so that connections are no independent choices', 'remove sessionAffinity from the Service for the time of the audit'),
-    ('internal-traffic-policy', 'insufficient', 'internalTrafficPolicy Local narrows the choice to backends on the client''s node', 'set it to Cluster for the time of the audit'),
-    ('small-sample', 'insufficient', 'so few connections would look the same under another setting', 'let more traffic flow, or ask a longer window (--since, --all)'),
-    ('unsettled', 'insufficient', 'all calls fell within 2 s of a change of setting or backends, and may have followed either state', 'ask a window away from the change, or let traffic flow for longer')
+    ('legal-fallback', 'ok', 'calls went to the other side while the preferred one had no active backend (ready and not terminating), as Cilium documents', 'none; where the preferred side should have answered, keep backends ready there'),
+    ('policy-drops', 'ok', 'what arrived went as the setting says; other attempts were dropped', 'if the drops are not meant, look at the network policies of clients and backends: --evidence lists the drops, and drop_reason in the table flows says why'),
+    ('against-setting', 'violation', 'proved calls went to a side that the setting, or the lack of active backends there, rules out', 'in the Cilium pod of the client''s node compare cilium-dbg service list with the Service and its backends; where they differ, look whether cilium-dbg status --all-clusters shows the other clusters as ready, then restart that agent'),
+    ('unbalanced', 'violation', 'the setting leaves the choice, but local and remote backends are not called in proportion to their number', 'look whether all agents of the client''s cluster have all backends (cilium-dbg service list in each Cilium pod), whether the clusters are connected (cilium clustermesh status), and from Cilium 1.20 on whether the namespace is global in the other clusters (its annotation clustermesh.cilium.io/global)'),
+    ('known-bug:46623', 'violation', 'the annotation affinity: "none", written out, drops every remote backend in Cilium 1.18.10 to 1.19.5 (cilium/cilium#46623)', 'remove the annotation, which asks for the same, or upgrade Cilium to 1.19.6 or later'),
+    ('unknown-setting', 'insufficient', 'no Service object tells what the client''s cluster set for the service when it was called', 'collect with the Kubernetes API of that cluster (--context), or import its Services and EndpointSlices'),
+    ('unknown-objects', 'insufficient', 'no Service of some cluster is known, so that its backends, if it has any, would count as none', 'collect with the Kubernetes API of every cluster (--context), or import the Services and EndpointSlices of all'),
+    ('assumed-setting', 'insufficient', 'the calls break the setting as it was found later; when they were made it may have been another one', 'collect with the Kubernetes API watched (--context), or import watch logs, from before the traffic on'),
+    ('unknown-door', 'insufficient', 'the calls break the setting if they went through the service, but those that are known to have done so do not prove it: the others may have gone straight to the pods', 'set bpf.monitorAggregation to none for the time of the audit, and leave socketLB.tracing on'),
+    ('rival-services', 'insufficient', 'several services lead to the same pods, called or not, and nothing tells which one was meant', 'set bpf.monitorAggregation to none and leave socketLB.tracing on, or audit while only one of the Services exists'),
+    ('lost-events', 'insufficient', 'nodes lost more events than the share of the row''s connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),
+    ('one-sided', 'insufficient', 'too many connections were seen from one end only', 'collect the nodes of both clusters; meshobs report coverage names those that are missing'),
+    ('gaps', 'insufficient', 'nodes were out of sight for longer than the share of the time that may be unproved', 'choose a window without the gaps (meshobs report coverage --evidence lists them), or collect again'),
+    ('unwatched-nodes', 'insufficient', 'of some nodes of the client''s cluster, or of the backends'', no flow came: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
+    ('no-connections', 'insufficient', 'no connection arrived: every attempt was dropped', 'look at the network policies of clients and backends: --evidence lists the drops, and drop_reason in the table flows says why'),
+    ('session-affinity', 'insufficient', 'sessionAffinity ClientIP lets clients stick to one backend, so that connections are no independent choices', 'set sessionAffinity: None on the Service of the client''s cluster for the time of the audit'),
+    ('internal-traffic-policy', 'insufficient', 'internalTrafficPolicy Local leaves, of the backends in the client''s own cluster, only those on its node: the expected share differs from node to node', 'set internalTrafficPolicy: Cluster on the Service of the client''s cluster for the time of the audit'),
+    ('small-sample', 'insufficient', 'so few connections prove nothing: the most uneven outcome may be chance, or a balancer that knows no setting would do the same', 'let more traffic flow, or ask a longer window (--since, --all)'),
+    ('unsettled', 'insufficient', 'all calls fell within 2 s of a change of setting or backends, and may have followed either state, or no backend was active at all', 'ask a window away from the change, or let traffic flow for longer; where no backend was active, look why none is ready')
 ) as causes(cause, verdict, meaning, cure);
 
 -- The flows behind report_affinity.
@@ -205,10 +205,10 @@ create or replace macro evidence_affinity(
 select
     client_cluster, namespace, service, coalesce(setting, 'unknown') as setting, class, proved, attempt as connection,
     end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
-    flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
+    flow.*
 from (
     select c.*, unnest(flows_behind(c)) as flow
     from service_calls_between(window_since(since, whole), window_until(since, until, whole)) c
     where (only_namespace is null or namespace = only_namespace) and (only_service is null or service = only_service)
 )
-order by class in ('against-setting', 'one-sided') desc, client_cluster, namespace, service, connection, time;
+order by class in ('against-setting', 'one-sided') desc, client_cluster, namespace, service, connection, flow.time;

@@ -10,11 +10,7 @@ create or replace macro report_coverage(
     only_namespace := null::varchar, only_service := null::varchar
 ) as table
 with
-bounds as materialized (
-    select greatest(min(time), window_since(since, whole)) as first_time, least(moved(max(time), 1e-9), window_until(since, until, whole)) as end_time
-    from flows
-    where time >= window_since(since, whole) and time < window_until(since, until, whole)
-),
+bounds as materialized (from window_bounds(since, until, whole)),
 nodes_seen as materialized (
     from watched_nodes(window_since(since, whole), window_until(since, until, whole)) w
     where only_namespace is null and only_service is null or exists (
@@ -78,11 +74,11 @@ order by 1, 2;
 -- What each cause in report_coverage means, and what to do about it.
 create or replace macro causes_coverage() as table
 from (values
-    ('', 'ok', 'the node was watched all the time, and lost next to nothing', ''),
-    ('unwatched-node', 'insufficient', 'no flow of the node came, and no Relay was connected to it, or other nodes show traffic that it should have shown', 'bring its agent back, or name a Relay that reaches it'),
-    ('gaps', 'insufficient', 'the node was out of sight for longer than the share that may be unproved', 'choose a window without the gaps (--evidence lists them), or collect again'),
-    ('lost-events', 'insufficient', 'the node lost more events than the share that may be unproved', 'record a shorter or quieter stretch, or give Hubble larger buffers (hubble-event-buffer-capacity, hubble-event-queue-size, the perf ring)'),
-    ('clock-skew', 'insufficient', 'the node''s clock is so far from the others'' that the two ends of a connection are not put together', 'set the node''s clock by NTP, or relieve its agent, which stamps late when it has too much to do')
+    ('', 'ok', 'the node was watched, and neither gaps nor lost events exceed the share that may be unproved', ''),
+    ('unwatched-node', 'insufficient', 'no flow of the node came: no Relay was connected to it, or it was silent about traffic that other nodes show', 'bring its Cilium agent back, look whether Hubble is on there, or collect by a Relay that reaches it (--relay, --context)'),
+    ('gaps', 'insufficient', 'the node was out of sight for longer than the share of the window that may be unproved', 'choose a window without the gaps (--evidence lists them), or collect again'),
+    ('lost-events', 'insufficient', 'the node lost more events than the share of its flows that may be unproved', 'choose a window without the losses (--evidence lists them with their source). Fewer get lost in HUBBLE_RING_BUFFER with a larger hubble.eventBufferCapacity or meshobs collect --redundant, in OBSERVER_EVENTS_QUEUE with a larger hubble.eventQueueSize; the size of PERF_EVENT_RING_BUFFER is fixed: give the agent more processor time, or the node less traffic'),
+    ('clock-skew', 'insufficient', 'the node''s clock is more than 4 s off those of other nodes or of the collector: the two ends of a connection are put together only where they are at most 5 s apart', 'set the node''s clock by NTP, or relieve its agent, which stamps late when it has too much to do')
 ) as causes(cause, verdict, meaning, cure);
 
 -- The coverage of a window in one row: the key "coverage" of every report in JSON.

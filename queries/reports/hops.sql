@@ -50,6 +50,7 @@ judged as (
             when crossings = 0 then format('{} stayed in {}', connections, source_cluster)
             when door = 'pod' then format('{} called a pod of {} by its own address', connections, destination_cluster)
             when service = '' then format('{} crossed; which service they called is not known', connections)
+            when undecided > 0 then format('{} crossed; of {} it is not known whether they needed to', connections, undecided)
             else format('{} crossed; {} had no active backend', connections, source_cluster)
         end as way,
         {
@@ -99,22 +100,22 @@ order by 1, 2, 3, 4, 5;
 -- What each cause in report_hops means, and what to do about it.
 create or replace macro causes_hops() as table
 from (values
-    ('', 'ok', 'the calls stayed, or crossed because they had to', ''),
-    ('policy-drops', 'ok', 'what went through took the way it had to; attempts were dropped', 'if the drops are not meant, look at the network policies of the backends'),
-    ('affinity-none', 'ok', 'calls crossed although their own cluster had active backends, as affinity none lets them', 'set service.cilium.io/affinity: local to keep them at home'),
-    ('affinity-literal-none', 'ok', 'calls crossed although their own cluster had active backends, as affinity "none", written out, lets them', 'set service.cilium.io/affinity: local to keep them at home'),
-    ('affinity-remote', 'ok', 'calls crossed although their own cluster had active backends, as affinity remote wants it', 'set service.cilium.io/affinity: local to keep them at home'),
-    ('affinity-local', 'ok', 'calls crossed although their own cluster had active backends and affinity local is set; they were made within 2 s of a change, or not through the service''s own address', 'call the service by its name; where it was a change, ask a window away from it'),
-    ('affinity-not-global', 'ok', 'calls crossed although their own cluster had active backends of a service that is not global there; they were made within 2 s of a change, or not through the service''s own address', 'call the service by its name; where it was a change, ask a window away from it'),
-    ('known-bug:24692', 'ok', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692); the service is global, so the answer is a right one', 'give the NodePorts of the clusters different numbers, or call the service by its name'),
-    ('known-bug:24692', 'violation', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692), by a service that is not global', 'give the NodePorts of the clusters different numbers, or make the service global and call it by its name'),
+    ('', 'ok', 'the calls stayed in their cluster, crossed as it had no active backend, aimed at a pod of another one or came from outside; the column undecided counts crossings that may be none of these', ''),
+    ('policy-drops', 'ok', 'attempts were dropped; what went through, if anything, took the way it had to', 'if the drops are not meant, look at the network policies of clients and backends: --evidence lists the drops, and drop_reason in the table flows says why'),
+    ('affinity-none', 'ok', 'calls crossed although their own cluster had active backends: without an affinity Cilium takes all backends alike', 'to keep them at home, call the service by its name, annotated service.cilium.io/affinity: local in the client''s cluster'),
+    ('affinity-literal-none', 'ok', 'calls crossed although their own cluster had active backends: affinity "none", written out, prefers no side', 'to keep them at home, call the service by its name, annotated service.cilium.io/affinity: local in the client''s cluster'),
+    ('affinity-remote', 'ok', 'calls crossed although their own cluster had active backends: affinity remote prefers the others', 'to keep them at home, call the service by its name, annotated service.cilium.io/affinity: local in the client''s cluster'),
+    ('affinity-local', 'ok', 'calls crossed although affinity local is set and their own cluster had active backends; none of these calls is proved to be against it: within 2 s of a change, not seen to arrive, or not known to have gone through the service''s own address', 'call the service by its name; to tell an unknown door, set bpf.monitorAggregation to none; where it was a change, ask a window away from it'),
+    ('affinity-not-global', 'ok', 'calls crossed although the service is not global in their own cluster, which had active backends; none of these calls is proved to be against it: within 2 s of a change, not seen to arrive, or not known to have gone through the service''s own address', 'call the service by its name; to tell an unknown door, set bpf.monitorAggregation to none; where it was a change, ask a window away from it'),
+    ('known-bug:24692', 'ok', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692, before 1.19); nothing shows that the service is not global, so that the answer is taken for a right one', 'call the service by its name, give the NodePorts of the clusters different numbers, or upgrade Cilium to 1.19 or later'),
+    ('known-bug:24692', 'violation', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692, before 1.19) and the service is not global', 'give the NodePorts of the clusters different numbers, upgrade Cilium to 1.19 or later, or make the service global and call it by its name'),
     ('trombone', 'violation', 'calls left through a node of another cluster and came back to their own', 'call the service by its name instead of that node''s port'),
-    ('hairpin', 'violation', 'calls went out to a balancer outside the mesh and came back in', 'make the service global and call it by its name'),
-    ('against-setting', 'violation', 'calls crossed although the setting keeps them at home and active backends were there', 'look whether the agents of the client''s cluster follow the Service (cilium-dbg service list on the client''s node) and restart the one that does not'),
-    ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive', 'collect the nodes of the destination cluster; meshobs report coverage names what is missing'),
-    ('lost-events', 'insufficient', 'nodes lost more events than the share that may be unproved', 'record a shorter or quieter stretch, or give Hubble larger buffers (hubble-event-buffer-capacity, hubble-event-queue-size, the perf ring)'),
-    ('unwatched-nodes', 'insufficient', 'no flow of some nodes of the two clusters can have come', 'bring their agents or their Relay back, or name a Relay that reaches them'),
-    ('gaps', 'insufficient', 'nodes were out of sight for longer than the share that may be unproved', 'choose a window without the gaps, which meshobs report coverage names, or collect again')
+    ('hairpin', 'violation', 'calls went out to a balancer outside the mesh and, as their times tell, came back in', 'make the service global (service.cilium.io/global: "true" in each cluster) and call it by its name'),
+    ('against-setting', 'violation', 'calls through the service crossed although the setting keeps them at home and active backends were there', 'in the Cilium pod of the client''s node compare cilium-dbg service list with the Service and its backends; where they differ, look whether cilium-dbg status --all-clusters shows the other clusters as ready, then restart that agent'),
+    ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),
+    ('lost-events', 'insufficient', 'nodes lost more events than the share of all connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),
+    ('unwatched-nodes', 'insufficient', 'of some nodes of the two clusters no flow came: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
+    ('gaps', 'insufficient', 'nodes of the two clusters were out of sight for longer than the share of the time that may be unproved', 'choose a window without the gaps (meshobs report coverage --evidence lists them), or collect again')
 ) as causes(cause, verdict, meaning, cure);
 
 -- The flows behind report_hops.
@@ -124,9 +125,9 @@ create or replace macro evidence_hops(
 select
     source_cluster, destination_cluster, namespace, service, door, class, attempt as connection,
     end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
-    flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
+    flow.*
 from (
     select h.*, unnest(flows_behind(h)) as flow
     from hops_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service) h
 )
-order by class in ('trombone', 'hairpin', 'avoidable') desc, source_cluster, destination_cluster, namespace, service, door, connection, time;
+order by class in ('trombone', 'hairpin', 'avoidable') desc, source_cluster, destination_cluster, namespace, service, door, connection, flow.time;

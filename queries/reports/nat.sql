@@ -84,15 +84,15 @@ order by 1, 2, 3;
 -- What each cause in report_nat means, and what to do about it.
 create or replace macro causes_nat() as table
 from (values
-    ('', 'ok', 'what crossed arrived under the client''s own address', ''),
-    ('nodeport', 'ok', 'calls through a NodePort or load balancer were given the address of the node that took them in, as these do by design', 'where servers must see their clients, call the service by its name instead'),
-    ('masquerade', 'violation', 'pods'' calls arrived in the other cluster under the address of a node', 'add the other clusters'' pod ranges to nonMasqueradeCIDRs (ip-masq-agent), or widen ipv4NativeRoutingCIDR to cover all clusters'),
-    ('overlapping-pod-cidrs', 'insufficient', 'pod ranges of two clusters overlap, so that an address does not tell whose it is', 'give each cluster pod ranges of its own: Cluster Mesh needs them'),
-    ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive', 'collect the nodes of the destination cluster; meshobs report coverage names what is missing'),
-    ('ambiguous', 'insufficient', 'too many connections came from a node''s address, and nothing tells whether a pod, a NodePort or the node itself made them', 'collect the nodes of the source cluster, with monitor aggregation set to none'),
-    ('lost-events', 'insufficient', 'nodes lost more events than the share that may be unproved', 'record a shorter or quieter stretch, or give Hubble larger buffers (hubble-event-buffer-capacity, hubble-event-queue-size, the perf ring)'),
-    ('unwatched-nodes', 'insufficient', 'nodes at both ends could not be seen', 'bring their agents or their Relay back, or name a Relay that reaches them'),
-    ('gaps', 'insufficient', 'nodes at both ends were out of sight for longer than the share that may be unproved', 'choose a window without the gaps, which meshobs report coverage names, or collect again')
+    ('', 'ok', 'what crossed arrived under the client''s own address, or came from outside the mesh', ''),
+    ('nodeport', 'ok', 'calls through a NodePort or load balancer were given the address of a node on their way, as these do by design; from outside the mesh also those that kept their own', 'where servers must see their clients, call the service by its name instead; for clients outside the mesh set externalTrafficPolicy: Local, or loadBalancer.mode=dsr in Cilium'),
+    ('masquerade', 'violation', 'pods'' calls to the other cluster were given the address of a node instead of their own', 'in the Cilium of the source cluster add the other clusters'' pod ranges to nonMasqueradeCIDRs (ip-masq-agent), or widen ipv4NativeRoutingCIDR to cover all clusters'),
+    ('overlapping-pod-cidrs', 'insufficient', 'pod ranges of two clusters in the database overlap, so that an address does not tell whose it is', 'give each cluster pod ranges of its own: Cluster Mesh needs them; keep clusters of different meshes in different databases (--db)'),
+    ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),
+    ('ambiguous', 'insufficient', 'too many connections came from a node''s address, and nothing tells whether a pod, a NodePort or the node itself made them', 'collect the nodes of all clusters, with bpf.monitorAggregation set to none'),
+    ('lost-events', 'insufficient', 'nodes lost more events than the share of all crossing connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),
+    ('unwatched-nodes', 'insufficient', 'at both ends nodes were out of sight, and of some no flow came at all: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
+    ('gaps', 'insufficient', 'nodes at both ends were out of sight for longer than the share of the time that may be unproved', 'choose a window without the gaps (meshobs report coverage --evidence lists them), or collect again')
 ) as causes(cause, verdict, meaning, cure);
 
 -- The flows behind report_nat.
@@ -101,9 +101,9 @@ create or replace macro evidence_nat(
 ) as table
 select source_cluster, destination_cluster, protocol, class, attempt as connection,
     end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
-    flow.role as role, uuid_text(flow.uuid) as uuid, flow.time as time, flow.node as node
+    flow.*
 from (
     select c.*, unnest(flows_behind(c)) as flow
     from nat_crossings_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service) c
 )
-order by class in ('masquerade', 'ambiguous', 'one-sided') desc, source_cluster, destination_cluster, protocol, connection, time;
+order by class in ('masquerade', 'ambiguous', 'one-sided') desc, source_cluster, destination_cluster, protocol, connection, flow.time;

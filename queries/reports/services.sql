@@ -11,11 +11,7 @@ create or replace macro report_services(
     only_namespace := null::varchar, only_service := null::varchar
 ) as table
 with
-bounds as materialized (
-    select greatest(min(time), window_since(since, whole)) as first_time, least(moved(max(time), 1e-9), window_until(since, until, whole)) as end_time
-    from flows
-    where time >= window_since(since, whole) and time < window_until(since, until, whole)
-),
+bounds as materialized (from window_bounds(since, until, whole)),
 subjects as materialized (
     select namespace, service
     from services
@@ -121,12 +117,12 @@ order by namespace, service, cluster, first_at;
 -- What each cause in report_services means, and what to do about it.
 create or replace macro causes_services() as table
 from (values
-    ('', 'ok', 'the Service object and its backends are known for the window', ''),
+    ('', 'ok', 'the Service object and its backends are known for as long as the state held in the window', ''),
     ('absent', 'ok', 'the cluster''s Services are known, and this one is not among them', 'if the service is to be global there, make a Service of the same name and namespace with service.cilium.io/global: "true"'),
     ('unknown-objects', 'insufficient', 'no Service of the cluster was seen; whether it has this one is not known', 'collect with the Kubernetes API of that cluster (--context), or import its Services and EndpointSlices'),
     ('unknown-backends', 'insufficient', 'Services of the cluster were seen but no EndpointSlice; that is not to have no backends', 'let the collecting user list and watch endpointslices (docs/rbac.yaml), or import them beside the Services'),
-    ('assumed-state', 'insufficient', 'what was found later is taken to have held before, for more of the window than may be unproved', 'collect with the Kubernetes API watched, or import watch logs, from before the traffic on; or ask a window that begins later'),
-    ('watch-ended', 'insufficient', 'the Kubernetes API was not watched to the end: a change after that was not seen', 'bring the Kubernetes API back, or ask a window that ends earlier')
+    ('assumed-state', 'insufficient', 'what was found later is taken to have held before, for more of the state''s time in the window than may be unproved', 'collect with the Kubernetes API watched (--context), or import watch logs, from before the traffic on; or ask a window that begins later (--since)'),
+    ('watch-ended', 'insufficient', 'the Kubernetes API was not watched to the end, for more of the state''s time than may be unproved: a change after that was not seen', 'bring the Kubernetes API back and collect again, or ask a window that ends earlier (--until)')
 ) as causes(cause, verdict, meaning, cure);
 
 -- What report_services rests on: the states of Service objects and of backends, with the times they held.

@@ -1,5 +1,6 @@
 """meshobs as a library: the front door is typed, light, and does what docs/library.md shows."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from support.relay_nodes import wait_until
 
 import meshobs
 from meshobs import live
-from meshobs.cli.flags import with_flags
+from meshobs.cli import collect as collecting
+from meshobs.cli.terminal.flags import with_flags
 from meshobs.errors import InputError, MeshobsError
 from meshobs.jobs import labs
 from meshobs.jobs.labs import LabOptions
 from meshobs.lab.driver import DRIVERS
+from meshobs.settings import CLUSTER_KEYS
 from meshobs.store import Store
 
 PAGE = (TESTS.parent / "docs" / "library.md").read_text()
@@ -199,6 +202,17 @@ def test_nothing_to_import(here: Path) -> None:
         meshobs.import_recordings(here / "mesh.duckdb")
 
     assert not (here / "mesh.duckdb").exists()
+
+
+def test_a_collection_takes_what_the_command_takes() -> None:
+    """The command hands its options on by name; filters and TLS are gathered first."""
+    gathered = {"_not", "negated", *(name.replace("-", "_") for name in collecting.FILTERS)}
+    gathered |= {key for key in CLUSTER_KEYS if key.startswith("tls")}
+
+    options = {one.name for one in collecting.command.params} - gathered
+
+    assert len(options) == 15
+    assert options - inspect.signature(meshobs.collect).parameters.keys() == set()
 
 
 @pytest.mark.parametrize(

@@ -638,6 +638,39 @@ def test_the_sentence_on_crossings(counts: list[tuple[int, ...]], cause: str, se
     assert crossings.summary(rows) == sentence
 
 
+def test_a_crossing_of_which_nothing_is_known_is_not_excused(answer: Callable[..., Report]) -> None:
+    """Where no object tells of the service's backends, the reason does not say that there were none."""
+    mesh = Mesh()
+    client, address, backends = shop(mesh, GLOBAL)
+    for n in range(3):
+        mesh.call(client, backends["east"][n % 2], aim=(address, 80))
+    mesh.objects = {}
+    # Hubble names the service that sockets aimed at.
+    for message in mesh.messages:
+        if (message.flow.event_type.type, message.flow.event_type.sub_type) == (7, 1):
+            message.flow.destination_service.namespace, message.flow.destination_service.name = "shop", "back"
+
+    row = only(answer(mesh, "hops"))
+
+    assert (row["service"], row["undecided"]) == ("back", 3)
+    assert row["reason"] == "3 crossed; of 3 it is not known whether they needed to"
+
+
+def test_calls_while_no_backend_is_active_say_so(answer: Callable[..., Report]) -> None:
+    """Nothing tells where such calls should go; it need not be a change that hides it."""
+    mesh = Mesh()
+    client = mesh.pod("west", "front-1")
+    backends = {cluster: mesh.pod(cluster, "back", 1) for cluster in mesh.clusters}
+    address, _ = (mesh.service(c, "back", [backends[c]], annotations=GLOBAL, ready=False) for c in mesh.clusters)
+    for _ in range(5):
+        mesh.call(client, backends["east"], aim=(address, 80))
+
+    row = only(answer(mesh, "affinity"))
+
+    assert (row["verdict"], row["cause"], row["unsettled"]) == ("insufficient", "unsettled", 0)
+    assert row["reason"].endswith("or while no backend was active")
+
+
 def test_services_tell_settings_backends_and_since_when(answer: Callable[..., Report]) -> None:
     """Each cluster's row says what holds there, as it is written and as Cilium takes it."""
     mesh = Mesh()

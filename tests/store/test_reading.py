@@ -160,7 +160,7 @@ def test_the_file_goes_with_the_collection(tmp_path: Path, meshobs: Callable[...
     db = tmp_path / "x.duckdb"
     with Store.open(db, write=True) as store:
         said: list[str] = []
-        with live.serving(store, said.append):
+        with live.serve(store, said.append):
             assert live.find(db)
             left = live.file_of(db).read_text()
         assert live.find(db) is None
@@ -179,6 +179,6 @@ def test_without_the_extension_the_collection_goes_on(tmp_path: Path, monkeypatc
     monkeypatch.setattr(live, "find_spec", lambda _name: None)
     said: list[str] = []
     with Store.open(tmp_path / "x.duckdb", write=True) as store:
-        with live.serving(store, said.append):
+        with live.serve(store, said.append):
             store.run("create temp table t as select 1")
     assert said[0].endswith("the package duckdb-extension-httpfs is not installed for this platform")

@@ -23,20 +23,10 @@ def now() -> str:
 
 def node(one: Node) -> Object:
     """Return a Node as its kubelet registers it."""
-    labels = {
-        "kubernetes.io/arch": "amd64",
-        "kubernetes.io/hostname": one.name,
-        "kubernetes.io/os": "linux",
-        "topology.kubernetes.io/region": one.zone or one.cluster,
-    }
-    if one.control_plane:
-        labels["node-role.kubernetes.io/control-plane"] = ""
-    if one.zone:
-        labels["topology.kubernetes.io/zone"] = one.zone
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": one.name, "labels": labels},
+        "metadata": {"name": one.name, "labels": one.labels},
         "spec": {
             "podCIDR": one.pod_cidr,
             "podCIDRs": [one.pod_cidr],

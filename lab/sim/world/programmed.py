@@ -22,16 +22,16 @@ def choose_backends(world: World, service: Service) -> tuple[Pod, ...]:
     """Return the backends that a new connection to a Service chooses from, each with the same chance."""
     local, remote = _backends(world, service), _remote(world, service)
     affinity = _value(service.annotations, AFFINITY)
-    active_local, active_remote = _active_pods(local), _active_pods(remote)
+    active_local, active_remote = _find_active(local), _find_active(remote)
     if affinity == "local" or (affinity == "none" and world.clusters[service.cluster].traits.literal_none_is_local):
         preferred, other = active_local, active_remote
         if affinity == "none":
-            return preferred or _serving_pods(local)
+            return preferred or _find_serving(local)
     elif affinity == "remote":
         preferred, other = active_remote, active_local
     else:
         preferred, other = active_local + active_remote, ()
-    return preferred or other or _serving_pods(local + remote)
+    return preferred or other or _find_serving(local + remote)
 
 
 def is_global(service: Service) -> bool:
@@ -60,11 +60,11 @@ def _backends(world: World, service: Service) -> tuple[Pod, ...]:
     return tuple(pod for pod in world.pods if (pod.cluster, pod.namespace, pod.app) == wanted)
 
 
-def _active_pods(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
+def _find_active(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
     return tuple(pod for pod in pods if pod.active)
 
 
-def _serving_pods(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
+def _find_serving(pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
     """Return what is left when nothing is active: backends that are going away but still serve."""
     return tuple(pod for pod in pods if pod.ready and pod.terminating)
 

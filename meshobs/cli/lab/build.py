@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from meshobs.cli.output import format_option, print_table, remark
+from meshobs.cli.terminal.output import format_option, print_table, remark
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import driver
 from meshobs.lab.mesh import versions

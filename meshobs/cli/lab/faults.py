@@ -2,7 +2,7 @@
 
 import click
 
-from meshobs.cli.output import print_table, remark
+from meshobs.cli.terminal.output import print_table, remark
 from meshobs.errors import InputError
 from meshobs.jobs import labs
 from meshobs.lab import faults, state

@@ -1,17 +1,11 @@
-"""What the command line has for the driver kind: its options and its progress."""
+"""The options of the driver kind."""
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from meshobs.cli.options import Command
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from meshobs.cli.terminal.options import Command
 
 # Names of what `options` adds, as click passes them; keys of table `kind` of a mesh description.
 KEYS = ("set", "engine", "node_image", "chart_directory")
@@ -40,36 +34,3 @@ def table(given: Mapping[str, object]) -> dict[str, object]:
     if "chart_directory" in found:
         found["chart_directory"] = str(Path(str(found["chart_directory"])).absolute())
     return found
-
-
-@contextmanager
-def showing() -> Iterator[Callable[[str], None]]:
-    """Give what shows the step under way with its time, on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _text: None
-        return
-    shown = _Shown()
-    try:
-        yield shown
-    finally:
-        shown("")
-
-
-class _Shown:
-    """Shows one text at a time with a spinner; loads rich for the first."""
-
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-
-    def __call__(self, text: str) -> None:
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
-        if text:
-            from rich.console import Console  # noqa: PLC0415 - rich is slow to load
-            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._progress.add_task(text, total=None)
-            self._progress.start()

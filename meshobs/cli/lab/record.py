@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from meshobs.cli.output import remark
+from meshobs.cli.terminal.output import remark
 from meshobs.lab import state
 from meshobs.lab.experiments import model
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from meshobs.cli.output import remark
+from meshobs.cli.terminal.output import remark
 from meshobs.errors import InputError
 from meshobs.jobs import labs
 from meshobs.lab import state

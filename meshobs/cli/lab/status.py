@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from meshobs.cli.output import format_option, print_table, remark
+from meshobs.cli.terminal.output import format_option, print_table, remark
 from meshobs.errors import MeshobsError
 from meshobs.jobs import labs
 from meshobs.lab import state

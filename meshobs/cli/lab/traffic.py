@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from meshobs.cli.output import format_option, print_table, remark
+from meshobs.cli.terminal.output import format_option, print_table, remark
 from meshobs.jobs import labs
 from meshobs.lab import state
 from meshobs.lab.traffic import Traffic

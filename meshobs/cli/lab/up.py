@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from meshobs.cli.lab import kind
-from meshobs.cli.options import Command, gather
-from meshobs.cli.output import format_option, remark
+from meshobs.cli.terminal.options import Command, gather
+from meshobs.cli.terminal.output import format_option, remark
+from meshobs.cli.terminal.step import show_step
 from meshobs.jobs import labs
 from meshobs.jobs.labs import LabOptions
 from meshobs.lab import driver, state
@@ -76,7 +77,7 @@ def up(name: str | None, mesh: MeshOptions, rate: float, relay_binary: Path | No
     A line for each step; on kind this takes five to ten minutes, and what broke off goes on with the same command.
     """
     options = LabOptions(relay_binary, force, cleanup, mesh.kind)
-    with kind.showing() as show:
+    with show_step() as show:
         labs.start(name, mesh.content, rate, options, say=remark, show=show)
     remark("the lab is up; go on with: meshobs collect --duration 1m; meshobs report affinity")
 

@@ -20,20 +20,6 @@ def add(maker: Maker, cluster: Cluster) -> None:
         _cilium_node(maker, node)
 
 
-def _labels(node: Node) -> dict[str, str]:
-    labels = {
-        "kubernetes.io/arch": "amd64",
-        "kubernetes.io/hostname": node.name,
-        "kubernetes.io/os": "linux",
-        "topology.kubernetes.io/region": node.zone or node.cluster,
-    }
-    if node.control_plane:
-        labels["node-role.kubernetes.io/control-plane"] = ""
-    if node.zone:
-        labels["topology.kubernetes.io/zone"] = node.zone
-    return labels
-
-
 def _node(maker: Maker, node: Node) -> None:
     spec: Json = {
         "podCIDR": node.pod_cidr,
@@ -46,7 +32,7 @@ def _node(maker: Maker, node: Node) -> None:
         Key("nodes", "", node.name),
         "v1",
         "Node",
-        labels=_labels(node),
+        labels=node.labels,
         spec=spec,
         status={
             "addresses": [
@@ -71,7 +57,7 @@ def _cilium_node(maker: Maker, node: Node) -> None:
         Key("ciliumnodes", "", node.name),
         "cilium.io/v2",
         "CiliumNode",
-        labels=_labels(node),
+        labels=node.labels,
         owner=maker.owner(Key("nodes", "", node.name), "v1", "Node", controller=False),
         meta={"generation": 1},
         spec={

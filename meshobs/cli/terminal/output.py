@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshobs.cli.flags import with_flags
+from meshobs.cli.terminal.flags import with_flags
 from meshobs.verdict import Verdict
 
 if TYPE_CHECKING:

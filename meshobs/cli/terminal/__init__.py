@@ -1,0 +1,1 @@
+"""How commands talk with the user: options, the session, output."""
