@@ -18,6 +18,8 @@ from meshobs.store import Store
 # truth.json leaves two connections out that are in the recording.
 UNTOLD = {"kind-global-none": {("east", "east"): 2}}
 REPORTS = ("nat", "affinity", "hops", "coverage")
+# At aggregation medium the ingress node shows nothing of those who come from outside and are given its address.
+UNSEEN_OUTSIDE = ("v20m-nodeport", "vx17m-nodeport")
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +55,19 @@ def door(name: str, request: dict[str, Any]) -> str:
     host = request["target"].rsplit(":", 1)[0]
     if host in {service["ip"] for service in content["services"]}:
         return "service"
-    return "nodeport" if host in {node["ip"] for node in content["nodes"].values()} else "pod"
+    pods = {pod["ip"] for pod in content["pods"]} | {request.get("answered_by", {}).get("ip")}
+    return "pod" if host in pods else "nodeport"
+
+
+def protocol(request: dict[str, Any]) -> str:
+    """Return a request's protocol; the first recordings knew only one."""
+    return str(request.get("protocol", "TCP"))
+
+
+def source(name: str, request: dict[str, Any]) -> str:
+    """Return what a true report calls the source of a request's connection."""
+    hidden = name in UNSEEN_OUTSIDE and request["server_saw"].rsplit(":", 1)[0] != request["client_ip"]
+    return client_cluster(request) or ("unknown" if hidden else "")
 
 
 def is_lossy(name: str) -> bool:
@@ -80,18 +94,18 @@ def test_verdicts_cover_all_kinds() -> None:
 
     found = {(report, verdict) for each in verdicts for report, verdict in each.items()}
 
-    assert len(NAMES) == 26
+    assert len(NAMES) == 46
     assert found == {(r, v) for r in ("nat", "affinity") for v in ("ok", "violation", "insufficient")}
 
 
 @pytest.mark.parametrize("name", COMPLETE)
 def test_nat_counts_what_servers_saw(name: str, answers: Callable[[str, str], Report]) -> None:
     """Each crossing counts once, by the address that the server saw."""
-    expected: Counter[tuple[str, str, str]] = Counter()
+    expected: Counter[tuple[str, str, str, str]] = Counter()
     for request in connections(name):
         if "answered_by" not in request or client_cluster(request) == request["answered_by"]["cluster"]:
             continue
-        pair = client_cluster(request), request["answered_by"]["cluster"]
+        pair = source(name, request), request["answered_by"]["cluster"], protocol(request)
         if request["server_saw"].rsplit(":", 1)[0] != request["client_ip"]:
             expected[*pair, "translated"] += 1
         elif door(name, request) == "nodeport":
@@ -99,10 +113,13 @@ def test_nat_counts_what_servers_saw(name: str, answers: Callable[[str, str], Re
         else:
             expected[*pair, "untranslated"] += 1
 
-    found: Counter[tuple[str, str, str]] = Counter()
-    for row in answers(name, "nat").rows.filter(protocol="TCP").rows(named=True):
+    found: Counter[tuple[str, str, str, str]] = Counter()
+    rows = answers(name, "nat").rows
+    if "pings" in truth(name):  # told apart from requests: see test_nat_counts_pings
+        rows = rows.filter(protocol="TCP")
+    for row in rows.rows(named=True):
         for kind in ("untranslated", "translated", "destination_translated", "one_sided", "ambiguous"):
-            found[row["source_cluster"], row["destination_cluster"], kind] += row[kind]
+            found[row["source_cluster"], row["destination_cluster"], row["protocol"], kind] += row[kind]
 
     assert expected == +found
 
@@ -131,7 +148,7 @@ def test_nat_rows_add_up(name: str, answers: Callable[[str, str], Report]) -> No
         assert sum(row[kind] for kind in kinds) == row["connections"]
 
 
-@pytest.mark.parametrize("name", COMPLETE)
+@pytest.mark.parametrize("name", [name for name in COMPLETE if not truth(name).get("affinity_unresolvable")])
 def test_affinity_counts_calls_of_the_service_only(name: str, answers: Callable[[str, str], Report]) -> None:
     """Calls of the ClusterIP count, by the cluster of the pod that answered; direct, NodePort and host calls do not."""
     expected: Counter[tuple[str, str]] = Counter()
@@ -201,13 +218,17 @@ def test_known_bug_is_named(answers: Callable[[str, str], Report]) -> None:
 
 @pytest.mark.parametrize("name", COMPLETE)
 def test_hops_tell_the_door(name: str, answers: Callable[[str, str], Report]) -> None:
-    """Every answered request shows in hops between its clusters by the door that the client used."""
+    """Every answered request shows in hops between its clusters by the door that the client used.
+
+    Cilium 1.19 and 1.20 show few socket events at aggregation medium: doors are unknown there, and only clusters count.
+    """
     expected: Counter[tuple[str, str, str]] = Counter()
     for request in connections(name):
         if "answered_by" in request:
             # Host processes leave no trace that tells a service from a pod.
-            kind = "unknown" if "/host/" in request["client"] else door(name, request)
-            expected[client_cluster(request), request["answered_by"]["cluster"], kind] += 1
+            way = door(name, request)
+            kind = "unknown" if "/host/" in request["client"] and way != "nodeport" else way
+            expected[source(name, request), request["answered_by"]["cluster"], kind] += 1
     for pair, more in UNTOLD.get(name, {}).items():
         expected[*pair, "service"] += more
 
@@ -222,9 +243,19 @@ def test_hops_tell_the_door(name: str, answers: Callable[[str, str], Report]) ->
         expected.update(
             (ping["client"].split("/")[0], cluster[ping["target"]], "pod") for ping in pings if ping["received"]
         )
+    if truth(name).get("affinity_unresolvable"):
+        expected, found = _without_doors(expected), _without_doors(found)
     if name.startswith("kind"):  # the kubelets' probes
         found = Counter({key: times for key, times in found.items() if key[2] != "unknown"})
     assert expected == +found
+
+
+def _without_doors(counts: Counter[tuple[str, str, str]]) -> Counter[tuple[str, str, str]]:
+    """Return how many connections were between clusters by whatever door."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for (client, server, _), number in counts.items():
+        found[client, server, "any"] += number
+    return found
 
 
 @pytest.mark.parametrize("name", ["loss", "node-down"])
