@@ -16,6 +16,8 @@ _SHARED = (f"{_PREFIX}shared", "io.cilium/shared-service")
 _AFFINITY = (f"{_PREFIX}affinity", "io.cilium/service-affinity")
 _SOURCE_CLUSTER = "multicluster.kubernetes.io/source-cluster"
 _SERVICE_NAME = "kubernetes.io/service-name"
+_GLOBAL_NAMESPACE = "clustermesh.cilium.io/global"
+_TOPOLOGY_MODE = ("service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class KubeState:
     """What an object said at one moment.
 
     Attributes:
-        kind: Service, EndpointSlice, Node, CiliumNode or ConfigMap.
+        kind: Service, EndpointSlice, Namespace, Node, CiliumNode or ConfigMap.
         created: its creation time as Kubernetes writes it, empty if unknown.
         state: the facts that meshobs uses, as JSON; queries/history reads it.
     """
@@ -81,7 +83,14 @@ def _service(document: Json, _: str) -> Json:
         ],
         "session_affinity": text(document, "spec", "sessionAffinity"),
         "internal_traffic_policy": text(document, "spec", "internalTrafficPolicy"),
+        "traffic_distribution": text(document, "spec", "trafficDistribution") or _topology_mode(annotations),
     }
+
+
+def _topology_mode(annotations: Mapping[str, str]) -> str:
+    """Return the older annotation that narrows the choice by zone, where it does."""
+    mode = _first(annotations, _TOPOLOGY_MODE)
+    return f"topology-mode {mode}" if mode and mode.lower() != "disabled" else ""
 
 
 def _endpoint_slice(document: Json, cluster: str) -> Json:
@@ -92,6 +101,10 @@ def _endpoint_slice(document: Json, cluster: str) -> Json:
         return None
     return {
         "service": service,
+        "hinted": any(
+            items(endpoint, "hints", "forZones") or items(endpoint, "hints", "forNodes")
+            for endpoint in items(document, "endpoints")
+        ),
         "ports": [
             {"name": text(port, "name"), "protocol": text(port, "protocol") or "TCP", "port": _number(port, "port")}
             for port in items(document, "ports")
@@ -140,12 +153,22 @@ def _cilium_node(document: Json, _: str) -> Json:
 def _config_map(document: Json, _: str) -> Json:
     if text(document, "metadata", "name") != "cilium-config":
         return None
-    return {"cluster_id": text(document, "data", "cluster-id"), "cluster_name": text(document, "data", "cluster-name")}
+    return {
+        "cluster_id": text(document, "data", "cluster-id"),
+        "cluster_name": text(document, "data", "cluster-name"),
+        "global_namespaces": text(document, "data", "clustermesh-default-global-namespace"),
+        "service_topology": text(document, "data", "enable-service-topology"),
+    }
+
+
+def _namespace(document: Json, _: str) -> Json:
+    return {"global": _strings(at(document, "metadata", "annotations")).get(_GLOBAL_NAMESPACE, "").lower()}
 
 
 _FACTS = {
     "Service": _service,
     "EndpointSlice": _endpoint_slice,
+    "Namespace": _namespace,
     "Node": _node,
     "CiliumNode": _cilium_node,
     "ConfigMap": _config_map,

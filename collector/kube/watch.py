@@ -1,4 +1,4 @@
-"""Lists and watches what the history is made of: Services, EndpointSlices, Nodes and CiliumNodes of one cluster.
+"""Lists and watches what the history of one cluster is made of: the kinds of RESOURCES.
 
 A change that is watched holds from its receipt. One that happened while the watch was broken is found by a new list: it
 holds since the last contact at the earliest, and is known from the new list. What does not change what meshobs keeps
@@ -30,6 +30,7 @@ RESOURCES = (
     SERVICES,
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     Resource("", "v1", "nodes", "Node"),
+    Resource("", "v1", "namespaces", "Namespace"),
     CILIUM_NODES,
 )
 # Objects of one page of a list.

@@ -15,7 +15,7 @@ from meshobs.collector.span import Span
 from meshobs.times import nanoseconds
 
 # Names of watch logs are watch-CLUSTER-KIND; a cluster's name may have dashes too.
-_KINDS = "svc|services?|endpointslices?|eps|nodes?|ciliumnodes?|pods?|configmaps?|cm|ciliumendpoints?"
+_KINDS = "svc|services?|endpointslices?|eps|namespaces?|ns|nodes?|ciliumnodes?|pods?|configmaps?|cm|ciliumendpoints?"
 _NAME = re.compile(rf"k8s-(?P<k8s>.+)|watch-(?P<watch>.+?)(-({_KINDS}))?|relay-(?P<relay>.+)", re.IGNORECASE)
 
 

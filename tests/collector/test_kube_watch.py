@@ -83,7 +83,8 @@ def test_recorded_objects_are_seen_as_they_are(cilium_nodes: ApiServer, recordin
     with watching(KubeCluster("west", kubeconfig=cilium_nodes.kubeconfig).connect()) as watched:
         synced = time.time_ns()
         found = {(seen.state.kind, seen.state.name, seen.state.state) for seen in watched.seen}
-        assert {one for one in found if one[:2] != ("Service", "kubernetes")} == expected
+        assert {one for one in found if one[:2] != ("Service", "kubernetes") and one[0] != "Namespace"} == expected
+        assert ("Namespace", "default", '{"global": ""}') in found
         assert len(found) == len(watched.seen)
         assert watched.said == []
     for seen in watched.seen:
@@ -369,7 +370,7 @@ def test_rules_of_access(cilium_nodes: ApiServer, monkeypatch: pytest.MonkeyPatc
     said: list[str] = []
     forward = cluster.forward(relay, said.append)
 
-    with watching(cluster, "no permission for services, endpointslices, nodes, ciliumnodes") as watched:
+    with watching(cluster, "no permission for services, endpointslices, nodes, namespaces, ciliumnodes") as watched:
         wait_until(lambda: cluster.lists >= 3)
         assert sorted(watched.said) == [
             f"context watcher: may not list {plural}: grant rule"
@@ -377,6 +378,7 @@ def test_rules_of_access(cilium_nodes: ApiServer, monkeypatch: pytest.MonkeyPatc
             for group, plural in (
                 ("cilium.io", "ciliumnodes"),
                 ("discovery.k8s.io", "endpointslices"),
+                ("", "namespaces"),
                 ("", "nodes"),
                 ("", "services"),
             )
@@ -397,7 +399,7 @@ def test_rules_of_access(cilium_nodes: ApiServer, monkeypatch: pytest.MonkeyPatc
             seen = watched.next_of("back", 1)
             wait_until(lambda: watched.watch.state == "watching")
             assert seen.state.name == "back"
-            assert len(watched.said) == 4
+            assert len(watched.said) == 5
             assert cluster.relay() == relay
             assert cluster.info().problem == ""
             assert cluster.secret("hubble-ui-client-certs") == {}
@@ -492,7 +494,9 @@ def test_cilium_config(server: ApiServer) -> None:
     assert (found.name, found.cluster_id, found.problem) == ("west", 1, "")
     assert found.settings == {"cluster-name": "west", "cluster-id": "1", "x": "y"}
     assert found.state
-    assert json.loads(found.state.state) == {"cluster_id": "1", "cluster_name": "west"}
+    assert json.loads(found.state.state) == {
+        "cluster_id": "1", "cluster_name": "west", "global_namespaces": "", "service_topology": ""
+    }  # fmt: skip
 
 
 def test_secrets(server: ApiServer) -> None:

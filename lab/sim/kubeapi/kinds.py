@@ -40,6 +40,7 @@ APIS = (
     ApiKind("", "v1", "services", "Service", short=("svc",)),
     ApiKind("", "v1", "pods", "Pod", short=("po",)),
     ApiKind("", "v1", "nodes", "Node", namespaced=False, short=("no",)),
+    ApiKind("", "v1", "namespaces", "Namespace", namespaced=False, short=("ns",)),
     ApiKind("", "v1", "configmaps", "ConfigMap", short=("cm",)),
     ApiKind("", "v1", "secrets", "Secret"),
     ApiKind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),

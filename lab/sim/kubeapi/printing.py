@@ -156,6 +156,7 @@ _FORMS = {
         after=("Version",),
         wide=("Internal-IP", "External-IP", "OS-Image", "Kernel-Version", "Container-Runtime"),
     ),
+    "namespaces": _Columns(("Status",), lambda item: (item["status"]["phase"],)),
     "deployments": _Columns(
         ("Ready", "Up-to-date", "Available"), _deployment, wide=("Containers", "Images", "Selector")
     ),

@@ -212,7 +212,7 @@ def test_an_equivalent_world_has_the_same_facts(name: str, cluster: str) -> None
     compared = 0
     for key, fact in ours.items():
         if key not in theirs:
-            assert key[1] in ("cilium-config", "hubble-relay")
+            assert key[0] == "Namespace" or key[1] in ("cilium-config", "hubble-relay")
             continue
         expected = theirs[key]
         if key[0] == "CiliumNode":  # cilium_host's address is chosen by Cilium
@@ -330,7 +330,7 @@ class Sim:
         self.server.start()
 
     def forbid(self) -> None:
-        self.server.forbidden |= {*WATCHED.values()}
+        self.server.forbidden |= {*WATCHED.values(), "namespaces"}
 
     def allow(self) -> None:
         self.server.forbidden.clear()
@@ -527,14 +527,14 @@ def test_missing_rights_as_from_a_real_server(sides: list[Side], monkeypatch: py
     for side in sides:
         side.forbid()
         cluster = KubeCluster("watcher", kubeconfig=side.kubeconfig).connect()
-        state = "no permission for services, endpointslices, nodes, ciliumnodes"
+        state = "no permission for services, endpointslices, nodes, namespaces, ciliumnodes"
         with watching(cluster, state) as watched:
             side.allow()
             wait_until(partial(follows, watched))
         found.append((seen(watched), sorted(watched.said)))
 
     assert found[0] == found[1]
-    assert len(found[0][1]) == 4
+    assert len(found[0][1]) == 5
 
 
 def _raw(answers: Callable[[str, Mapping[str, str]], Any], path: str, **query: str) -> Any:
@@ -776,7 +776,7 @@ def test_discovery_names_every_resource(tmp_path: Path) -> None:
                     found[one["name"]] = code, items["kind"] == f"{one['kind']}List"
         codes = [request(sim, method, "/api/v1/namespaces/default/pods/curl-pod")[0] for method in ("DELETE", "PUT")]
 
-    assert {*WATCHED.values(), "pods", "deployments", "configmaps", "secrets"} == found.keys()
+    assert {*WATCHED.values(), "namespaces", "pods", "deployments", "configmaps", "secrets"} == found.keys()
     assert set(found.values()) == {(200, True)}
     assert codes == [405, 405]
 

@@ -9,6 +9,8 @@ from meshobs.lab.sim.kubeapi.objects.maker import Json, Key, Maker
 from meshobs.lab.sim.world.world import Pod, Service, World
 
 _HASH = "pod-template-hash"
+# Those that an API server makes itself.
+_OWN_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 # The controller puts no more endpoints into one slice.
 _SLICE = 100
 
@@ -24,6 +26,8 @@ def objects(world: World, cluster: str, created: str = "") -> dict[Key, Json]:
     maker = Maker(world.mesh.seed, cluster, created)
     system.add(maker, world.clusters[cluster])
     nodes.add(maker, world.clusters[cluster])
+    for namespace in sorted({*_OWN_NAMESPACES, *(workload.namespace for workload in world.mesh.workloads)}):
+        _namespace(maker, namespace)
     for workload in world.mesh.workloads:
         if cluster in workload.clusters and not workload.bare:
             _deployment(maker, world, workload)
@@ -35,6 +39,17 @@ def objects(world: World, cluster: str, created: str = "") -> dict[Key, Json]:
             _service(maker, service)
             _slices(maker, world, service)
     return maker.made
+
+
+def _namespace(maker: Maker, name: str) -> None:
+    maker.add(
+        Key("namespaces", "", name),
+        "v1",
+        "Namespace",
+        labels={"kubernetes.io/metadata.name": name},
+        spec={"finalizers": ["kubernetes"]},
+        status={"phase": "Active"},
+    )
 
 
 def _service(maker: Maker, service: Service) -> None:
