@@ -16,10 +16,15 @@ def _keep_global(rows: Sequence[Row]) -> Sequence[Row]:
     return found or rows
 
 
+def _frontend(row: Row) -> str:
+    """Return the service, and which of its ports where it has several."""
+    return f"{service(row)}:{row['port']}" if row["port"] else service(row)
+
+
 SPEC = ReportSpec(
     columns=(
         text("client", "client_cluster"),
-        text("service", service),
+        text("service", _frontend),
         text("setting", "setting"),
         number("since", lambda row: clock(str(row["since"]))[11:]),
         number("backends", lambda row: f"{row['backends_local']} + {row['backends_remote']}"),
@@ -31,7 +36,7 @@ SPEC = ReportSpec(
         number("dropped", "dropped"),
         VERDICT,
     ),
-    row_name=lambda row: f"{row['client_cluster']}, {row['namespace']}/{row['service']}, {row['setting']}",
+    row_name=lambda row: f"{row['client_cluster']}, {_frontend(row)}, {row['setting']}",
     nothing="no connection through a service was seen in the window",
     counting=_keep_global,
 )

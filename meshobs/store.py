@@ -337,6 +337,11 @@ class Store(OpenDatabase):
                     self.run(text)
                 self.run("delete from queries")
                 self.run("insert into queries values (?)", [_fingerprint()])
+        if missing and done:
+            # What is made of objects is made anew: its tables may have changed.
+            with self.transaction():
+                for name in sqlfiles.names("queries/history"):
+                    self.run(sqlfiles.read(name))
         self.run(sqlfiles.read("sql/undo_torn.sql"))
 
 

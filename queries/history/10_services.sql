@@ -17,6 +17,7 @@ facts as (
         (state -> 'ports')::struct(name varchar, protocol varchar, port uinteger, node_port uinteger)[] as ports,
         nullif(state ->> 'session_affinity', '') as session_affinity,
         nullif(state ->> 'internal_traffic_policy', '') as internal_traffic_policy,
+        coalesce(state ->> 'traffic_distribution', '') as traffic_distribution,
         state, valid_from, valid_to, known_from
     from states
 ),
@@ -36,6 +37,7 @@ select
     any_value(annotations) as annotations, any_value(type) as type, any_value(addresses) as addresses,
     any_value(balancer_addresses) as balancer_addresses, any_value(ports) as ports,
     any_value(session_affinity) as session_affinity, any_value(internal_traffic_policy) as internal_traffic_policy,
+    any_value(traffic_distribution) as traffic_distribution,
     min(valid_from) as valid_from, if(bool_or(valid_to is null), null, max(valid_to)) as valid_to, arg_min(known_from, valid_from) as known_from
 from stretches
 group by cluster, namespace, service, stretch

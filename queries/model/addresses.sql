@@ -1,5 +1,7 @@
 -- Whose address it is: nodes, service frontends, pod ranges.
 
+create or replace macro address_family(address) as if(contains(address, ':'), 'IPv6', 'IPv4');
+
 -- The groups of a part of an IPv6 address.
 create or replace macro groups_of(text) as if(text = '', []::varchar[], string_split(text, ':'));
 

@@ -36,7 +36,7 @@ sent_by as materialized (
     select
         a.attempt,
         bool_or(s.destination = a.server_address and s.destination_port is not distinct from a.server_port) as to_backend,
-        max(s.door) as door, max(s.namespace) as namespace, max(s.service) as service
+        max(s.door) as door, max(s.namespace) as namespace, max(s.service) as service, max(if(s.door is null, null, s.destination_port)) as door_port
     from (select *, unnest(slices_around(client_ns)) as slice from attempts) a
     join sent s
         on s.slice = a.slice and s.protocol = a.protocol and s.source = a.client_address and coalesce(s.source_port, 0) = coalesce(a.client_port, 0)
@@ -92,6 +92,8 @@ select
     end as door,
     coalesce(a.door_namespace, c.namespace, split_part(c.aim_service, '/', 1), d.namespace, s.namespace) as door_namespace,
     coalesce(a.door_service, c.service, split_part(c.aim_service, '/', 2), d.service, s.service) as door_service,
+    -- The port that was called of the service, where the door is its own address.
+    if(a.packet_door is null and (c.call is null or c.door = 'service'), coalesce(c.aim_port, s.door_port), null) as door_port,
     if(a.translation = 'none' and c.door in ('nodeport', 'loadbalancer'), 'destination', a.translation) as translation,
     if(a.translation = 'none' and c.door in ('nodeport', 'loadbalancer'), c.door, a.translated_by) as translated_by,
     -- The cluster whose NodePort or balancer the socket aimed at; the socket load balancer then answers by itself.

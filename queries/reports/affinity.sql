@@ -1,5 +1,6 @@
 -- Does each client cluster reach local and remote backends as its setting says?
--- One row per client cluster, service and period of one setting. `connections` arrived at a backend, from pods of that
+-- One row per client cluster, service (its port, where it has several: Cilium balances each over the backends of its own name
+-- and family of addresses) and period of one setting. `connections` arrived at a backend, from pods of that
 -- cluster, through the service (proved, or by an unknown door); attempts that were refused are in `dropped` only.
 --   since, until:  the window (default: the last run; whole := true for everything)
 --   max_unproved:  the share of lost, missing or one-sided events above which nothing is said
@@ -53,7 +54,7 @@ bug_46623 as materialized (
 ),
 counted as materialized (
     select
-        client_cluster, namespace, service, setting, any_value(shared) as shared, setting_from, setting_to,
+        client_cluster, namespace, service, port, setting, any_value(shared) as shared, setting_from, setting_to,
         arg_max(local_backends, ns) as backends_local, arg_max(remote_backends, ns) as backends_remote,
         avg(expected_local_share) filter (outcome = 'arrived' and not rivals) as expected_local_share,
         count(*) filter (outcome = 'arrived' and not rivals) as connections,
@@ -68,7 +69,9 @@ counted as materialized (
         count(*) filter (outcome = 'arrived' and not settled) as unsettled,
         count(*) filter (rivals) as rivalled,
         bool_or(assumed) as assumed,
-        max(session_affinity) as session_affinity, max(internal_traffic_policy) as internal_traffic_policy,
+        max(session_affinity) as session_affinity, max(traffic_distribution) as traffic_distribution,
+        list_sort(list_distinct(flatten(list(unknown_backends)))) as unknown_backends, list_sort(list_distinct(flatten(list(misnamed_backends)))) as misnamed_backends,
+        list_sort(list_distinct(flatten(list(closed)))) as closed, list_sort(list_distinct(flatten(list(doubtful)))) as doubtful,
         -- calls that the setting sends one way, and how likely a blind load balancer would have done the same
         count(*) filter (bound) as bound, exp(sum(ln(if(wants_local, blind_local_share, 1 - blind_local_share))) filter (bound)) as bound_p_value,
         -- calls that had a choice; refused ones had it too
@@ -76,7 +79,7 @@ counted as materialized (
         count(*) filter (chosen and proved and not assumed) as sure, count(*) filter (chosen and proved and not assumed and is_local) as sure_local,
         avg(expected_local_share) filter (chosen and proved and not assumed) as sure_share
     from calls
-    group by client_cluster, namespace, service, setting, setting_from, setting_to
+    group by client_cluster, namespace, service, port, setting, setting_from, setting_to
 ),
 tested as materialized (
     select
@@ -110,6 +113,7 @@ judged as (
                     if(bound > 0, format('; a leak above {} would have shown', percent(3.0 / bound)), '')
                 )
             end,
+            if(len(t.closed) > 0, format('; namespace {} of {} is not global, so its backends do not count', t.namespace, array_to_string(t.closed, ', ')), ''),
             if(dropped > 0, format('; {} attempts were dropped', dropped), ''), if(door_unknown > 0, format('; {} by an unknown door', door_unknown), '')
         ) as as_set,
         case
@@ -117,6 +121,12 @@ judged as (
                 then {'cause': 'unknown-setting', 'reason': format('{}; what {} sets for the service is not known: no Kubernetes object of it was seen', counts, client_cluster)}
             when u.names is not null
                 then {'cause': 'unknown-objects', 'reason': format('{}; the services and backends of {} are not known', counts, u.names)}
+            when len(t.unknown_backends) > 0
+                then {'cause': 'unknown-backends', 'reason': format('{}; no EndpointSlice of the service in {} was seen: which backends it has there is not known', counts, array_to_string(t.unknown_backends, ', '))}
+            when len(t.doubtful) > 0 and (t.violations > 0 or unbalanced)
+                then {'cause': 'unknown-namespace', 'reason': format('{}: this breaks the setting unless namespace {} of {} is not global, and no Namespace of it was seen', counts, t.namespace, array_to_string(t.doubtful, ', '))}
+            when t.traffic_distribution <> '' and (t.violations > 0 or unbalanced)
+                then {'cause': 'traffic-distribution', 'reason': format('{}; {} narrows the choice by the zones or nodes that its EndpointSlices hint at', counts, t.traffic_distribution)}
             when t.proved_violations > 0
                 then {'cause': 'against-setting', 'reason': format('{} of {} went against the setting while its side had active backends', violations, connections)}
             when t.rivalled > 0
@@ -134,8 +144,8 @@ judged as (
                 then {'cause': 'no-connections', 'reason': format('no connection arrived; {} attempts were dropped', dropped)}
             when t.free > 0 and t.session_affinity = 'ClientIP'
                 then {'cause': 'session-affinity', 'reason': format('{}; clients stick to a backend (sessionAffinity ClientIP), so connections are no independent choices', counts)}
-            when t.free > 0 and t.internal_traffic_policy = 'Local'
-                then {'cause': 'internal-traffic-policy', 'reason': format('{}; internalTrafficPolicy Local narrows the choice by node', counts)}
+            when t.backends_remote = 0 and len(t.misnamed_backends) > 0 and t.local > 0 and t.setting in ('none', 'literal-none', 'remote')
+                then {'cause': 'port-names-differ', 'reason': format('{}; {} shares backends, but none by the name of this port: Cilium merges ports by name', counts, array_to_string(t.misnamed_backends, ', '))}
             when unbalanced and coalesce(t.sure_p_value, 1) < t.level and t.setting = 'literal-none' and x.cluster is not null and t.free_local > t.free * t.free_share
                 then {'cause': 'known-bug:46623', 'reason': format(
                     '{} where {} were expected: the literal affinity "none" drops remote backends in Cilium 1.18.10 to 1.19.5 (cilium#46623); remove the annotation or upgrade',
@@ -152,6 +162,7 @@ judged as (
                 then {'cause': 'small-sample', 'reason': format('{}; {} are too few to tell the setting from chance (p = {:.1e})', counts, bound, bound_p_value)}
             when t.fallback > 0 then {'cause': 'legal-fallback', 'reason': as_set}
             when t.dropped > 0 then {'cause': 'policy-drops', 'reason': as_set}
+            when len(t.closed) > 0 then {'cause': 'namespace-not-global', 'reason': as_set}
             else {'cause': '', 'reason': as_set}
         end as finding
     from tested t
@@ -162,7 +173,7 @@ judged as (
     left join blind_backends w on w.namespace = t.namespace and w.service = t.service
 )
 select
-    client_cluster, namespace, service, coalesce(setting, 'unknown') as setting, shared,
+    client_cluster, namespace, service, coalesce(port, '') as port, coalesce(setting, 'unknown') as setting, shared,
     greatest(coalesce(setting_from, first_time), first_time) as since, least(coalesce(setting_to, end_time), end_time) as until,
     backends_local, backends_remote, expected_local_share, connections, local, remote,
     local / nullif(connections, 0) as local_share, wilson_low(local, connections) as ci_low, wilson_high(local, connections) as ci_high,
@@ -171,7 +182,7 @@ select
 from judged
 cross join bounds
 left join causes_affinity() c on c.cause = finding.cause
-order by 1, 2, 3, 6, 4;
+order by 1, 2, 3, 4, 7, 5;
 
 -- What each cause in report_affinity means, and what to do about it.
 create or replace macro causes_affinity() as table
@@ -179,11 +190,16 @@ from (values
     ('', 'ok', 'the calls went as the setting says; the reason names the deviation that would have shown', ''),
     ('legal-fallback', 'ok', 'calls went to the other side while the preferred one had no active backend (ready and not terminating), as Cilium documents', 'none; where the preferred side should have answered, keep backends ready there'),
     ('policy-drops', 'ok', 'what arrived went as the setting says; other attempts were dropped', 'if the drops are not meant, look at the network policies of clients and backends: --evidence lists the drops, and drop_reason in the table flows says why'),
+    ('namespace-not-global', 'ok', 'the calls went as the setting says; what clusters offer from a namespace that is not global does not count', 'if the service is to be shared, annotate that Namespace clustermesh.cilium.io/global: "true"'),
     ('against-setting', 'violation', 'proved calls went to a side that the setting, or the lack of active backends there, rules out', 'in the Cilium pod of the client''s node compare cilium-dbg service list with the Service and its backends; where they differ, look whether cilium-dbg status --all-clusters shows the other clusters as ready, then restart that agent'),
     ('unbalanced', 'violation', 'the setting leaves the choice, but local and remote backends are not called in proportion to their number', 'look whether all agents of the client''s cluster have all backends (cilium-dbg service list in each Cilium pod), whether the clusters are connected (cilium clustermesh status), and from Cilium 1.20 on whether the namespace is global in the other clusters (its annotation clustermesh.cilium.io/global)'),
     ('known-bug:46623', 'violation', 'the annotation affinity: "none", written out, drops every remote backend in Cilium 1.18.10 to 1.19.5 (cilium/cilium#46623)', 'remove the annotation, which asks for the same, or upgrade Cilium to 1.19.6 or later'),
     ('unknown-setting', 'insufficient', 'no Service object tells what the client''s cluster set for the service when it was called', 'collect with the Kubernetes API of that cluster (--context), or import its Services and EndpointSlices'),
     ('unknown-objects', 'insufficient', 'no Service of some cluster is known, so that its backends, if it has any, would count as none', 'collect with the Kubernetes API of every cluster (--context), or import the Services and EndpointSlices of all'),
+    ('unknown-backends', 'insufficient', 'a cluster has the service, but no EndpointSlice of it was seen, and that is not the same as no backend', 'let the collector list and watch EndpointSlices of that cluster (docs/rbac.yaml), or import them'),
+    ('unknown-namespace', 'insufficient', 'the calls break the setting, unless the namespace is not global in a cluster of Cilium 1.20 or newer, of which no Namespace was seen', 'let the collector list and watch Namespaces (docs/rbac.yaml) and read cilium-config, or import both'),
+    ('port-names-differ', 'insufficient', 'other clusters share backends of the service, but under other names of ports, which Cilium does not merge; so all calls stay', 'give the ports of the Services the same names in all clusters'),
+    ('traffic-distribution', 'insufficient', 'trafficDistribution or topology mode narrows the choice to zones or nodes that the EndpointSlices hint at, so that the expected share is not that of all backends', 'remove trafficDistribution (or the topology-mode annotation) for the time of the audit; with enable-service-topology off in cilium-config it has no effect'),
     ('assumed-setting', 'insufficient', 'the calls break the setting as it was found later; when they were made it may have been another one', 'collect with the Kubernetes API watched (--context), or import watch logs, from before the traffic on'),
     ('unknown-door', 'insufficient', 'the calls break the setting if they went through the service, but those that are known to have done so do not prove it: the others may have gone straight to the pods', 'set bpf.monitorAggregation to none for the time of the audit, and leave socketLB.tracing on'),
     ('rival-services', 'insufficient', 'several services lead to the same pods, called or not, and nothing tells which one was meant', 'set bpf.monitorAggregation to none and leave socketLB.tracing on, or audit while only one of the Services exists'),
@@ -193,7 +209,6 @@ from (values
     ('unwatched-nodes', 'insufficient', 'of some nodes of the client''s cluster, or of the backends'', no flow came: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
     ('no-connections', 'insufficient', 'no connection arrived: every attempt was dropped', 'look at the network policies of clients and backends: --evidence lists the drops, and drop_reason in the table flows says why'),
     ('session-affinity', 'insufficient', 'sessionAffinity ClientIP lets clients stick to one backend, so that connections are no independent choices', 'set sessionAffinity: None on the Service of the client''s cluster for the time of the audit'),
-    ('internal-traffic-policy', 'insufficient', 'internalTrafficPolicy Local leaves, of the backends in the client''s own cluster, only those on its node: the expected share differs from node to node', 'set internalTrafficPolicy: Cluster on the Service of the client''s cluster for the time of the audit'),
     ('small-sample', 'insufficient', 'so few connections prove nothing: the most uneven outcome may be chance, or a balancer that knows no setting would do the same', 'let more traffic flow, or ask a longer window (--since, --all)'),
     ('unsettled', 'insufficient', 'all calls fell within 2 s of a change of setting or backends, and may have followed either state, or no backend was active at all', 'ask a window away from the change, or let traffic flow for longer; where no backend was active, look why none is ready')
 ) as causes(cause, verdict, meaning, cure);
@@ -203,7 +218,7 @@ create or replace macro evidence_affinity(
     since := null::timestamp_ns, until := null::timestamp_ns, whole := false, only_namespace := null::varchar, only_service := null::varchar
 ) as table
 select
-    client_cluster, namespace, service, coalesce(setting, 'unknown') as setting, class, proved, attempt as connection,
+    client_cluster, namespace, service, coalesce(port, '') as port, coalesce(setting, 'unknown') as setting, class, proved, attempt as connection,
     end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
     flow.*
 from (

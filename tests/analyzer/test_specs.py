@@ -12,7 +12,7 @@ from meshobs.store import Store
 from meshobs.verdict import Verdict
 
 NAT: dict[str, object] = {"destination_cluster": "east", "protocol": "TCP"}
-AFFINITY: dict[str, object] = {"client_cluster": "west", "namespace": "shop", "service": "back"}
+AFFINITY: dict[str, object] = {"client_cluster": "west", "namespace": "shop", "service": "back", "port": ""}
 
 
 def rows(of: Row, *differing: Row) -> list[Row]:

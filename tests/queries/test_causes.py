@@ -75,6 +75,49 @@ def with_spec(mesh: Mesh, **spec: str) -> None:
         mesh.call(client, backends[0], aim=(addresses[0], 80))
 
 
+def objects_of(mesh: Mesh, cluster: str, kind: str) -> list[dict[str, Any]]:
+    """Return a cluster's objects of a kind."""
+    return [one for one in mesh.objects[cluster] if one["kind"] == kind]
+
+
+def slices_of_one_cluster(mesh: Mesh) -> None:
+    """Services of both clusters, EndpointSlices of one."""
+    one_side(mesh, LOCAL)
+    for one in objects_of(mesh, "east", "EndpointSlice"):
+        mesh.objects["east"].remove(one)
+
+
+def closed_namespace(mesh: Mesh, annotation: str) -> None:
+    """All calls stay, for the other cluster's namespace is annotated."""
+    one_side(mesh, GLOBAL)
+    metadata = {"name": "shop", "annotations": {"clustermesh.cilium.io/global": annotation}}
+    mesh.objects["east"].append({"kind": "Namespace", "metadata": metadata})
+
+
+def unseen_namespace(mesh: Mesh) -> None:
+    """All calls stay, and no Namespace of a new Cilium was seen."""
+    mesh.version = "1.20.2"
+    one_side(mesh, GLOBAL)
+
+
+def names_of_ports(mesh: Mesh) -> None:
+    """All calls stay, for the clusters call the port otherwise."""
+    one_side(mesh, GLOBAL)
+    for cluster, name in (("west", "http"), ("east", "web")):
+        for one in objects_of(mesh, cluster, "EndpointSlice"):
+            one["ports"][0]["name"] = name
+        for one in objects_of(mesh, cluster, "Service"):
+            one["spec"]["ports"][0]["name"] = name
+
+
+def own_zone(mesh: Mesh) -> None:
+    """All calls stay, as the hints of slices and a setting of the Service have it."""
+    with_spec(mesh, trafficDistribution="PreferSameZone")
+    for cluster in mesh.clusters:
+        for one in objects_of(mesh, cluster, "EndpointSlice"):
+            one["endpoints"][0]["hints"] = {"forZones": [{"name": f"{cluster}-a"}]}
+
+
 def fallback(mesh: Mesh) -> None:
     """Affinity local without a local backend that is ready."""
     client = mesh.pod("west", "front-1")
@@ -248,9 +291,11 @@ CASES: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
     "literal none in 1.19.4": (lambda mesh: on_cilium("1.19.4", mesh), {"affinity": {"known-bug:46623"}}),
     "rivals": (rivals, {"affinity": {"rival-services"}}),
     "sticky clients": (lambda mesh: with_spec(mesh, sessionAffinity="ClientIP"), {"affinity": {"session-affinity"}}),
-    "own node": (
-        lambda mesh: with_spec(mesh, internalTrafficPolicy="Local"), {"affinity": {"internal-traffic-policy"}}
-    ),
+    "slices of one cluster": (slices_of_one_cluster, {"affinity": {"unknown-backends"}}),
+    "closed namespace": (lambda mesh: closed_namespace(mesh, "false"), {"affinity": {"namespace-not-global"}}),
+    "unseen namespace": (unseen_namespace, {"affinity": {"unknown-namespace"}}),
+    "names of ports": (names_of_ports, {"affinity": {"port-names-differ"}}),
+    "own zone": (own_zone, {"affinity": {"traffic-distribution"}}),
     "fallback": (fallback, {"affinity": {"legal-fallback"}}),
     "some dropped": (lambda mesh: dropped(mesh, 20), {"affinity": {"policy-drops"}, "hops": {"policy-drops"}}),
     "all dropped": (lambda mesh: dropped(mesh, 0), {"affinity": {"no-connections"}}),

@@ -88,7 +88,7 @@ select
     coalesce(if(m.way = 'door', w.door_namespace, null), p.namespace, if(not h.direct, h.namespace, null)) as door_namespace,
     coalesce(if(m.way = 'door', w.door_service, null), p.service, if(not h.direct, h.service, null)) as door_service,
     coalesce(if(m.way = 'door', w.ingress_cluster, null), p.ingress_cluster, if(not h.direct, h.ingress_cluster, null), if(client_cluster = 'unknown', a.owner_cluster, null)) as ingress_cluster,
-    a.source as seen_address, a.source_port as seen_port,
+    a.source as seen_address, a.source_port as seen_port, a.source_identity as seen_identity,
     a.cluster as server_cluster, a.node as server_node, a.destination_namespace as server_namespace, a.destination_pod as server_pod,
     a.destination as server_address, a.destination_port as server_port,
     null::varchar as drop_reason, a.uuid as arrival_uuid, a.time as arrival_time, a.cluster || '/' || a.node as arrival_seen_by,

@@ -47,7 +47,7 @@ select
     -- What pods send to nodes is masqueraded in a tunnel whatever the settings.
     if(m.departure is not null and s.door is null, 'masquerade', s.door) as translated_by,
     s.door as packet_door, s.door_namespace, s.door_service, s.ingress_cluster,
-    null::varchar as seen_address, null::uinteger as seen_port,
+    null::varchar as seen_address, null::uinteger as seen_port, null::uinteger as seen_identity,
     coalesce(s.pod_cluster, s.ingress_cluster) as server_cluster, null::varchar as server_node,
     s.destination_namespace as server_namespace, s.destination_pod as server_pod,
     s.destination as server_address, s.destination_port as server_port,

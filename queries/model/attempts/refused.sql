@@ -36,7 +36,7 @@ select
     null::varchar as client_node_cluster, null::varchar as client_node, d.source as client_address, d.source_port as client_port,
     d.destination as aim_address, d.destination_port as aim_port, 'none' as translation, null::varchar as translated_by,
     null::varchar as packet_door, null::varchar as door_namespace, null::varchar as door_service, null::varchar as ingress_cluster,
-    d.source as seen_address, d.source_port as seen_port,
+    d.source as seen_address, d.source_port as seen_port, null::uinteger as seen_identity,
     d.to_cluster as server_cluster, d.node as server_node,
     d.destination_namespace as server_namespace, d.destination_pod as server_pod, d.destination as server_address, d.destination_port as server_port,
     d.drop_reason, d.uuid as arrival_uuid, make_timestamp_ns(d.ns) as arrival_time, d.cluster || '/' || d.node as arrival_seen_by,
