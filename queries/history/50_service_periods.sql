@@ -1,7 +1,8 @@
 -- What held for clients of one cluster at one frontend: a row is a stretch in which neither the setting nor any backend that
 -- counts changed. local_backends and remote_backends are those that could be used: of the frontend's family of addresses and
--- of its port's name, by which Cilium merges the backends of all clusters. hidden_backends are active elsewhere under the
--- same name, but not offered (not global there, or not shared, or in a namespace that is not global).
+-- of its port's name, by which Cilium merges the backends of all clusters (a port without a name takes any:
+-- DefaultSelectBackends in pkg/loadbalancer/writer). A backend is an address with a port. hidden_backends are active elsewhere
+-- under the same name, but not offered (not global there, or not shared, or in a namespace that is not global).
 delete from service_periods;
 insert into service_periods by name
 with changes as (
@@ -64,7 +65,7 @@ offers as materialized (
 -- Backends of a cluster without the service itself are hidden, too.
 active as materialized (
     select
-        t.cluster, t.namespace, t.service, t.valid_from, b.cluster as owner, b.node, b.address, b.port_name, b.protocol,
+        t.cluster, t.namespace, t.service, t.valid_from, b.cluster as owner, b.node, b.address, b.port, b.port_name, b.protocol,
         address_family(b.address) as family, b.known_from,
         case
             when b.cluster = t.cluster then 'local'
@@ -78,23 +79,30 @@ active as materialized (
     left join offers o
         on o.cluster = t.cluster and o.namespace = t.namespace and o.service = t.service and o.valid_from = t.valid_from and o.owner = b.cluster
 ),
+reached as materialized (
+    select f.cluster, f.namespace, f.service, f.valid_from, f.port_name, f.protocol, f.family, a.owner, a.node, a.address, a.port, a.known_from, a.side
+    from frontends_of f
+    join active a
+        on a.cluster = f.cluster and a.namespace = f.namespace and a.service = f.service and a.valid_from = f.valid_from
+        and a.protocol = f.protocol and a.family = f.family and (a.port_name = f.port_name or a.port_name = '' or f.port_name = '')
+),
 counted as (
     select
         cluster, namespace, service, valid_from, port_name, protocol, family,
-        count(distinct address) filter (side = 'local') as local_backends,
-        count(distinct address) filter (side = 'remote') as remote_backends,
-        count(distinct address) filter (side = 'hidden') as hidden_backends,
-        list_sort(list(distinct side || ' ' || owner || ' ' || coalesce(node, '') || ' ' || address)) as backend_set,
+        count(distinct (address, port)) filter (side = 'local') as local_backends,
+        count(distinct (address, port)) filter (side = 'remote') as remote_backends,
+        count(distinct (address, port)) filter (side = 'hidden') as hidden_backends,
+        list_sort(list(distinct concat_ws(' ', side, owner, coalesce(node, ''), address, port))) as backend_set,
         if(bool_or(known_from is null), null, max(known_from)) as backends_known_from,
         count(*) as backend_rows
-    from active
+    from reached
     group by all
 ),
 by_node as (
     select cluster, namespace, service, valid_from, port_name, protocol, family, map_from_entries(list((node, backends) order by node)) as local_nodes
     from (
-        select cluster, namespace, service, valid_from, port_name, protocol, family, node, count(distinct address)::uinteger as backends
-        from active
+        select cluster, namespace, service, valid_from, port_name, protocol, family, node, count(distinct (address, port))::uinteger as backends
+        from reached
         where side = 'local' and node is not null
         group by all
     )
@@ -103,8 +111,8 @@ by_node as (
 by_cluster as (
     select cluster, namespace, service, valid_from, port_name, protocol, family, map_from_entries(list((owner, backends) order by owner)) as remote_clusters
     from (
-        select cluster, namespace, service, valid_from, port_name, protocol, family, owner, count(distinct address)::uinteger as backends
-        from active
+        select cluster, namespace, service, valid_from, port_name, protocol, family, owner, count(distinct (address, port))::uinteger as backends
+        from reached
         where side = 'remote'
         group by all
     )
@@ -117,11 +125,9 @@ misnamed as (
     join active a
         on a.cluster = f.cluster and a.namespace = f.namespace and a.service = f.service and a.valid_from = f.valid_from
         and a.family = f.family and a.side = 'remote'
-    where not exists (
-        from active b
-        where b.cluster = f.cluster and b.namespace = f.namespace and b.service = f.service and b.valid_from = f.valid_from
-            and b.owner = a.owner and b.family = f.family and b.port_name = f.port_name and b.protocol = f.protocol
-    )
+    anti join reached r
+        on r.cluster = f.cluster and r.namespace = f.namespace and r.service = f.service and r.valid_from = f.valid_from
+        and r.port_name = f.port_name and r.protocol = f.protocol and r.family = f.family and r.owner = a.owner
     group by all
 ),
 doubts as (

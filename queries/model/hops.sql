@@ -52,14 +52,17 @@ told as materialized (
 ),
 -- States in force around the moment of the call, as in service_calls_between.
 around as materialized (
-    select t.attempt, count(distinct p.valid_from) = 1 as settled, min(p.local_backends) as local_backends, arg_max(p.setting, p.valid_from) as setting
+    select t.attempt, count(distinct p.valid_from) = 1 as settled,
+        -- Where no slice was seen nothing is known of backends.
+        if(bool_or(list_contains(p.unknown_backends, p.cluster)), null, min(p.local_backends)) as local_backends,
+        arg_max(p.setting, p.valid_from) as setting
     from told t
     join settings_in_force p
         on p.cluster = t.source_cluster and p.namespace = t.namespace and p.service = t.service
         and p.protocol = t.protocol and p.family = address_family(t.server_address)
         and (p.port = t.door_port or t.door_port is null and (p.frontends = 1 or exists (
             from backends b
-            where b.namespace = t.namespace and b.service = t.service and b.port_name = p.port_name and b.protocol = p.protocol
+            where b.namespace = t.namespace and b.service = t.service and (b.port_name = p.port_name or b.port_name = '' or p.port_name = '') and b.protocol = p.protocol
                 and b.address = t.server_address and b.port = t.server_port
         )))
         and p.valid_from <= moved(t.time, 0.2 + (select clock_skew(since, until))) and p.valid_end > moved(t.time, -2 - (select clock_skew(since, until)))

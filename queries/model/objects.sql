@@ -28,7 +28,7 @@ from (select distinct cluster, namespace, service from services) s
 where exists (from slices k where k.cluster = s.cluster and (k.namespace = s.namespace and k.service = s.service or k.namespace = 'default' and k.service = 'kubernetes'));
 
 -- Which namespaces a cluster offers services of, from Cilium 1.19 on: the Namespace's annotation, else what cilium-config says,
--- else all. `doubtful` where one of them was not seen; that matters from the version on that documents them.
+-- else all. `doubtful` where one of them was not seen.
 create or replace view global_namespaces as
 with
 defaults as (
@@ -55,12 +55,10 @@ select
 from known k
 left join object_periods n on n.kind = 'Namespace' and n.cluster = k.cluster and n.name = k.namespace and not n.deleted;
 
--- Clusters in which a namespace may well not be global: Cilium 1.20 documents it, and cilium-config may speak of it. Of a cluster
--- whose version is not known the newest of the others is assumed.
+-- Clusters in which a namespace may not be global: Cilium 1.19 knows it (managed ones use it there, 1.20 documents it). Of a
+-- cluster whose version is not known the newest of the others is assumed; where none is known it may be any.
 create or replace view clusters_with_namespaces as
 with newest as (
     select c.cluster, max(version_rank(v.version)) as version from clusters c left join node_versions v using (cluster) group by all
 )
-select cluster from newest where coalesce(version, (select max(version) from newest)) >= version_rank('1.20.0')
-union
-select cluster from kube_states where kind = 'ConfigMap' and (state ->> 'global_namespaces') <> '';
+select cluster from newest where coalesce(version, (select max(version) from newest), version_rank('1.19.0')) >= version_rank('1.19.0');

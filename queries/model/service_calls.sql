@@ -14,20 +14,24 @@ calls as materialized (
     from connections_between(since, until)
     where client_kind = 'pod' and door in ('service', 'unknown') and outcome in ('arrived', 'refused', 'one-sided')
 ),
+-- The ports of services by their number.
+service_ports as materialized (
+    select distinct cluster, namespace, service, protocol, port, port_name from service_periods
+),
 -- Which services of a client's cluster lead to a backend, and by which of their ports.
 leads as materialized (
-    select distinct c.client_cluster, c.server_address, c.server_port, c.protocol, s.namespace, s.service, b.port_name
+    select distinct c.client_cluster, c.server_address, c.server_port, c.protocol, s.namespace, s.service, p.port_name
     from (select distinct client_cluster, server_cluster, server_address, server_port, protocol from calls) c
     join backends b on b.address = c.server_address and b.protocol = c.protocol and (b.port = c.server_port or b.port is null)
     join services s on s.cluster = c.client_cluster and s.namespace = b.namespace and s.service = b.service
+    left join service_ports p
+        on p.cluster = s.cluster and p.namespace = s.namespace and p.service = s.service and p.protocol = b.protocol
+        and (p.port_name = b.port_name or p.port_name = '' or b.port_name = '')
     where (b.cluster = s.cluster or s."global")
         and (b.cluster = s.cluster or exists (
             from services r where r.cluster = b.cluster and r.namespace = b.namespace and r.service = b.service and r."global" and r.shared
         ))
         and b.valid_from < moved(until, 2) and (b.valid_to is null or b.valid_to > moved(since, -2))
-),
-service_ports as materialized (
-    select distinct cluster, namespace, service, protocol, port, port_name from service_periods
 ),
 -- The port is that which was called, else those that lead to the backend, else any of the service's.
 named as materialized (
@@ -49,12 +53,20 @@ named as materialized (
 rivalled as materialized (
     select *, count(*) over (partition by attempt) > 1 as rivals from named
 ),
--- What flows tell of namespaces: whose pods are the world's to another cluster are not exported, and its Services neither.
+-- What flows tell of namespaces. Whose pods are the world's to another cluster are not exported, and its Services neither;
+-- whose backends answer another cluster's calls of a service, or whose pods are known there, are.
 exported as materialized (
-    select client_namespace as namespace, client_cluster as cluster, bool_and(not from_world(seen_identity)) as exported
-    from calls
-    where departure is not null and arrival is not null and translation = 'none' and client_cluster <> server_cluster
-        and (from_world(seen_identity) or seen_identity > 255)
+    select namespace, cluster, bool_or(exported) as exported
+    from (
+        select client_namespace as namespace, client_cluster as cluster, not from_world(seen_identity) as exported
+        from calls
+        where departure is not null and arrival is not null and translation = 'none' and client_cluster <> server_cluster
+            and (from_world(seen_identity) or seen_identity > 255)
+        union all
+        select door_namespace, server_cluster, true
+        from calls
+        where outcome = 'arrived' and client_cluster <> server_cluster and door = 'service' and door_namespace = server_namespace
+    )
     group by all
 ),
 told as materialized (

@@ -123,7 +123,9 @@ judged as (
                 then {'cause': 'unknown-objects', 'reason': format('{}; the services and backends of {} are not known', counts, u.names)}
             when len(t.unknown_backends) > 0
                 then {'cause': 'unknown-backends', 'reason': format('{}; no EndpointSlice of the service in {} was seen: which backends it has there is not known', counts, array_to_string(t.unknown_backends, ', '))}
-            when len(t.doubtful) > 0 and (t.violations > 0 or unbalanced)
+            when t.backends_remote = 0 and t.backends_local > 0 and len(t.misnamed_backends) > 0 and t.connections > 0 and t.setting in ('none', 'literal-none', 'remote')
+                then {'cause': 'port-names-differ', 'reason': format('{}; {} shares backends, but none by the name of this port: Cilium merges ports by name', counts, array_to_string(t.misnamed_backends, ', '))}
+            when len(t.doubtful) > 0 and (t.violations > 0 or unbalanced) and not (t.setting = 'literal-none' and x.cluster is not null)
                 then {'cause': 'unknown-namespace', 'reason': format('{}: this breaks the setting unless namespace {} of {} is not global, and no Namespace of it was seen', counts, t.namespace, array_to_string(t.doubtful, ', '))}
             when t.traffic_distribution <> '' and (t.violations > 0 or unbalanced)
                 then {'cause': 'traffic-distribution', 'reason': format('{}; {} narrows the choice by the zones or nodes that its EndpointSlices hint at', counts, t.traffic_distribution)}
@@ -144,8 +146,6 @@ judged as (
                 then {'cause': 'no-connections', 'reason': format('no connection arrived; {} attempts were dropped', dropped)}
             when t.free > 0 and t.session_affinity = 'ClientIP'
                 then {'cause': 'session-affinity', 'reason': format('{}; clients stick to a backend (sessionAffinity ClientIP), so connections are no independent choices', counts)}
-            when t.backends_remote = 0 and len(t.misnamed_backends) > 0 and t.local > 0 and t.setting in ('none', 'literal-none', 'remote')
-                then {'cause': 'port-names-differ', 'reason': format('{}; {} shares backends, but none by the name of this port: Cilium merges ports by name', counts, array_to_string(t.misnamed_backends, ', '))}
             when unbalanced and coalesce(t.sure_p_value, 1) < t.level and t.setting = 'literal-none' and x.cluster is not null and t.free_local > t.free * t.free_share
                 then {'cause': 'known-bug:46623', 'reason': format(
                     '{} where {} were expected: the literal affinity "none" drops remote backends in Cilium 1.18.10 to 1.19.5 (cilium#46623); remove the annotation or upgrade',

@@ -90,14 +90,15 @@ def slices_of_one_cluster(mesh: Mesh) -> None:
 def closed_namespace(mesh: Mesh, annotation: str) -> None:
     """All calls stay, for the other cluster's namespace is annotated."""
     one_side(mesh, GLOBAL)
-    metadata = {"name": "shop", "annotations": {"clustermesh.cilium.io/global": annotation}}
-    mesh.objects["east"].append({"kind": "Namespace", "metadata": metadata})
+    (namespace,) = objects_of(mesh, "east", "Namespace")
+    namespace["metadata"]["annotations"] = {"clustermesh.cilium.io/global": annotation}
 
 
 def unseen_namespace(mesh: Mesh) -> None:
-    """All calls stay, and no Namespace of a new Cilium was seen."""
-    mesh.version = "1.20.2"
+    """All calls stay, and no Namespace of the other cluster was seen."""
     one_side(mesh, GLOBAL)
+    for one in objects_of(mesh, "east", "Namespace"):
+        mesh.objects["east"].remove(one)
 
 
 def names_of_ports(mesh: Mesh) -> None:
