@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from meshobs.collector.kube.document import Json, parse
 from meshobs.collector.kube.objects import KINDS
-from meshobs.collector.recordings import framing, values, yaml_objects
+from meshobs.collector.recordings import framing, tables, values, yaml_objects
 from meshobs.collector.recordings.archives import Unpacked, is_archive, members
 from meshobs.collector.recordings.framing import Batch
 from meshobs.collector.recordings.recognise import Content, FileKind, Layout, NothingError, recognise
@@ -19,7 +19,7 @@ from meshobs.collector.recordings.streams import ByteStream, Progress, open_file
 from meshobs.collector.recordings.wrappers import Wrapper, unwrap
 from meshobs.errors import InputError
 
-_ENDINGS = re.compile(r"(\.(bin|jsonpb|jsonl|ndjson|json|yaml|yml|log|txt|gz|zst))+$")
+_ENDINGS = re.compile(r"(\.(bin|jsonpb|jsonl|ndjson|json|yaml|yml|log|txt|csv|gz|zst))+$")
 # Files of these names are given as recordings: if they hold none, something is wrong with them.
 _OURS = re.compile(r"((k8s|relay)-.+\.json|watch-.+\.jsonl|.+\.(bin|jsonpb|jsonl|ndjson))(\.gz|\.zst)?")
 _LOG = re.compile(r".+\.log([.-][\w.:-]+)?(\.gz|\.zst)?")
@@ -102,9 +102,8 @@ class RecordingFile:
             return framing.messages(stream)
         if self.layout is Layout.LINES and not self.chain:
             return framing.lines(stream)
-        found: Iterator[tuple[int, bytes | str]] = (
-            framing.numbered_lines(stream) if self.layout is Layout.LINES else _texts(stream)
-        )
+        read = {Layout.LINES: framing.numbered_lines, Layout.CSV: tables.rows}.get(self.layout, _texts)
+        found: Iterator[tuple[int, bytes | str]] = read(stream)
         return framing.batches(unwrap(found, self.chain) if self.chain else found)
 
 

@@ -21,14 +21,18 @@ from meshobs.times import nanoseconds
 
 # Names of watch logs are watch-CLUSTER-KIND; a cluster's name may have dashes too.
 _KINDS = "svc|services?|endpointslices?|eps|nodes?|ciliumnodes?|pods?|configmaps?|cm|ciliumendpoints?"
-# `cilium sysdump` calls a kind so (k8s-services-20260301-100000), with the time it was started.
-_OF_SYSDUMP = re.compile(r".+-\d{8}-\d{6}(-prev)?")
+# `cilium sysdump` calls a kind so, with the time it was started (k8s-services-20260301-100000); others a cluster.
+_TIME = re.compile(r"-\d{8}-\d{6}(-prev)?$")
+_OF_SYSDUMP = re.compile(
+    r"k8s-(endpoints|endpointslices|events|leases|metrics|namespaces|networkpolicies|nodes|pods|services|version)"
+)
 _NAME = re.compile(rf"k8s-(?P<k8s>.+)|watch-(?P<watch>.+?)(-({_KINDS}))?|relay-(?P<relay>.+)", re.IGNORECASE)
 
 
 def cluster_of(stem: str) -> str:
     """Return the cluster that a file's name says (`k8s-west`, `watch-eu-west-svc`), empty if it says none."""
-    match = None if _OF_SYSDUMP.fullmatch(stem) else _NAME.fullmatch(stem)
+    name = _TIME.sub("", stem)
+    match = None if name != stem and _OF_SYSDUMP.fullmatch(name) else _NAME.fullmatch(name)
     return next((group for group in match.groupdict().values() if group), "") if match else ""
 
 

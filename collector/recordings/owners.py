@@ -1,18 +1,29 @@
 """Whose Kubernetes objects a file holds.
 
-The file's name says it; else cilium-config in the same folder (`cilium sysdump`), then what the user says, then the
-names of its nodes where flows name them, too. A file's name may be a kubeconfig's context
-(k8s-kind-amber.json): where no flow knows such a cluster, the nodes decide.
+Its name says it (k8s-CLUSTER); else cilium-config in it or in its folder; then its name or its folder's, besides words
+for kinds, if flows know such a cluster; then what the user says; then the names of its nodes, where flows of several
+clusters tell them apart. A name may be a kubeconfig's context (k8s-kind-amber): where no flow knows such a cluster,
+cilium-config decides, or the nodes if their cluster's name is in it.
 """
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from meshobs.collector.node_name import DEFAULT_CLUSTER
 from meshobs.collector.recordings.files import RecordingFile, is_of_sysdump
 from meshobs.collector.recordings.objects import cluster_of, config_name, each, node_names
 from meshobs.collector.recordings.recognise import FileKind
 from meshobs.collector.recordings.streams import BROKEN
+
+_BY_NODES = "the names of its nodes"
+# Words of file names that say what is in them, not whose it is.
+_KINDS = frozenset(
+    {"k8s", "kubectl", "get", "all", "objects", "list", "state", "dump", "resources", "config", "cilium"}
+    | {"services", "service", "svc", "endpoints", "ep", "endpointslices", "endpointslice", "eps", "slices", "pods"}
+    | {"nodes", "node", "ciliumnodes", "ciliumnode", "cn", "namespaces", "configmaps", "configmap", "cm"}
+)
 
 
 @dataclass(frozen=True)
@@ -61,30 +72,42 @@ class Owners:
             return Owner(named)
         # Files of a sysdump hold one kind each; only together they say whose they are.
         signs = _Signs() if is_of_sysdump(source.name) else _signs([source])
-        if not named and not signs.config and not self._by_nodes(signs.nodes):
-            signs = self._of_folder(source.folder)
-        by_nodes = self._by_nodes(signs.nodes)
+        names = () if named else (source.stem, PurePosixPath(source.folder).name)
+        found, how = self._found(signs, names)
+        if named and found and (how != _BY_NODES or found in named):
+            return Owner(found, f"{source.name}: objects of cluster {found}, by {how}")
         if named:
-            if (found := signs.config or by_nodes) and found != named:
-                return Owner(found, f"{source.name}: objects of cluster {found}, by {_how(signs)}")
             clusters = ", ".join(sorted(self._clusters))
             return Owner(
                 named,
                 f"{source.name}: no flow is of a cluster {named}, only of {clusters}; if that is the name of a context,"
                 " name the file k8s-CLUSTER.json",
             )
-        if signs.config or (by_nodes and not fallback):
-            found = signs.config or by_nodes
-            return Owner(found, f"{source.name}: objects of cluster {found}, by {_how(signs)}")
-        if fallback:
-            return Owner(fallback)
+        if how == _BY_NODES and fallback:
+            found = ""
+        if not found:
+            found, how = self._found(self._of_folder(source.folder))
+        if found and not (fallback and how == _BY_NODES):
+            return Owner(found, f"{source.name}: objects of cluster {found}, by {how}")
         return Owner(
-            "",
+            fallback,
             problem="does not say whose objects it holds: name it k8s-CLUSTER.json, or pass `cluster`",
         )
 
+    def _found(self, signs: _Signs, names: Sequence[str] = ()) -> tuple[str, str]:
+        """Return a cluster and what says it; `names` are the file's and its folder's."""
+        if signs.config:
+            return signs.config, "cilium-config"
+        said = [name for name in map(_without_kinds, names) if name in self._clusters]
+        return (said[0], "the file's name") if said else (self._by_nodes(signs.nodes), _BY_NODES)
+
     def _by_nodes(self, nodes: Iterable[str]) -> str:
-        """Return the one cluster whose flows name these nodes."""
+        """Return the one cluster whose flows name these nodes.
+
+        Where there are flows of one cluster only, another one's nodes may have the same names.
+        """
+        if len(self._clusters) == 1:
+            return ""
         found = [self._nodes[node] for node in nodes if node in self._nodes]
         common = set.intersection(*found) if found else set()
         return next(iter(common)) if len(common) == 1 else ""
@@ -98,8 +121,14 @@ class Owners:
         return self._folders[folder]
 
 
-def _how(signs: _Signs) -> str:
-    return "cilium-config" if signs.config else "the names of its nodes"
+def _without_kinds(name: str) -> str:
+    """Return what a name such as `services-west` or `west.nodes` says besides kinds of objects."""
+    words = re.split(r"([-_.])", name.lower())
+    while words and (words[0] in _KINDS or words[0] in "-_."):
+        del words[0]
+    while words and (words[-1] in _KINDS or words[-1] in "-_."):
+        del words[-1]
+    return "".join(words)
 
 
 def _signs(sources: Iterable[RecordingFile]) -> _Signs:

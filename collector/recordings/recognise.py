@@ -4,6 +4,7 @@ The first bytes decide nearly always. Text in which they say nothing (an agent's
 to its end for a message.
 """
 
+import io
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -11,11 +12,11 @@ from itertools import islice
 
 from meshobs.collector.decode.plain import fault
 from meshobs.collector.kube.document import Json, at, parse, text
-from meshobs.collector.recordings import values, yaml_objects
+from meshobs.collector.recordings import tables, values, yaml_objects
 from meshobs.collector.recordings.archives import is_archive
 from meshobs.collector.recordings.framing import LONGEST, numbered_lines
 from meshobs.collector.recordings.streams import BROKEN, ByteStream
-from meshobs.collector.recordings.wrappers import MARK, WRAPPERS, Wrapper, chain_of, is_message, unwrap
+from meshobs.collector.recordings.wrappers import MARK, SURE_MARK, WRAPPERS, Wrapper, chain_of, is_message, unwrap
 from meshobs.errors import InputError
 
 _RELAY = {"GetNodes", "ServerStatus", "nodes"}
@@ -41,6 +42,8 @@ _MISTAKES = (
         _JSON,
     ),
 )
+# The names of columns: words, quoted or not.
+_CSV_HEAD = re.compile(rb'"?[A-Za-z_@][\w .@\[\]/-]*"?(?:,"?[A-Za-z_@][\w .@\[\]/-]*"?)*')
 _BINARY = (
     (b"\xfd7zXZ\x00", "compressed with xz: unpack it first, or use gzip or zstd"),
     (b"BZh", "compressed with bzip2: unpack it first, or use gzip or zstd"),
@@ -70,6 +73,7 @@ class Layout(Enum):
     LINES = "lines"
     VALUES = "values"
     YAML = "yaml"
+    CSV = "csv"
 
 
 @dataclass(frozen=True)
@@ -134,13 +138,13 @@ def _look(stream: ByteStream, head: bytes, name: str) -> Content:
         return Content(FileKind.CAPTURE, Layout.FRAMES)
     if _is_document(head.lstrip()):
         return _look_at_values(stream, name)
-    return _look_at_lines(head) or _look_at_text(stream, name)
+    return _look_at_csv(head) or _look_at_lines(head) or _look_at_text(stream, name)
 
 
 def _look_at_text(stream: ByteStream, name: str) -> Content:
     """Recognise text of which the first lines say nothing."""
     head = stream.head(whole=True)
-    if found := _look_at_lines(head):
+    if found := _look_at_csv(head) or _look_at_lines(head):
         return found
     if yaml_objects.STARTS.match(head.decode(errors="replace").lstrip()) and (found := _look_at_yaml(stream)):
         return found
@@ -181,6 +185,18 @@ def _look_at_lines(head: bytes) -> Content | None:
     return None
 
 
+def _look_at_csv(head: bytes) -> Content | None:
+    """Recognise a table of which a column holds messages: an export of Splunk, Azure Log Analytics, Grafana."""
+    first, _, rest = head.partition(b"\n")
+    if not _CSV_HEAD.fullmatch(first.rstrip(b"\r")) or not MARK.search(rest):
+        return None
+    for _, row in tables.rows(io.BytesIO(head)):
+        chain = chain_of(row) if isinstance(row, bytes) else None
+        if chain:
+            return Content(FileKind.LINES, Layout.CSV, chain)
+    return None
+
+
 def _look_at_values(stream: ByteStream, name: str) -> Content:
     """Recognise the first value that is anything of ours."""
     problem = marked = ""
@@ -191,7 +207,7 @@ def _look_at_values(stream: ByteStream, name: str) -> Content:
             problem = problem or value.problem
         elif found := _of_value(value.text, value.list_kind):
             break
-        elif MARK.search(value.text.encode(errors="replace")):
+        elif SURE_MARK.search(value.text.encode(errors="replace")):
             marked = marked or value.text
         if stream.kept > _LOOKED_AT:
             break
@@ -233,26 +249,29 @@ def _search(stream: ByteStream, name: str) -> Content:
         raise NothingError(_none(name))
     if stream.once:
         stream.keep()
+    found, first = _search_lines(stream)
+    if stream.once:
+        stream.rewind()
+    if found:
+        return found
+    raise InputError(_unknown(name, first)) if first else NothingError(_none(name))
+
+
+def _search_lines(stream: ByteStream) -> tuple[Content | None, str]:
+    """Return what the first message tells; else the first line that looks like one."""
     first, tried = "", 0
-    try:
-        for _, line in numbered_lines(stream):
-            if stream.kept > _LOOKED_AT:
-                break
-            if isinstance(line, str) or not MARK.search(line):
-                continue
-            chain = chain_of(line)
-            if chain is not None:
-                return Content(FileKind.LINES, Layout.LINES, chain)
-            first = first or line.decode(errors="replace").strip()
-            tried += 1
-            if tried == _TRIED:
-                break
-    finally:
-        if stream.once:
-            stream.rewind()
-    if first:
-        raise InputError(_unknown(name, first))
-    raise NothingError(_none(name))
+    for _, line in numbered_lines(stream):
+        if stream.kept > _LOOKED_AT or (first and tried > _TRIED):
+            break
+        if isinstance(line, str) or not (SURE_MARK if tried > _TRIED else MARK).search(line):
+            continue
+        chain = chain_of(line)
+        if chain is not None:
+            return Content(FileKind.LINES, Layout.LINES, chain), ""
+        if not first and SURE_MARK.search(line):
+            first = line.decode(errors="replace").strip()
+        tried += 1
+    return None, first
 
 
 def _none(name: str) -> str:

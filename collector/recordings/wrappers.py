@@ -19,6 +19,8 @@ HUBBLE = frozenset(
 )
 # What every line with a message has, however often it is quoted: a key of HUBBLE or of a bare flow.
 MARK = re.compile(rb'\\*"+(?:flow|lost_?[eE]vents|node_?[sS]tatus|agent_?[eE]vent|debug_?[eE]vent|IP|verdict)\\*"+\s*:')
+# The same of the messages that are no bare flows, whose keys are not Hubble's alone.
+SURE_MARK = re.compile(rb'\\*"+(?:flow|lost_?[eE]vents|node_?[sS]tatus|agent_?[eE]vent|debug_?[eE]vent)\\*"+\s*:')
 # Wrappers inside wrappers: kubectl's prefix, its time, a log line of the agent, and one more.
 _DEEPEST = 4
 # Docker cuts longer lines.
@@ -140,11 +142,11 @@ def _message(line: bytes) -> bytes | None:
     return _at_path(line, ("message",), ("msg",), ("@message",), ("data",), ("value",))
 
 
-_PREFIX = re.compile(rb'[^{]*?(\{\s*"[A-Za-z_]+"\s*:.*\})\s*', re.DOTALL)
+_PREFIX = re.compile(rb'.*?(\{\s*"[A-Za-z_]+"\s*:.*\})\s*', re.DOTALL)
 
 
 def _prefix(line: bytes) -> bytes | None:
-    # Syslog, docker compose, stern: any text without a brace, then the line.
+    # Syslog, docker compose, stern, logcli: any text, then the line.
     match = _PREFIX.fullmatch(line) if line[:1] != b"{" else None
     return match[1] if match else None
 
@@ -176,7 +178,7 @@ WRAPPERS = (
     Wrapper("OpenTelemetry", "opentelemetry.io/docs/specs/otlp", _otlp),
     Wrapper("the systemd journal in JSON", "systemd.io/JOURNAL_EXPORT_FORMATS", _journal),
     Wrapper("a key that holds the line (message, msg)", "logstash, CloudWatch, JSON logs of Cilium 1.18", _message),
-    Wrapper("text before each line", "syslog (RFC 5424), docker compose logs, stern", _prefix),
+    Wrapper("text before each line", "syslog (RFC 5424), docker compose logs, stern, logcli", _prefix),
 )
 
 

@@ -1,5 +1,6 @@
 """`meshobs import` of what people have: wrapped lines, pretty JSON, other encodings, archives, kubectl's shapes, sysdumps."""
 
+import csv
 import gzip
 import io
 import json
@@ -80,6 +81,15 @@ def docker_in_parts() -> str:
     return "\n".join(found)
 
 
+def as_csv(*head: str) -> str:
+    """Return a table whose last column holds the lines."""
+    out = io.StringIO()
+    table = csv.writer(out)
+    table.writerow(head)
+    table.writerows([*("x" for _ in head[1:]), line] for line in LINES)
+    return out.getvalue()
+
+
 POD = {"namespace_name": "kube-system", "pod_name": "cilium-x"}
 WRAPPED: dict[str, str] = {
     "cri.log": per_line(lambda line: f"{AT} stdout F {line}"),
@@ -135,6 +145,11 @@ WRAPPED: dict[str, str] = {
     "otlp.json": json.dumps(
         {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": line}} for line in LINES]}]}]}
     ),
+    "splunk.csv": as_csv("_time", "host", "_raw"),
+    "azure-portal.csv": as_csv("TimeGenerated [UTC]", "LogMessage"),
+    "one-column.csv": as_csv("line"),
+    "logcli.log": per_line(lambda line: f'2026-11-24T10:00:00+01:00 {{pod="x", app="y"}} {line}'),
+    "grafana.txt": per_line(lambda line: f"1795400000000\t2026-11-24T09:00:00.123Z\t{line}"),
     "pretty.jsonl": "\n".join(json.dumps(message, indent=2) for message in MESSAGES),
     "pretty-array.json": json.dumps(MESSAGES, indent=4),
     "array.json": json.dumps(MESSAGES),
@@ -398,6 +413,12 @@ SHAPES: dict[str, Callable[[str, Objects], dict[str, str]]] = {
     "context-by-nodes": lambda c, o: {f"k8s-admin@{c}.json": pretty(as_list(o[:-1]))},
     "no-name": lambda c, o: {f"{c}/objects.json": pretty(as_list(o)), f"{c}/relay.txt": "nothing"},
     "no-name-one-folder": lambda c, o: {f"objects-of-{c}.json": pretty(as_list(o))},
+    "kind-and-cluster": lambda c, o: {
+        f"{one['kind'][:-4].lower()}s-{c}.json": pretty(one) for one in typed_lists(o) if one["kind"] != "ConfigMapList"
+    },
+    "folder-of-cluster": lambda c, o: {
+        f"{c}/{one['kind'][:-4].lower()}s.json": pretty(one) for one in typed_lists(o) if one["kind"] != "ConfigMapList"
+    },
     "no-name-by-nodes": lambda c, o: {f"objects-of-{c}.yaml": dump_yaml(as_list(o[:-1]))},
     "files-of-kinds": lambda c, o: {f"{c}/{one['kind']}.yaml": dump_yaml(one) for one in typed_lists(o)},
 }  # fmt: skip
@@ -547,6 +568,23 @@ def test_objects_of_nobody_are_counted_and_stop_nothing(db: Path, tmp_path: Path
     assert (result.objects, result.ledger.total.undecodable, named.objects) == (0, 1, 1)
     assert result.ledger.total.stored == len(mesh.messages)
     assert "does not say whose objects it holds: name it k8s-CLUSTER.json" in result.ledger.total.problems[0]
+
+
+@pytest.mark.parametrize("name", ["k8s-west-eu.json", "objects-west-eu.json", "objects.json"])
+def test_objects_are_never_given_to_a_cluster_whose_name_is_only_near(name: str, db: Path, tmp_path: Path) -> None:
+    """Flows of one cluster, objects of another whose nodes have the same names: they are not that cluster's."""
+    mesh = shop_mesh()
+    mesh.messages = [one for one in mesh.messages if one.node_name.startswith("west/")]
+    folder = mesh.write(tmp_path / "in", watched=True)
+    for log in folder.glob("watch-*"):
+        log.unlink()
+    services = [one for one in mesh.objects["west"] if one["kind"] == "Service"]
+    write(folder, {name: pretty(as_list(services))})
+
+    import_into(db, folder)
+
+    with Store.open(db) as store:
+        assert store.value("select count(*) from services where cluster = 'west'") == 0
 
 
 def test_a_context_that_no_flow_knows_is_told(db: Path, tmp_path: Path) -> None:

@@ -40,7 +40,10 @@ create or replace temp macro is_endpoint(json, path) as
 -- Something of a flow is there: what else has a key `flow` has none of these.
 create or replace temp macro is_flow(flow) as
     flow.time is not null or flow."IP" is not null or flow.source is not null or flow.destination is not null or flow.verdict is not null
-    or flow.event_type is not null or flow."eventType" is not null or flow.node_name is not null or flow."nodeName" is not null or flow.l4 is not null;
+    or flow.event_type is not null or flow."eventType" is not null or flow.node_name is not null or flow."nodeName" is not null or flow.l4 is not null
+    or flow.l7 is not null or flow.uuid is not null or flow.is_reply is not null or flow."isReply" is not null
+    or flow.traffic_direction is not null or flow."trafficDirection" is not null
+    or flow.source_service is not null or flow.destination_service is not null or flow.aggregate is not null;
 
 -- A line of a program's log in text: logfmt, klog, a bare level.
 create or replace temp macro is_log_line(line) as
