@@ -149,7 +149,7 @@ class _Import:
 
     def _read(self, entry: LedgerEntry, source: RecordingFile) -> None:
         if source.kind is FileKind.UNREADABLE:
-            entry.counts.add_broken(source.name, source.problem)
+            entry.counts.add_broken("", source.problem)
             self._stop_if_strict(entry)
             return
         if source.chain:

@@ -35,13 +35,21 @@ class Unpacked:
         self._count = 0
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
-    def store(self, source: IO[bytes]) -> Path:
-        """Write what is left of a file into the folder and return where."""
+    def store(self, source: IO[bytes]) -> tuple[Path, str]:
+        """Write a file into the folder as far as it can be read; return where, and why not all of it."""
         self._count += 1
-        path = self._folder / str(self._count)
+        path, problem = self._folder / str(self._count), ""
         with path.open("wb") as target:
-            shutil.copyfileobj(source, target, 2**20)
-        return path
+            while True:
+                try:
+                    chunk = source.read(2**20)
+                except _DAMAGED as error:
+                    problem = f"is damaged or cut off in its archive ({error})"
+                    break
+                if not chunk:
+                    break
+                target.write(chunk)
+        return path, problem
 
 
 def members(path: Path, name: str) -> Iterator[tuple[str, IO[bytes]]]:
@@ -55,7 +63,9 @@ def members(path: Path, name: str) -> Iterator[tuple[str, IO[bytes]]]:
         InputError: it is damaged; what came before was whole.
     """
     try:
-        if zipfile.is_zipfile(path):
+        with open_file(path) as stream:
+            zipped = stream.head().startswith((_ZIP, _EMPTY_ZIP))
+        if zipped:
             yield from _zipped(path)
         else:
             with open_file(path) as stream, tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:

@@ -232,7 +232,11 @@ def _of_archive(path: Path, label: str, unpacked: Unpacked, depth: int) -> Itera
             if _BUGTOOL.fullmatch(PurePosixPath(member).name):
                 yield _left_out(None, name, folder, f"{name} is a bug tool's archive, without flows or objects")
                 continue
-            stored = unpacked.store(content)
+            stored, problem = unpacked.store(content)
+            if problem:
+                yield _left_out(None, f"{name} (not whole)", folder, f"{name} {problem}", count=True)
+            if problem and not stored.stat().st_size:
+                continue
             wanted = False
             for file in _of_file(stored, name, folder, unpacked, depth + 1):
                 wanted = wanted or (file.path == stored and file.kind not in (FileKind.LEFT_OUT, FileKind.UNREADABLE))

@@ -290,6 +290,6 @@ def _is_capture(head: bytes) -> bool:
     """Tell whether bytes start with a length and a readable message, or with what the head has of one."""
     length = int.from_bytes(head[:4], "big")
     message = head[4 : 4 + length]
-    if not 0 < length <= LONGEST:
+    if len(head) < 4 or not 0 < length <= LONGEST:  # noqa: PLR2004 - the length's own
         return False
     return len(message) < length or fault(message) is None

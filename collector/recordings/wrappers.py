@@ -205,9 +205,11 @@ def is_message(value: Json) -> bool:
     return "time" in keys and (
         isinstance(at(value, "IP", "source"), str)
         or bool(_keys(at(value, "source")) & _ENDPOINT or _keys(at(value, "destination")) & _ENDPOINT)
+        or (bool(keys & {"node_name", "nodeName"}) and "verdict" in keys and not keys & _LOG)
     )
 
 
+_LOG = frozenset({"level", "severity", "msg", "message"})
 _ENDPOINT = frozenset({"identity", "labels", "pod_name", "podName", "ID"})
 
 

@@ -31,11 +31,11 @@ class Counts:
         return replace(self, problems=list(self.problems))
 
     def add_broken(self, where: str, reason: str) -> None:
-        """Count one message that could not be read."""
+        """Count one message that could not be read; an empty `where` stands in the reason."""
         self.received += 1
         self.undecodable += 1
         if len(self.problems) < PROBLEMS_KEPT:
-            self.problems.append(f"{where}: {reason}")
+            self.problems.append(f"{where}: {reason}" if where else reason)
 
     def numbers(self) -> dict[str, int]:
         """Return the counters by name."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meshobs.cli.terminal.flags import with_flags
 from meshobs.cli.terminal.output import say
 from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.errors import InputError
@@ -63,7 +64,7 @@ def command(session: Session, paths: tuple[Path, ...], cluster: str | None, stri
 
 def _tell_summary(db: Path, result: "Result") -> None:
     for note in result.notes:
-        say(printable(note))
+        say(with_flags(note))
     for entry in result.ledger.entries:
         counts = entry.counts
         say(
@@ -72,7 +73,7 @@ def _tell_summary(db: Path, result: "Result") -> None:
             f"{f'; {counts.foreign} lines of something else' if counts.foreign else ''}"
         )
     for problem in result.ledger.total.problems:
-        say(f"  {printable(problem)}")
+        say(f"  {with_flags(problem)}")
     span = result.ledger.span
     window = f"; flows from {rfc3339(span.first)} to {rfc3339(span.last)}" if span else ""
     say(f"{db}: run {result.ledger.number}, {result.objects} states of Kubernetes objects{window}")

@@ -1,11 +1,13 @@
 """`meshobs import` of what people have: wrapped lines, pretty JSON, other encodings, archives, kubectl's shapes, sysdumps."""
 
 import csv
+import gc
 import gzip
 import io
 import json
 import re
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from itertools import pairwise
@@ -769,3 +771,30 @@ def test_each_line_is_in_one_counter(parts: list[str], tmp_path_factory: pytest.
 
     for entry in result.ledger.entries:
         assert entry.counts.received + entry.counts.foreign == len(lines) + 1, entry
+
+
+@pytest.mark.parametrize("form", ["zip", "tgz"])
+def test_an_archive_that_is_cut_off_is_told(form: str, db: Path, tmp_path: Path) -> None:
+    """What can be read of it is read; the rest is named and counted; what lies beside it is not lost."""
+    folder = tmp_path / "in"
+    write(folder, {"good.jsonl": "\n".join(LINES)})
+    whole = pack(folder / "a", {"one.jsonl": "\n".join(LINES), "two.jsonl": "\n".join(LINES)}, form)
+    whole.write_bytes(whole.read_bytes()[:-200])
+
+    result = import_into(db, folder)
+
+    assert result.ledger.total.stored == len(LINES)
+    assert result.ledger.total.undecodable >= 1
+    assert any("archive" in problem for problem in result.ledger.total.problems)
+    assert len(result.ledger.total.problems) == len(set(result.ledger.total.problems))
+
+
+def test_an_archive_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was unpacked is gone after the import."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = pack(tmp_path / "a", {"one.jsonl": "\n".join(LINES), "notes.txt": "x"}, "zip")
+
+    assert import_into(tmp_path / "x.duckdb", path).ledger.total.stored == len(LINES)
+
+    gc.collect()
+    assert not list(tmp_path.glob("meshobs-*"))

@@ -45,6 +45,9 @@ create or replace temp macro is_flow(flow) as
     or flow.traffic_direction is not null or flow."trafficDirection" is not null
     or flow.source_service is not null or flow.destination_service is not null or flow.aggregate is not null;
 
+create or replace temp macro is_log(json) as
+    has_text(json, '$.level') or has_text(json, '$.severity') or has_text(json, '$.msg') or has_text(json, '$.message');
+
 -- A line of a program's log in text: logfmt, klog, a bare level.
 create or replace temp macro is_log_line(line) as
     regexp_matches(line, '(^|\s)(level|lvl)="?[a-zA-Z]+"?(\s|$)') or regexp_matches(line, '^[IWEF]\d\d\d\d \d\d:\d\d:\d\d');

@@ -20,8 +20,9 @@ sorted as (
                 or json_exists(text, '$.agentEvent') or json_exists(text, '$.debugEvent') then 'other'
             when has_text(text, '$.time') and (
                 has_text(text, '$.IP.source') or is_endpoint(text, '$.source') or is_endpoint(text, '$.destination')
+                or ((has_text(text, '$.node_name') or has_text(text, '$.nodeName')) and json_exists(text, '$.verdict') and not is_log(text))
             ) then 'flow'
-            when has_text(text, '$.level') or has_text(text, '$.severity') or has_text(text, '$.msg') or has_text(text, '$.message') then 'foreign'
+            when is_log(text) then 'foreign'
             else 'broken'
         end as kind,
         case when kind <> 'flow' then null when line.flow is null then json_transform(text, getvariable('flow_structure')) else line.flow end as flow
