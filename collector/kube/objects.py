@@ -174,6 +174,9 @@ _FACTS = {
     "ConfigMap": _config_map,
 }
 
+# What state_of has a use for; the Endpoints of a recording are turned into slices (kube/endpoints).
+KINDS = frozenset(_FACTS)
+
 
 def _first(annotations: Mapping[str, str], names: Sequence[str]) -> str:
     return next((annotations[name] for name in names if name in annotations), "")

@@ -23,11 +23,13 @@ class Batch:
         items: messages, or lines without their end.
         numbers: the position of each item in its source, from 1.
         broken: position and reason of what was passed over.
+        foreign: how many lines of something else lay between them.
     """
 
     items: list[bytes] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     broken: list[tuple[int, str]] = field(default_factory=list)
+    foreign: int = 0
     size: int = 0
 
     def add(self, number: int, item: bytes) -> None:
@@ -46,20 +48,22 @@ def messages(stream: ByteStream) -> Iterator[Batch]:
 
     A length that cannot be one ends the reading: nothing tells where the next message starts.
     """
-    return _batch(_messages(stream))
+    return batches(_messages(stream))
 
 
 def lines(stream: ByteStream) -> Iterator[Batch]:
     """Yield the non-empty lines of a text; a gigantic one is passed over."""
-    return _batch(_lines(stream))
+    return batches(numbered_lines(stream))
 
 
-def _batch(found: Iterator[tuple[int, bytes | str]]) -> Iterator[Batch]:
-    """Collect items into batches; a text among them is the reason why that one cannot be read."""
+def batches(found: Iterator[tuple[int, bytes | str | None]]) -> Iterator[Batch]:
+    """Collect items into batches: a text is the reason why that one cannot be read, None is something else."""
     batch, number = Batch(), 0
     try:
         for number, item in found:
-            if isinstance(item, str):
+            if item is None:
+                batch.foreign += 1
+            elif isinstance(item, str):
                 batch.broken.append((number, item))
             else:
                 batch.add(number, item)
@@ -68,7 +72,7 @@ def _batch(found: Iterator[tuple[int, bytes | str]]) -> Iterator[Batch]:
                 batch = Batch()
     except BROKEN as error:
         batch.broken.append((number + 1, f"the compressed file is damaged or cut off here ({error})"))
-    if batch.items or batch.broken:
+    if batch.items or batch.broken or batch.foreign:
         yield batch
 
 
@@ -87,7 +91,8 @@ def _messages(stream: ByteStream) -> Iterator[tuple[int, bytes | str]]:
         yield number, message
 
 
-def _lines(stream: ByteStream) -> Iterator[tuple[int, bytes | str]]:
+def numbered_lines(stream: ByteStream) -> Iterator[tuple[int, bytes | str]]:
+    """Yield the non-empty lines of a text with their numbers; for a gigantic one the reason why it is left out."""
     number, rest, skipping = 1, b"", False
     while chunk := stream.read(2**20):
         *complete, rest = (rest + chunk).split(b"\n")

@@ -15,6 +15,7 @@ class Counts:
         duplicate: already there, or repeated inside the source.
         filtered: understood, but of a kind that is not kept (agent and debug events).
         undecodable: not readable; `problems` has the first ones in words, with their position.
+        foreign: lines that are no messages at all, such as an agent's log between its flows; not part of `received`.
     """
 
     received: int = 0
@@ -22,6 +23,7 @@ class Counts:
     duplicate: int = 0
     filtered: int = 0
     undecodable: int = 0
+    foreign: int = 0
     problems: list[str] = field(default_factory=list)
 
     def copy(self) -> "Counts":
@@ -29,11 +31,11 @@ class Counts:
         return replace(self, problems=list(self.problems))
 
     def add_broken(self, where: str, reason: str) -> None:
-        """Count one message that could not be read."""
+        """Count one message that could not be read; an empty `where` stands in the reason."""
         self.received += 1
         self.undecodable += 1
         if len(self.problems) < PROBLEMS_KEPT:
-            self.problems.append(f"{where}: {reason}")
+            self.problems.append(f"{where}: {reason}" if where else reason)
 
     def numbers(self) -> dict[str, int]:
         """Return the counters by name."""
@@ -52,4 +54,5 @@ class Counts:
         self.duplicate += other.duplicate
         self.filtered += other.filtered
         self.undecodable += other.undecodable
+        self.foreign += other.foreign
         self.problems.extend(other.problems[: PROBLEMS_KEPT - len(self.problems)])

@@ -94,6 +94,10 @@ class FlowWriter:
         self._known = {str(node): _int(until) for node, until in self._store.rows(_sql("known_until"))}
         return self
 
+    def nodes_known(self) -> frozenset[str]:
+        """Return the nodes of which flows are stored, as `cluster/node`."""
+        return frozenset(self._known)
+
     def start_source(self) -> None:
         """Start a source: contents without an uuid are counted anew."""
         self._store.run("delete from fingerprints")
@@ -131,8 +135,12 @@ class FlowWriter:
         with self._piece(entry, f"{entry.name} line") as piece:
             broken += batch.broken
             piece.undecodable(len(broken), broken)
+            piece.counts.foreign += batch.foreign
             self._store.run("delete from parsed_lines")
             self._store.run(f"insert into parsed_lines {self._lines['messages_from_json']}")
+            if self._store.value("select bool_or(bare_name(flow, node_name) <> '') from parsed_lines"):
+                self._store.run(_sql("learn_clusters"))
+                self._store.run(_sql("name_clusters"))
             self._write_others(self._lines, entry, piece)
             self._look_closer(self._lines, entry, piece)
             self._store.run(self._lines["insert_identities"])
@@ -239,6 +247,9 @@ class FlowWriter:
         """Store and count what is no flow."""
         for table, times in self._store.rows(form["kinds"]):
             received, counts = _int(times), piece.counts
+            if table == "foreign":
+                counts.foreign += received
+                continue
             if table == "broken":
                 problems = self._store.rows(form["unreadable"], {"kept": PROBLEMS_KEPT})
                 piece.undecodable(received, ((_int(position), "not a Hubble message") for (position,) in problems))

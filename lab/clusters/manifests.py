@@ -1,6 +1,6 @@
 """Workloads and Services of a mesh -> Kubernetes objects (S8, S10), for drivers with a real API server. Pure.
 
-The only door to PyYAML.
+The lab's only door to PyYAML.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

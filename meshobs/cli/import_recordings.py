@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meshobs.cli.terminal.flags import with_flags
 from meshobs.cli.terminal.output import say
 from meshobs.cli.terminal.session import Session, pass_session
+from meshobs.errors import InputError
 from meshobs.text import printable
 from meshobs.times import rfc3339
 
@@ -26,16 +28,23 @@ if TYPE_CHECKING:
 def command(session: Session, paths: tuple[Path, ...], cluster: str | None, strict: bool) -> None:
     """Import recordings of Hubble and of Kubernetes objects.
 
-    PATHS are files, folders, or - for standard input. A file is known by its content: JSON lines of `hubble observe -o
-    jsonpb` or of Hubble's exporter, raw captures (4-byte length + protobuf), Kubernetes objects and watch logs in JSON,
-    a Relay's status; plain, .gz or .zst. Of a folder these parts are read:
+    PATHS are files, folders (with all folders in them), zip or tar archives, or - for standard input. A file is known
+    by its content: JSON of `hubble observe -o jsonpb` or of Hubble's exporter, in lines, pretty-printed or in arrays;
+    raw captures (4-byte length + protobuf); Kubernetes objects and watch logs in JSON or YAML; a Relay's status. Plain,
+    .gz or .zst; UTF-8 or UTF-16. A folder or zip of `cilium sysdump` is read as it is.
+
+    Messages may be wrapped as container runtimes, log shippers and log stores do: CRI, Docker, kubectl logs,
+    fluent-bit, Vector, Loki, Elasticsearch, Splunk, Azure Log Analytics, logfmt and others. Which it was is said for
+    each file.
+
+    Whose objects a file holds is said by its name, by cilium-config, by its nodes, or by --cluster:
 
     \b
-    *.bin  *.jsonpb  *.jsonl  *.log          flows, of one or more Relays
     k8s-CLUSTER.json                         kubectl get svc,endpointslices,nodes,ciliumnodes -A -o json
     watch-CLUSTER-KIND.jsonl                 watch events, each with the time it was received
-    relay-NAME.json                          ServerStatus and GetNodes
+    relay-NAME.json                          ServerStatus and GetNodes, or hubble list nodes -o json
 
+    What is not read is named with the reason; a file that cannot be read stops nothing. Exit code 2: nothing was found.
     An event that is there already is not stored again: importing twice changes nothing.
     """  # noqa: D301
     from meshobs.jobs.importing import import_recordings  # noqa: PLC0415 - DuckDB and protobuf
@@ -49,17 +58,22 @@ def command(session: Session, paths: tuple[Path, ...], cluster: str | None, stri
         showing=_show_progress,
     )
     _tell_summary(session.db, result)
+    if not result.found:
+        raise InputError("nothing was found: neither flows nor objects (each file is named above with the reason)")
 
 
 def _tell_summary(db: Path, result: "Result") -> None:
+    for note in result.notes:
+        say(with_flags(note))
     for entry in result.ledger.entries:
         counts = entry.counts
         say(
             f"{printable(entry.name)}: {counts.received} received = {counts.stored} stored"
             f" + {counts.duplicate} duplicate + {counts.filtered} filtered + {counts.undecodable} undecodable"
+            f"{f'; {counts.foreign} lines of something else' if counts.foreign else ''}"
         )
     for problem in result.ledger.total.problems:
-        say(f"  {printable(problem)}")
+        say(f"  {with_flags(problem)}")
     span = result.ledger.span
     window = f"; flows from {rfc3339(span.first)} to {rfc3339(span.last)}" if span else ""
     say(f"{db}: run {result.ledger.number}, {result.objects} states of Kubernetes objects{window}")

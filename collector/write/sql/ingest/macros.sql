@@ -29,3 +29,36 @@ create or replace temp macro identity_node(identity, observer) as
 -- 'cilium v1.17.6+g1234567' and '1.19.6+g1234567' -> '1.17.6' and '1.19.6'; '' where there is no number.
 create or replace temp macro version_number(text) as
     regexp_extract(text, '\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?');
+
+create or replace temp macro has_text(json, path) as
+    coalesce(json_type(json, path) = 'VARCHAR', false);
+
+create or replace temp macro is_endpoint(json, path) as
+    json_exists(json, path || '.identity') or json_exists(json, path || '.labels') or json_exists(json, path || '.pod_name')
+    or json_exists(json, path || '.podName') or json_exists(json, path || '.ID');
+
+-- Something of a flow is there: what else has a key `flow` has none of these.
+create or replace temp macro is_flow(flow) as
+    flow.time is not null or flow."IP" is not null or flow.source is not null or flow.destination is not null or flow.verdict is not null
+    or flow.event_type is not null or flow."eventType" is not null or flow.node_name is not null or flow."nodeName" is not null or flow.l4 is not null
+    or flow.l7 is not null or flow.uuid is not null or flow.is_reply is not null or flow."isReply" is not null
+    or flow.traffic_direction is not null or flow."trafficDirection" is not null
+    or flow.source_service is not null or flow.destination_service is not null or flow.aggregate is not null;
+
+create or replace temp macro is_log(json) as
+    has_text(json, '$.level') or has_text(json, '$.severity') or has_text(json, '$.msg') or has_text(json, '$.message');
+
+-- A line of a program's log in text: logfmt, klog, a bare level.
+create or replace temp macro is_log_line(line) as
+    regexp_matches(line, '(^|\s)(level|lvl)="?[a-zA-Z]+"?(\s|$)') or regexp_matches(line, '^[IWEF]\d\d\d\d \d\d:\d\d:\d\d');
+
+-- The name of the observing node if it has no cluster in it (Hubble up to 1.9, Retina), else ''.
+create or replace temp macro bare_name(flow, node_name) as
+    if(contains(coalesce(nullif(flow.node_name, ''), node_name, ''), '/'), '', coalesce(nullif(flow.node_name, ''), node_name, ''));
+
+-- The cluster that the observing node's own endpoint names; Cilium's `default` is no name.
+create or replace temp macro own_cluster(flow) as
+    nullif(nullif(case
+        when flow.source."ID" > 0 then coalesce(nullif(flow.source.cluster_name, ''), cluster_label(flow.source.labels))
+        when flow.destination."ID" > 0 then coalesce(nullif(flow.destination.cluster_name, ''), cluster_label(flow.destination.labels))
+    end, ''), 'default');
