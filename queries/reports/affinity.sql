@@ -125,10 +125,10 @@ judged as (
                 then {'cause': 'unknown-backends', 'reason': format('{}; no EndpointSlice of the service in {} was seen: which backends it has there is not known', counts, array_to_string(t.unknown_backends, ', '))}
             when t.backends_remote = 0 and t.backends_local > 0 and len(t.misnamed_backends) > 0 and t.connections > 0 and t.setting in ('none', 'literal-none', 'remote')
                 then {'cause': 'port-names-differ', 'reason': format('{}; {} shares backends, but none by the name of this port: Cilium merges ports by name', counts, array_to_string(t.misnamed_backends, ', '))}
-            when len(t.doubtful) > 0 and (t.violations > 0 or unbalanced) and not (t.setting = 'literal-none' and x.cluster is not null)
-                then {'cause': 'unknown-namespace', 'reason': format('{}: this breaks the setting unless namespace {} of {} is not global, and no Namespace of it was seen', counts, t.namespace, array_to_string(t.doubtful, ', '))}
             when t.traffic_distribution <> '' and (t.violations > 0 or unbalanced)
                 then {'cause': 'traffic-distribution', 'reason': format('{}; {} narrows the choice by the zones or nodes that its EndpointSlices hint at', counts, t.traffic_distribution)}
+            when len(t.doubtful) > 0 and (t.violations > 0 or unbalanced) and not (t.setting = 'literal-none' and x.cluster is not null)
+                then {'cause': 'unknown-namespace', 'reason': format('{}: this breaks the setting unless namespace {} of {} is not global, and no Namespace of it was seen', counts, t.namespace, array_to_string(t.doubtful, ', '))}
             when t.proved_violations > 0
                 then {'cause': 'against-setting', 'reason': format('{} of {} went against the setting while its side had active backends', violations, connections)}
             when t.rivalled > 0
