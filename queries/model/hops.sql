@@ -1,6 +1,7 @@
 -- Every connection with the way it took.
 --   passes:   how often it passed the border between clusters; null where the client's cluster is unknown
 --   class:    stayed | crossed | avoidable | trombone | hairpin | dropped | unknown
+--   assumed:  the setting in force is known only from a later look
 --   misled:   asked for another cluster's NodePort, answered by its own (cilium/cilium#24692)
 create or replace macro hops_between(since, until, only_namespace, only_service) as table
 with
@@ -52,7 +53,8 @@ told as materialized (
 ),
 -- States in force around the moment of the call, as in service_calls_between.
 around as materialized (
-    select t.attempt, count(*) = 1 as settled, min(p.local_backends) as local_backends, arg_max(p.setting, p.valid_from) as setting
+    select t.attempt, count(*) = 1 as settled, min(p.local_backends) as local_backends, arg_max(p.setting, p.valid_from) as setting,
+        bool_and(coalesce(p.known_from <= t.time, false)) as watched
     from told t
     join settings_in_force p
         on p.cluster = t.source_cluster and p.namespace = t.namespace and p.service = t.service
@@ -61,7 +63,7 @@ around as materialized (
 ),
 placed as (
     select
-        t.*, p.setting, p.local_backends, coalesce(p.settled, false) as settled,
+        t.*, p.setting, p.local_backends, coalesce(p.settled, false) as settled, not coalesce(p.watched, false) as assumed,
         t.source_cluster not in ('', 'unknown') and t.ingress_cluster is not null and t.ingress_cluster <> t.source_cluster as through_other,
         case
             when t.source_cluster = '' then 0
