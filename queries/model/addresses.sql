@@ -104,18 +104,20 @@ from (
 group by address
 having count(distinct (cluster, node)) = 1;
 
--- Addresses that pods of a cluster have: as flows name them, else EndpointSlices. `addresses` is the name of a relation
--- (address, cluster), cluster null where it is not told.
+-- Addresses that pods of a cluster have: as flows name them, else EndpointSlices. Pods on nodes without agent are not
+-- `managed`: Cilium gave them no address. `addresses` is the name of a relation (address, cluster), cluster null where it
+-- is not told.
 create or replace macro used_addresses(addresses) as table
-select cluster, address, address_number(address) as number, contains(address, ':') as ipv6
+select cluster, address, address_number(address) as number, contains(address, ':') as ipv6, bool_or(managed) as managed
 from (
-    select cluster, address from query_table(addresses) where cluster <> ''
+    select cluster, address, true as managed from query_table(addresses) where cluster <> ''
     union
     -- Without a node it may be an address of anybody that someone wrote down.
-    select cluster, address from backends b
+    select cluster, address, (cluster, node) not in (select (cluster, node) from nodes_without_agent) from backends b
     where node is not null and not exists (from query_table(addresses) a where a.address = b.address and a.cluster <> '')
 )
-where address not in (select address from node_addresses);
+where address not in (select address from node_addresses)
+group by cluster, address;
 
 -- The ranges of pod_ranges that clusters really use: where pods of a cluster are known, and all of them have addresses
 -- outside its ranges, the ranges are only declared. `used` is the name of a relation of used_addresses.
@@ -123,7 +125,7 @@ create or replace macro used_ranges(used) as table
 with judged as materialized (
     select r.cluster, r.ipv6, bool_or(u.number between r.first and r.last) as taken
     from pod_ranges r
-    join query_table(used) u on u.cluster = r.cluster and u.ipv6 = r.ipv6
+    join query_table(used) u on u.cluster = r.cluster and u.ipv6 = r.ipv6 and u.managed
     group by all
 )
 select r.*

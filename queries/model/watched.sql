@@ -1,18 +1,3 @@
--- Nodes on which Cilium's agent does not run, so that no flow of theirs can come: those whose Node says so, and those
--- without a CiliumNode where CiliumNodes of their cluster are known. Whatever a Relay names has an agent.
-create or replace view nodes_without_agent as
-with told as (
-    select cluster, kind, name as node, max(nullif(state ->> 'runs_no_agent', '')) as reason
-    from object_periods
-    where kind in ('Node', 'CiliumNode') and not deleted
-    group by all
-)
-select n.cluster, n.node, coalesce(n.reason, 'no CiliumNode') as reason
-from told n
-where n.kind = 'Node'
-    and not exists (from told c where c.kind = 'CiliumNode' and c.cluster = n.cluster and c.node = n.node)
-    and (n.reason is not null or exists (from told c where c.kind = 'CiliumNode' and c.cluster = n.cluster));
-
 -- Services that somebody on a node without agent takes part in: a backend is there, or what runs there called one. `calls`
 -- is the name of a relation of arrivals.
 create or replace macro services_without_agent(calls) as table
@@ -86,13 +71,6 @@ create or replace macro why_unseen(missing, unwatched, without_agent, gap_second
         if(gap_seconds > max_unproved * window_seconds, format('nodes were out of sight for {:.1f} s of {:.1f} s', gap_seconds, window_seconds), null),
         if(lost_events >= missing, format('{} events of {} were lost', lost_events, lost_nodes), null)
     ), '');
-
--- Addresses of backends on nodes without agent.
-create or replace view backends_without_agent as
-select address, any_value(cluster || '/' || node) as node
-from backends
-join nodes_without_agent using (cluster, node)
-group by address;
 
 -- Clusters of which a part was out of sight: nodes not watched, or gaps beyond a share of the window.
 create or replace macro holes_between(since, until, max_unproved) as table

@@ -31,7 +31,7 @@ to_spare as materialized (
     select cluster, shortened(list_sort(list(distinct cidr)), 8) as cidrs
     from (select cluster, unnest(pod_cidrs) as cidr from nodes) n
     join ranges r using (cluster)
-    where host_bits(cidr) > 0 and address_number(split_part(cidr, '/', 1)) between r.first and r.last
+    where host_bits(cidr) > 0 and address_number(split_part(cidr, '/', 1)) = r.first
     group by cluster
 ),
 -- Of each pair what is in ranges of both; of what came from outside, what is in ranges of any two.
@@ -72,6 +72,7 @@ counted as (
         count(*) filter (class = 'between') as between_clusters,
         list_sort(list(distinct seen_address) filter (class = 'masquerade' and seen_address is not null)) as masqueraded_as,
         list_sort(list(distinct seen_address) filter (class = 'between')) as between_as,
+        list(distinct seen_address) filter (class = 'ambiguous') as ambiguous_as,
         list_sort(list(distinct end_name(client_namespace, client_pod, client_address)) filter (class = 'between')) as between_clients,
         list_sort(list(distinct seen_address) filter (translation = 'source' and seen_address is not null)) as seen_as,
         list_sort(list(distinct end_name(client_namespace, client_pod, client_address)) filter (class = 'masquerade')) as hidden_clients
@@ -79,7 +80,13 @@ counted as (
     group by all
 ),
 named as materialized (
-    select *, (select string_agg(distinct n.cluster || '/' || n.node, ', ') from node_addresses n where list_contains(between_as, n.address)) as between_nodes
+    select *, (select string_agg(distinct n.cluster || '/' || n.node, ', ') from node_addresses n where list_contains(between_as, n.address)) as between_nodes,
+        (
+            select string_agg(distinct n.cluster || '/' || n.node, ', ')
+            from node_addresses n
+            join nodes_without_agent w on w.cluster = n.cluster and w.node = n.node
+            where list_contains(ambiguous_as, n.address)
+        ) as ambiguous_agentless
     from counted
 ),
 judged as (
@@ -113,7 +120,7 @@ judged as (
             when one_sided + ambiguous > max_unproved * connections and one_sided >= ambiguous
                 then {'cause': 'lost-between', 'reason': format('{} of {} left and were never seen to arrive, though nothing explains it in {}, where all was watched: they got lost on the way, or something translates them and changes the ports as well', one_sided, connections, destination_cluster)}
             when one_sided + ambiguous > max_unproved * connections
-                then {'cause': 'ambiguous', 'reason': format('{} of {} came from a node''s address and nothing tells for whom: a masqueraded pod, a NodePort or a process of the node{}', ambiguous, connections, coalesce('; not watched: ' || s.unwatched, ''))}
+                then {'cause': 'ambiguous', 'reason': format('{} of {} came from a node''s address and nothing tells for whom: a masqueraded pod, a NodePort or a process of the node{}', ambiguous, connections, coalesce('; not watched: ' || s.unwatched, '') || coalesce('; no Cilium agent runs on ' || ambiguous_agentless, ''))}
             when l.events > max_unproved * sum(if(source_cluster = '', 0, connections)) over ()
                 then {'cause': 'lost-events', 'reason': format('{} events were lost while {} connections crossed', l.events, connections)}
             -- One whole side tells: what left shows one-sided, what came shows its source. Two broken ones do not.

@@ -469,3 +469,32 @@ def test_hops_that_nothing_proves_against_the_setting_say_why(answer: Callable[.
     assert (
         "affinity local is set; nothing proves that they broke it: 1 not known to have gone through" in found["reason"]
     )
+
+
+def test_callers_without_agent_are_named_where_nothing_tells_for_whom_they_call(answer: Callable[..., Report]) -> None:
+    """A node without agent calls the other cluster under its own address: ambiguous, and the reason names it."""
+    mesh = Mesh()
+    backends = at_home(mesh)
+    node = node_without_agent(mesh)
+    for n in range(20):
+        mesh.arrive(node["status"]["addresses"][0]["address"], backends["east"][0], (41_000 + n, 8080))
+    mesh.call(backends["west"][0], backends["west"][1])
+
+    found = row(answer(mesh, "nat"), "unknown")
+
+    assert (found["verdict"], found["cause"]) == ("insufficient", "ambiguous")
+    assert "no Cilium agent runs on west/win-1" in found["reason"]
+
+
+def test_backends_without_agent_refute_no_range(answer: Callable[..., Report]) -> None:
+    """Cilium gave them no address, so that they say nothing of its ranges."""
+    mesh = Mesh()
+    crossing(mesh)
+    node_without_agent(mesh)
+    mesh.pods["172.30.0.9"] = ("west", "win-1", "back-9")
+    mesh.service("west", "far", ["172.30.0.9"])
+    strip_identities(mesh)
+    # Nothing shows that it left: its range alone tells whose the client is.
+    mesh.messages = [one for one in mesh.messages if not one.node_name.startswith("west/")]
+
+    assert row(answer(mesh, "nat"))["connections"] == 20
