@@ -104,7 +104,7 @@ judged as (
                 then {'cause': 'translated-between', 'reason': format(
                     '{} of {} arrived under {} instead of the pod''s address ({}), with the port and destination they had left with: {}',
                     between_clusters, connections, shortened(between_as, 3), shortened(between_clients, 3),
-                    if(between_nodes is null, format('it is no node''s; something between {} and {} translates', source_cluster, destination_cluster), format('it is that of {}, which is not where these pods run', between_nodes))
+                    if(between_nodes is null, format('no node has {}; something between {} and {} translates', if(len(between_as) = 1, 'it', 'them'), source_cluster, destination_cluster), format('it is that of {}, which is not where these pods run', between_nodes))
                 )}
             when masqueraded > 0
                 then {'cause': 'masquerade', 'reason': format(

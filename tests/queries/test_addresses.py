@@ -276,6 +276,24 @@ def test_many_callers_from_outside_make_no_translator(answer: Callable[..., Repo
     assert (found["cause"], found["translated"]) == ("lost-between", 0)
 
 
+def test_a_translator_is_found_under_load(answer: Callable[..., Report]) -> None:
+    """Where the nearest in time is seldom the other end, that many clients and backends have the same ports tells."""
+    mesh = Mesh(aggregation="medium")
+    clients = [mesh.pod("west", f"front-{n}", 1 + n % 2) for n in range(6)]
+    backends = [mesh.pod("east", f"back-{n}", 1 + n % 2) for n in range(3)]
+    for n in range(300):
+        client, backend, port = clients[n % 6], backends[n // 6 % 3], 33_000 + n * 7919 % 27_000
+        mesh.leave(client, backend, (port, 8080))
+        mesh.arrive(f"198.51.100.{n % 8}", backend, (port, 8080), later=(n * 37 % 200 - 100) / 1000)
+        mesh.now += 10**7
+    mesh.now += 2 * 10**9
+    mesh.call(backends[0], backends[1])
+
+    found = row(answer(mesh, "nat"))
+
+    assert (found["cause"], found["translated"]) == ("translated-between", 300)
+
+
 def test_an_egress_gateway_is_named(answer: Callable[..., Report]) -> None:
     """Under the address of another node of the client's cluster: the port tells, and the reason names the node."""
     mesh = Mesh()

@@ -142,17 +142,19 @@ pairs as materialized (
     qualify row_number() over (partition by a.arrival order by apart, w.departure) = 1
         and row_number() over (partition by w.departure order by apart, a.arrival) = 1
 ),
--- How many would meet if the port did not count.
+-- How many that near would have the same port by chance.
 meetings as (
     select client_cluster, server_cluster, sum(left_here * came_here) / client_ports() as expected
     from (
-        select cluster as client_cluster, protocol, destination, destination_port, bucket, count(*) as left_here from lone_departures group by all
+        select cluster as client_cluster, protocol, destination, destination_port, ns // same_connection_ns() as moment, count(*) as left_here
+        from lone_departures
+        group by all
     )
     join (
-        select cluster as server_cluster, protocol, destination, destination_port, bucket, count(*) as came_here
-        from (select * exclude (bucket), unnest(buckets_around(ns)) as bucket from lone_arrivals)
+        select cluster as server_cluster, protocol, destination, destination_port, moment, count(*) as came_here
+        from (select *, ns // same_connection_ns() + unnest([-1, 0, 1]) as moment from lone_arrivals)
         group by all
-    ) using (protocol, destination, destination_port, bucket)
+    ) using (protocol, destination, destination_port, moment)
     group by all
 ),
 proved as (
