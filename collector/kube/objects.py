@@ -138,16 +138,47 @@ def _node(document: Json, _: str) -> Json:
         "pod_cidrs": _distinct([*_texts(items(document, "spec", "podCIDRs")), text(document, "spec", "podCIDR")]),
         "zone": labels.get("topology.kubernetes.io/zone", ""),
         "region": labels.get("topology.kubernetes.io/region", ""),
+        "runs_no_agent": _no_agent(document, labels),
     }
+
+
+def _no_agent(document: Json, labels: Mapping[str, str]) -> str:
+    """Return why Cilium's agent cannot run on a node, empty where it can."""
+    told = labels.get("kubernetes.io/os") or labels.get("beta.kubernetes.io/os")
+    taints = [text(taint, "key") for taint in items(document, "spec", "taints")]
+    if (told or text(document, "status", "nodeInfo", "operatingSystem")).lower() == "windows":
+        return "Windows"
+    if labels.get("eks.amazonaws.com/compute-type") == "fargate":
+        return "Fargate"
+    # Virtual kubelets give their name as a label or a taint.
+    if labels.get("type") == "virtual-kubelet" or any(
+        key.startswith("virtual-kubelet.io/") for key in (*labels, *taints)
+    ):
+        return "virtual kubelet"
+    return ""
 
 
 def _cilium_node(document: Json, _: str) -> Json:
     return {
         "addresses": _distinct(text(address, "ip") for address in items(document, "spec", "addresses")),
-        "pod_cidrs": _distinct(_texts(items(document, "spec", "ipam", "podCIDRs"))),
+        "pod_cidrs": _distinct([*_texts(items(document, "spec", "ipam", "podCIDRs")), *_pools(document)]),
+        "pod_addresses": _single_addresses(document),
         "zone": "",
         "region": "",
     }
+
+
+def _pools(document: Json) -> list[str]:
+    """Return the ranges that IPAM mode multi-pool gave a node."""
+    return [
+        cidr for pool in items(document, "spec", "ipam", "pools", "allocated") for cidr in _texts(items(pool, "cidrs"))
+    ]
+
+
+def _single_addresses(document: Json) -> list[str]:
+    """Return the addresses that a cloud (or `crd`) gave a node for its pods, one by one instead of in ranges."""
+    pool = at(document, "spec", "ipam", "pool") or at(document, "status", "ipam", "used")
+    return sorted(pool) if isinstance(pool, Mapping) else []
 
 
 def _config_map(document: Json, _: str) -> Json:
@@ -158,6 +189,7 @@ def _config_map(document: Json, _: str) -> Json:
         "cluster_name": text(document, "data", "cluster-name"),
         "global_namespaces": text(document, "data", "clustermesh-default-global-namespace"),
         "service_topology": text(document, "data", "enable-service-topology"),
+        "ipam": text(document, "data", "ipam"),
     }
 
 

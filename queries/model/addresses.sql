@@ -70,12 +70,12 @@ group by all;
 
 -- The ranges that nodes, and so clusters, take pod addresses from, as numbers.
 create or replace view node_ranges as
-select distinct cluster, node, address_number(split_part(cidr, '/', 1)) as first, last_number(first, cidr) as last
+select distinct cluster, node, contains(cidr, ':') as ipv6, address_number(split_part(cidr, '/', 1)) as first, last_number(first, cidr) as last
 from (select cluster, node, unnest(pod_cidrs) as cidr from nodes)
 where regexp_full_match(cidr, '[0-9a-fA-F.:]+/\d{1,3}') and last is not null;
 
 create or replace view pod_ranges as
-select distinct cluster, first, last from node_ranges;
+select distinct cluster, ipv6, first, last from node_ranges;
 
 -- The frontends that clients of a cluster can call: the services of their own, and the doors of all.
 create or replace view callable_frontends as
@@ -86,12 +86,6 @@ select c.cluster, f.* from frontends f cross join clusters c where f.door <> 'se
 -- service_periods with an end for each, so that joins on it stay joins of ranges.
 create or replace view settings_in_force as
 select *, coalesce(valid_to, timestamp_ns '2262-01-01') as valid_end from service_periods;
-
--- Whether pod ranges of two clusters overlap: then an address does not tell whose it is.
-create or replace view overlapping_ranges as
-select a.cluster, b.cluster as other
-from pod_ranges a
-join pod_ranges b on a.cluster < b.cluster and a.first <= b.last and b.first <= a.last;
 
 -- Services that anything tells of: Kubernetes, or a flow that names one.
 create or replace view known_services as
@@ -112,12 +106,57 @@ from (
 group by address
 having count(distinct (cluster, node)) = 1;
 
--- Addresses inside exactly one cluster's pod range; identities can be missing where the range is not. `addresses` is the
--- name of a relation.
+-- Addresses that pods of a cluster have: as flows name them, else EndpointSlices. Pods on nodes without agent are not
+-- `managed`: Cilium gave them no address. `addresses` is the name of a relation (address, cluster), cluster null where it
+-- is not told.
+create or replace macro used_addresses(addresses) as table
+select cluster, address, address_number(address) as number, contains(address, ':') as ipv6, bool_or(managed) as managed
+from (
+    select cluster, address, true as managed from query_table(addresses) where cluster <> ''
+    union
+    -- Without a node it may be an address of anybody that someone wrote down.
+    select cluster, address, (cluster, node) not in (select (cluster, node) from nodes_without_agent) from backends b
+    where node is not null and not exists (from query_table(addresses) a where a.address = b.address and a.cluster <> '')
+)
+where address not in (select address from node_addresses)
+group by cluster, address;
+
+-- The ranges of pod_ranges that clusters really use: where pods of a cluster are known, and all of them have addresses
+-- outside its ranges, the ranges are only declared. `used` is the name of a relation of used_addresses.
+create or replace macro used_ranges(used) as table
+with judged as materialized (
+    select r.cluster, r.ipv6, bool_or(u.number between r.first and r.last) as taken
+    from pod_ranges r
+    join query_table(used) u on u.cluster = r.cluster and u.ipv6 = r.ipv6 and u.managed
+    group by all
+)
+select r.*
+from pod_ranges r
+left join judged j using (cluster, ipv6)
+where j.taken is not false;
+
+-- Where ranges of two clusters overlap, each way round: an address in it does not tell whose it is. `ranges` is the name
+-- of a relation of used_ranges.
+create or replace macro overlaps_of(ranges) as table
+select a.cluster, b.cluster as other, greatest(a.first, b.first) as first, least(a.last, b.last) as last
+from query_table(ranges) a
+join query_table(ranges) b on a.first <= b.last and b.first <= a.last
+where a.cluster <> b.cluster;
+
+-- Whose pods have an address: as flows and EndpointSlices tell, else by the one cluster whose range it is in; identities
+-- can be missing where these are not. The parameter as of used_addresses.
 create or replace macro pod_addresses(addresses) as table
-select a.address, any_value(r.cluster) as cluster
-from query_table(addresses) a
-join pod_ranges r on address_number(a.address) between r.first and r.last
+with used as materialized (from used_addresses(addresses)),
+ranges as materialized (from used_ranges('used')),
+told as materialized (
+    select address, any_value(cluster) as cluster, count(distinct cluster) as clusters from used group by address
+)
+select address, cluster from told where clusters = 1
+union all
+select a.address, any_value(r.cluster)
+from (select distinct address, address_number(address) as number from query_table(addresses)) a
+anti join told using (address)
+join ranges r on a.number between r.first and r.last
 group by a.address
 having count(distinct r.cluster) = 1;
 

@@ -17,26 +17,28 @@ seen_dropped as materialized (from refusals_once(since, until)),
 seen_masqueraded as (from masquerades(read_from(since), read_to(until))),
 -- Whose addresses are in it.
 owners as materialized (from address_owners('seen_of_hosts')),
-called_addresses as (
-    select source as address from seen_to_arrive
-    union select client from seen_to_pass
-    union select source from seen_dropped
-    union select destination from seen_dropped
-    union select destination from seen_to_leave
+seen_addresses as (
+    select source as address, source_cluster as cluster from seen_to_arrive
+    union select destination, cluster from seen_to_arrive
+    union select source, cluster from seen_to_leave
+    union select destination, destination_cluster from seen_to_leave
+    union select client, null from seen_to_pass
+    union select source, source_cluster from seen_dropped
+    union select destination, destination_cluster from seen_dropped
 ),
-pods as materialized (from pod_addresses('called_addresses')),
+pods as materialized (from pod_addresses('seen_addresses')),
 doors as materialized (from doors_of('owners')),
 -- Both ends of each attempt.
 came as materialized (from arrivals_owned('seen_to_arrive', 'owners', 'pods')),
 went as materialized (from departures_aimed('seen_to_leave', 'doors')),
 drops as materialized (from refusals_owned('seen_dropped', 'owners', 'pods')),
 in_time as materialized (from matched_in_time('came', 'went')),
-matched as materialized (
+matched_first as materialized (
     from in_time union all from matched_by_service('came', 'went', 'in_time', 'seen_to_pass')
 ),
 -- What else was seen of those with one end.
 came_alone as materialized (
-    select c.* exclude (slice), unnest(slices_around(c.ns)) as slice from came c anti join matched using (arrival)
+    select c.* exclude (slice), unnest(slices_around(c.ns)) as slice from came c anti join matched_first using (arrival)
 ),
 passed as materialized (from passed_on('came_alone', 'seen_to_pass', 'doors', 'owners', 'pods')),
 sent as materialized (from sent_by_hosts('came_alone', 'seen_of_hosts', 'doors')),
@@ -45,15 +47,18 @@ went_alone as materialized (
     select w.*, coalesce(w.destination_cluster, p.cluster) as pod_cluster
     from went w
     left join pods p on p.address = w.destination
-    anti join matched using (departure)
+    anti join matched_first using (departure)
 ),
 refused as materialized (from departures_refused('went_alone', 'drops')),
-masqueraded as materialized (from departures_masqueraded('went_alone', 'seen_masqueraded', 'owners'))
+matched_between as materialized (from translated_between('came_alone', 'went_alone', 'passed', 'sent', 'refused')),
+matched as materialized (from matched_first union all from matched_between),
+never_came as materialized (from went_alone anti join matched_between using (departure)),
+masqueraded as materialized (from departures_masqueraded('never_came', 'seen_masqueraded', 'owners'))
 select row_number() over (order by ns, protocol, client_address, client_port, server_address, server_port, outcome) as attempt, *
 from (
     from attempts_arrived('came', 'went', 'matched', 'passed', 'sent', 'through_nodeport')
     union all by name
-    from attempts_left('went_alone', 'refused', 'drops', 'masqueraded', last_second_ns(since, until))
+    from attempts_left('never_came', 'refused', 'drops', 'masqueraded', last_second_ns(since, until))
     union all by name
     from attempts_refused('drops', 'refused')
 )

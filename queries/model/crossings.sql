@@ -1,5 +1,5 @@
 -- Every connection between clusters with what became of its addresses.
---   class: untranslated | masquerade | nodeport | destination-translated | one-sided | ambiguous
+--   class: untranslated | masquerade | between | nodeport | destination-translated | one-sided | ambiguous
 -- A call that left in the last second of what was read may have arrived after it, and says nothing; toward a cluster with
 -- a node that was out of sight to the end it is one-sided: the node would have had to show it.
 create or replace macro nat_crossings_between(since, until, only_namespace, only_service) as table
@@ -8,7 +8,7 @@ last_second as materialized (
     select last_second_ns(since, until) as ns
 ),
 blind_at_end as materialized (
-    select cluster from watched_nodes(since, until) where not watched
+    select cluster from watched_nodes(since, until) where not watched and agent
     union
     select cluster from gaps_between(since, until) where epoch_ns(end_time) > (select ns from last_second)
 )
@@ -16,7 +16,7 @@ select
     *,
     client_cluster as source_cluster, server_cluster as destination_cluster,
     case
-        when translation = 'source' then if(translated_by = 'masquerade', 'masquerade', 'nodeport')
+        when translation = 'source' then if(translated_by in ('masquerade', 'between'), translated_by, 'nodeport')
         when outcome in ('one-sided', 'cut-off') then 'one-sided'
         when translation = 'unknown' then 'ambiguous'
         when translation = 'destination' then 'destination-translated'

@@ -1,6 +1,7 @@
 -- Every connection with the way it took.
 --   passes:   how often it passed the border between clusters; null where the client's cluster is unknown
 --   class:    stayed | crossed | avoidable | trombone | hairpin | dropped | unknown
+--   assumed:  the setting in force is known only from a later look
 --   misled:   asked for another cluster's NodePort, answered by its own (cilium/cilium#24692)
 create or replace macro hops_between(since, until, only_namespace, only_service) as table
 with
@@ -55,7 +56,8 @@ around as materialized (
     select t.attempt, count(distinct p.valid_from) = 1 as settled,
         -- Where no slice was seen nothing is known of backends.
         if(bool_or(list_contains(p.unknown_backends, p.cluster)), null, min(p.local_backends)) as local_backends,
-        arg_max(p.setting, p.valid_from) as setting
+        arg_max(p.setting, p.valid_from) as setting,
+        bool_and(coalesce(p.known_from <= t.time, false)) as watched
     from told t
     join settings_in_force p
         on p.cluster = t.source_cluster and p.namespace = t.namespace and p.service = t.service
@@ -70,7 +72,7 @@ around as materialized (
 ),
 placed as (
     select
-        t.*, p.setting, p.local_backends, coalesce(p.settled, false) as settled,
+        t.*, p.setting, p.local_backends, coalesce(p.settled, false) as settled, not coalesce(p.watched, false) as assumed,
         t.source_cluster not in ('', 'unknown') and t.ingress_cluster is not null and t.ingress_cluster <> t.source_cluster as through_other,
         case
             when t.source_cluster = '' then 0

@@ -11,3 +11,7 @@ create or replace macro percent(share) as
 -- A version as one number that sorts: '1.19.6' -> 1019006.
 create or replace macro version_rank(version) as
     list_reduce(list_transform(list_resize(string_split(regexp_extract(version, '\d+\.\d+(\.\d+)?'), '.'), 3, '0'), lambda part: try_cast(part as bigint)), lambda rank, part: rank * 1000 + part);
+
+-- The first texts of a list, and how many more there are; null where there are none.
+create or replace macro shortened(texts, most) as
+    if(len(texts) > 0, array_to_string(texts[:most], ', ') || if(len(texts) > most, format(' and {} more', len(texts) - most), ''), null);

@@ -1,38 +1,76 @@
--- Nodes that should have been watched: those of Kubernetes, of the Relays, and those that sent anything.
--- `watched` is false where nothing says that a Relay was connected to the node and no flow of it came, and where no flow
--- of it came although other nodes show traffic with its pods.
+-- Services that somebody on a node without agent takes part in: a backend is there, or what runs there called one. `calls`
+-- is the name of a relation of arrivals.
+create or replace macro services_without_agent(calls) as table
+select namespace, service, cluster, node
+from backends
+join nodes_without_agent using (cluster, node)
+union
+select b.namespace, b.service, w.cluster, w.node
+from query_table(calls) a
+join node_addresses n on n.address = a.source
+join nodes_without_agent w on w.cluster = n.cluster and w.node = n.node
+join backends b on b.address = a.destination and b.protocol = a.protocol and (b.port = a.destination_port or b.port is null);
+
+-- Nodes that there are: those of Kubernetes, of the Relays, and those that sent anything.
+--   watched:  false where nothing says that a Relay was connected to the node and no flow of it came, and where no flow
+--             of it came although other nodes show traffic with its pods
+--   agent:    false where Cilium does not run, so that nobody can watch it
 create or replace macro watched_nodes(since, until) as table
 with seen as (
-    select cluster, node, count(*) as flows, true as watched
+    select cluster, node, count(*) as flows, true as watched, true as named
     from flows where time >= since and time < until and node <> ''
     group by all
     union all
-    select cluster, node, 0, state = 'NODE_CONNECTED'
+    select cluster, node, 0, state = 'NODE_CONNECTED', true
     from node_status where time >= moved(since, -60) and time < until and node <> ''
     union all
-    select cluster, node, 0, state = 'NODE_CONNECTED'
+    select cluster, node, 0, state = 'NODE_CONNECTED', true
     from relay_nodes where time is null or time >= since and time < moved(until, 60)
     union all
-    select cluster, node, 0, false
+    select cluster, node, 0, false, false
     from nodes where valid_from < until and (valid_to is null or valid_to > since)
 ),
 told as (
-    select cluster, node, sum(flows)::ubigint as flows, bool_or(watched) as watched from seen group by all
+    select cluster, node, sum(flows)::ubigint as flows, bool_or(watched) as watched, bool_or(named) as named from seen group by all
+),
+called as materialized (
+    select address, cluster, address_number(address) as number
+    from (
+        select destination as address, destination_cluster as cluster from departures(since, until)
+        union
+        select source, source_cluster from arrivals(since, until)
+    )
+),
+-- Pods with an identity: it is their node's agent that gave it.
+managed as (
+    select distinct b.cluster, b.node from backends b join called a on a.address = b.address and a.cluster = b.cluster
 ),
 silent as (
-    select distinct r.cluster, r.node
+    select t.cluster, t.node
     from told t
     join node_ranges r using (cluster, node)
-    join (
-        select distinct address_number(destination) as address from departures(since, until)
-        union
-        select distinct address_number(source) from arrivals(since, until)
-    ) a on a.address between r.first and r.last
+    join called a on a.number between r.first and r.last and coalesce(a.cluster, t.cluster) = t.cluster
     where t.flows = 0 and t.watched
+        -- Ranges that another node has as well name neither.
+        and not exists (from node_ranges o where (o.cluster, o.node) <> (r.cluster, r.node) and a.number between o.first and o.last)
+    group by all
 )
-select t.cluster, t.node, t.flows, t.watched and s.node is null as watched
+select t.cluster, t.node, t.flows, t.watched and s.node is null as watched, t.named or w.node is null or m.node is not null as agent
 from told t
-left join silent s on s.cluster = t.cluster and s.node = t.node;
+left join silent s on s.cluster = t.cluster and s.node = t.node
+left join nodes_without_agent w on w.cluster = t.cluster and w.node = t.node
+left join managed m on m.cluster = t.cluster and m.node = t.node;
+
+-- Why what reached a cluster may not have been seen there, in words; null where nothing explains it. Losses explain no more
+-- than their number.
+create or replace macro why_unseen(missing, unwatched, without_agent, gap_seconds, window_seconds, max_unproved, lost_events, lost_nodes) as
+    nullif(concat_ws(
+        '; ',
+        'not watched: ' || unwatched,
+        'backends are on nodes that run no Cilium agent: ' || without_agent,
+        if(gap_seconds > max_unproved * window_seconds, format('nodes were out of sight for {:.1f} s of {:.1f} s', gap_seconds, window_seconds), null),
+        if(lost_events >= missing, format('{} events of {} were lost', lost_events, lost_nodes), null)
+    ), '');
 
 -- Clusters of which a part was out of sight: nodes not watched, or gaps beyond a share of the window.
 create or replace macro holes_between(since, until, max_unproved) as table
@@ -44,7 +82,7 @@ gaps as (
 ),
 told as (
     select
-        w.cluster, string_agg(w.cluster || '/' || w.node, ', ' order by w.node) filter (not w.watched) as unwatched,
+        w.cluster, string_agg(w.cluster || '/' || w.node, ', ' order by w.node) filter (not w.watched and w.agent) as unwatched,
         coalesce(max(g.seconds), 0) as gap_seconds
     from watched_nodes(since, until) w
     left join gaps g on g.cluster = w.cluster and g.node = w.node

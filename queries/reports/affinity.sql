@@ -27,17 +27,26 @@ coverage as materialized (
         coalesce((select sum(seconds) from gaps_between(window_since(since, whole), window_until(since, until, whole))), 0) as gap_seconds,
         (select greatest(1, max(ns) - min(ns)) / 1e9 from calls) as seconds
 ),
+came as (from arrivals(window_since(since, whole), window_until(since, until, whole))),
 watched as materialized (
     from watched_nodes(window_since(since, whole), window_until(since, until, whole))
 ),
 blind_clients as materialized (
-    select cluster, string_agg(cluster || '/' || node, ', ' order by node) as nodes from watched where not watched group by cluster
+    select cluster, string_agg(cluster || '/' || node, ', ' order by node) as nodes from watched where not watched and agent group by cluster
 ),
 blind_backends as materialized (
-    select b.namespace, b.service, string_agg(distinct b.cluster || '/' || b.node, ', ') as nodes
-    from backends b
-    join watched w on w.cluster = b.cluster and w.node = b.node
-    where not w.watched
+    select namespace, service, string_agg(distinct node, ', ' order by node) as nodes
+    from (
+        select b.namespace, b.service, b.cluster || '/' || b.node as node
+        from backends b
+        join watched w on w.cluster = b.cluster and w.node = b.node
+        where not w.watched and w.agent
+        union all
+        select s.namespace, s.service, s.cluster || '/' || s.node || ' (runs no Cilium agent)'
+        from services_without_agent('came') s
+        join watched w on w.cluster = s.cluster and w.node = s.node
+        where not w.agent
+    )
     group by all
 ),
 -- Clusters that were seen and of whose services nothing is known.

@@ -1,5 +1,5 @@
 -- What could not have been seen?
--- One row per node that should have been watched.
+-- One row per node that should have been watched, or runs no Cilium agent (`no-agent`) and cannot be.
 --   lost:           events lost (loss in a reader's own ring only as far as no other reader has them)
 --   gap_seconds:    time without the node although it was asked for flows
 --   watched_share:  1 without gaps, 0 for a node that never answered
@@ -33,7 +33,7 @@ offsets as (
 ),
 rows_told as (
     select
-        w.cluster, w.node, b.first_time, b.end_time, w.flows, coalesce(l.events, 0)::ubigint as lost, coalesce(g.seconds, 0.0) as gap_seconds, coalesce(g.times, 0) as gaps,
+        w.cluster, w.node, w.agent, b.first_time, b.end_time, w.flows, coalesce(l.events, 0)::ubigint as lost, coalesce(g.seconds, 0.0) as gap_seconds, coalesce(g.times, 0) as gaps,
         if(w.watched, greatest(0.0, 1 - coalesce(g.seconds, 0) / greatest(1e-9, (epoch_ns(b.end_time) - epoch_ns(b.first_time)) / 1e9)), 0.0) as watched_share,
         (select string_agg(distinct v.version, ', ' order by v.version) from node_versions v where v.cluster = w.cluster and v.node = w.node) as versions,
         round(o.seconds, 1) as clock_offset
@@ -53,6 +53,11 @@ judged as (
             else 'complete'
         end as seen,
         case
+            -- Of a service that was asked for alone its backends' nodes are here.
+            when not agent and only_namespace is null and only_service is null
+                then {'cause': 'no-agent', 'reason': format('runs no Cilium agent ({}): what happens there shows only where it reaches other nodes', (select any_value(n.reason) from nodes_without_agent n where n.cluster = rows_told.cluster and n.node = rows_told.node))}
+            when not agent
+                then {'cause': 'backends-without-agent', 'reason': 'backends are on it, and it runs no Cilium agent: what arrives there shows nowhere'}
             when watched_share = 0 and gaps = 0
                 then {'cause': 'unwatched-node', 'reason': 'no flow of it came, and no Relay was connected to it or its traffic shows elsewhere'}
             when watched_share < 1 - max_unproved then {'cause': 'gaps', 'reason': seen}
@@ -76,6 +81,8 @@ create or replace macro causes_coverage() as table
 from (values
     ('', 'ok', 'the node was watched, and neither gaps nor lost events exceed the share that may be unproved', ''),
     ('unwatched-node', 'insufficient', 'no flow of the node came: no Relay was connected to it, or it was silent about traffic that other nodes show', 'bring its Cilium agent back, look whether Hubble is on there, or collect by a Relay that reaches it (--relay, --context)'),
+    ('no-agent', 'ok', 'Cilium does not run on the node (Windows, Fargate, a virtual kubelet, or no CiliumNode of it where others are known): nobody can watch it. Reports on services with a backend or client there say so', ''),
+    ('backends-without-agent', 'insufficient', 'backends of the service that was asked for are on a node on which Cilium does not run: what arrives there shows nowhere', 'run these backends on nodes with Cilium, or judge the service by its other clusters'),
     ('gaps', 'insufficient', 'the node was out of sight for longer than the share of the window that may be unproved', 'choose a window without the gaps (--evidence lists them), or collect again'),
     ('lost-events', 'insufficient', 'the node lost more events than the share of its flows that may be unproved', 'choose a window without the losses (--evidence lists them with their source). Fewer get lost in HUBBLE_RING_BUFFER with a larger hubble.eventBufferCapacity or meshobs collect --redundant, in OBSERVER_EVENTS_QUEUE with a larger hubble.eventQueueSize; the size of PERF_EVENT_RING_BUFFER is fixed: give the agent more processor time, or the node less traffic'),
     ('clock-skew', 'insufficient', 'the node''s clock is more than 4 s off those of other nodes or of the collector: the two ends of a connection are put together only where they are at most 5 s apart', 'set the node''s clock by NTP, or relieve its agent, which stamps late when it has too much to do')
@@ -87,8 +94,8 @@ with ends as materialized (
     select outcome, client_kind, door from connections_between(window_since(since, whole), window_until(since, until, whole))
 )
 select
-    (select count(*) from watched_nodes(window_since(since, whole), window_until(since, until, whole))) as nodes_expected,
-    (select count(*) from watched_nodes(window_since(since, whole), window_until(since, until, whole)) where watched) as nodes_watched,
+    (select count(*) from watched_nodes(window_since(since, whole), window_until(since, until, whole)) where agent) as nodes_expected,
+    (select count(*) from watched_nodes(window_since(since, whole), window_until(since, until, whole)) where watched and agent) as nodes_watched,
     coalesce((select sum(events) from losses_between(window_since(since, whole), window_until(since, until, whole))), 0)::ubigint as lost_events,
     (select count(*) from gaps_between(window_since(since, whole), window_until(since, until, whole))) as gaps,
     coalesce(count(*) filter (outcome = 'one-sided') / nullif(count(*) filter (outcome in ('arrived', 'one-sided')), 0), 0.0) as one_sided_share,
@@ -119,4 +126,9 @@ with runs as (
 select distinct 'only some flows were asked for, so that a missing one says nothing: ' || asked as "limit" from runs where asked <> ''
 union all
 select distinct 'left out: traffic of Hubble (ports 4244 and 4245), of the Relays and API servers in use, and of kubelets that carry a port-forward (--watch-own-traffic takes it in)' from runs where excluded <> ''
+union all
+select format('{} no Cilium agent: {}. What their pods do shows only where it reaches other nodes', if(count(*) = 1, '1 node runs', count(*) || ' nodes run'), array_to_string(list_sort(list(cluster || '/' || node))[:5], ', ') || if(count(*) > 5, ', ...', ''))
+from watched_nodes(window_since(since, whole), window_until(since, until, whole))
+where not agent
+having count(*) > 0
 order by all;

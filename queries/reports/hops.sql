@@ -19,7 +19,7 @@ lost as materialized (
 holes as materialized (
     from holes_between(window_since(since, whole), window_until(since, until, whole), max_unproved)
 ),
-counted as (
+counted as materialized (
     select
         source_cluster, destination_cluster, namespace, service, door,
         count(*) filter (outcome <> 'refused') as connections,
@@ -33,16 +33,40 @@ counted as (
         count(*) filter (outcome = 'refused') as dropped,
         count(*) filter (outcome = 'one-sided') as one_sided,
         -- what the setting forbids: it wants the local side, and the call crossed
-        count(*) filter (outcome = 'arrived' and avoidable and settled and setting in ('local', 'not-global') and door = 'service') as against_setting,
+        count(*) filter (outcome = 'arrived' and avoidable and settled and not assumed and setting in ('local', 'not-global') and door = 'service') as against_setting,
         count(*) filter (outcome = 'arrived' and misled) as misled,
-        count(*) filter (outcome = 'arrived' and misled and setting = 'not-global') as misled_astray,
+        count(*) filter (outcome = 'arrived' and misled and not assumed and setting = 'not-global') as misled_astray,
+        -- the same by a setting that is known only from a later look, which breaks nothing
+        count(*) filter (outcome = 'arrived' and assumed and (avoidable and settled and setting in ('local', 'not-global') and door = 'service' or misled and setting = 'not-global')) as against_assumed,
+        -- why a call that crossed is not proved to be against such a setting
+        count(*) filter (outcome = 'arrived' and avoidable and not settled) as unsettled,
+        count(*) filter (outcome = 'arrived' and avoidable and settled and door = 'unknown') as door_unknown,
+        count(*) filter (outcome = 'one-sided' and avoidable) as avoidable_one_sided,
+        list_sort(list(distinct server_address) filter (outcome = 'one-sided')) as never_seen,
         max(setting) as setting
     from hops_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service)
+    group by all
+),
+losses as materialized (
+    select cluster, sum(events) as events, string_agg(cluster || '/' || node, ', ' order by node) as nodes
+    from losses_between(window_since(since, whole), window_until(since, until, whole))
+    group by cluster
+),
+agentless as materialized (
+    select c.source_cluster, c.destination_cluster, c.namespace, c.service, c.door, string_agg(distinct b.node, ', ' order by b.node) as nodes
+    from (select *, unnest(never_seen) as address from counted) c
+    join backends_without_agent b using (address)
     group by all
 ),
 judged as (
     select
         c.*, h.unwatched,
+        why_unseen(one_sided, d.unwatched, a.nodes, d.gap_seconds, d.window_seconds, max_unproved, e.events, e.nodes) as unseen,
+        concat_ws(
+            ', ', if(unsettled > 0, format('{} within 2 s of a change', unsettled), null), if(avoidable_one_sided > 0, format('{} not seen to arrive', avoidable_one_sided), null),
+            if(door_unknown > 0, format('{} not known to have gone through the service''s own address', door_unknown), null),
+            if(door in ('nodeport', 'loadbalancer'), 'through the address of a node or balancer', null)
+        ) as unproved,
         case
             when connections = 0 then format('all {} attempts were dropped', dropped)
             when source_cluster = '' then format('{} came from outside the mesh', connections)
@@ -65,18 +89,27 @@ judged as (
             when misled_astray > 0 then answered_at_home
             when against_setting > 0
                 then {'cause': 'against-setting', 'reason': format('{} of {} crossed although the setting keeps them at home and active backends were there', against_setting, connections)}
+            when one_sided > max_unproved * connections and unseen is not null
+                then {'cause': 'one-sided', 'reason': format('{} of {} left and were never seen to arrive; {}', one_sided, connections, unseen)}
             when one_sided > max_unproved * connections
-                then {'cause': 'one-sided', 'reason': format('{} of {} left and were never seen to arrive', one_sided, connections)}
+                then {'cause': 'lost-between', 'reason': format('{} of {} left and were never seen to arrive, though nothing explains it in {}, where all was watched: they got lost on the way, or something translates them and changes the ports as well', one_sided, connections, destination_cluster)}
             when l.events > max_unproved * sum(connections) over ()
                 then {'cause': 'lost-events', 'reason': format('{} events were lost while these were counted', l.events)}
             when h.cluster is not null and h.unwatched is not null
-                then {'cause': 'unwatched-nodes', 'reason': format('{} seen; not watched: {}', connections, unwatched)}
+                then {'cause': 'unwatched-nodes', 'reason': format('{} seen; not watched: {}', connections, h.unwatched)}
             when h.cluster is not null
                 then {'cause': 'gaps', 'reason': format('{} seen; nodes were out of sight for a while', connections)}
+            when against_assumed > 0
+                then {'cause': 'assumed-setting', 'reason': format('{} of {} crossed although the setting keeps them at home, but it is known only from a look taken afterwards; collect with the Kubernetes API watched', against_assumed, connections)}
+            when avoidable > 0 and setting in ('local', 'not-global')
+                then {'cause': 'affinity-' || setting, 'reason': format(
+                    '{} of {} crossed although {} had active backends and {}; nothing proves that they broke it: {}', avoidable, connections, source_cluster,
+                    if(setting = 'local', 'affinity local is set', 'the service is not global there'), unproved
+                )}
             when avoidable > 0
                 then {'cause': 'affinity-' || setting, 'reason': format('{} of {} crossed although {} had active backends; affinity local would keep them there', avoidable, connections, source_cluster)}
             when misled > 0 then answered_at_home
-            when dropped > 0 then {'cause': 'policy-drops', 'reason': way}
+            when dropped > 0 then {'cause': 'policy-drops', 'reason': way || if(connections > 0, format('; {} attempts were dropped', dropped), '')}
             else {'cause': '', 'reason': way}
         end as finding
     from counted c
@@ -87,6 +120,9 @@ judged as (
         join holes on cluster = source_cluster or cluster = destination_cluster
         group by all
     ) h using (source_cluster, destination_cluster)
+    left join holes d on d.cluster = c.destination_cluster
+    left join losses e on e.cluster = c.destination_cluster
+    left join agentless a using (source_cluster, destination_cluster, namespace, service, door)
 )
 select
     source_cluster, destination_cluster, namespace, service, door, connections, crossings, crossed, avoidable, undecided, trombones, hairpins, dropped,
@@ -112,7 +148,9 @@ from (values
     ('trombone', 'violation', 'calls left through a node of another cluster and came back to their own', 'call the service by its name instead of that node''s port'),
     ('hairpin', 'violation', 'calls went out to a balancer outside the mesh and, as their times tell, came back in', 'make the service global (service.cilium.io/global: "true" in each cluster) and call it by its name'),
     ('against-setting', 'violation', 'calls through the service crossed although the setting keeps them at home and active backends were there', 'in the Cilium pod of the client''s node compare cilium-dbg service list with the Service and its backends; where they differ, look whether cilium-dbg status --all-clusters shows the other clusters as ready, then restart that agent'),
-    ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),
+    ('assumed-setting', 'insufficient', 'the calls break the setting as it was found later; when they were made it may have been another one', 'collect with the Kubernetes API watched (--context), or import watch logs, from before the traffic on'),
+    ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive: where they went nodes were not watched, run no Cilium agent, or lost events', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),
+    ('lost-between', 'insufficient', 'too many connections left and were never seen to arrive, although everything was seen where they went: they got lost on the way, or were translated so that nothing ties the two ends', 'look for a firewall or NAT gateway on the way: compare the connections that came from outside the mesh (--evidence) with those that left, and capture packets on both nodes'),
     ('lost-events', 'insufficient', 'nodes lost more events than the share of all connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),
     ('unwatched-nodes', 'insufficient', 'of some nodes of the two clusters no flow came: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
     ('gaps', 'insufficient', 'nodes of the two clusters were out of sight for longer than the share of the time that may be unproved', 'choose a window without the gaps (meshobs report coverage --evidence lists them), or collect again')

@@ -18,42 +18,109 @@ lost as materialized (
 holes as materialized (
     from holes_between(window_since(since, whole), window_until(since, until, whole), max_unproved)
 ),
+-- Ranges that two clusters share, as far as pods of theirs are in them.
+told_addresses as materialized (
+    select distinct server_address as address, server_cluster as cluster from crossings
+    union
+    select client_address, client_cluster from crossings where client_kind = 'pod'
+),
+used as materialized (from used_addresses('told_addresses')),
+ranges as materialized (from used_ranges('used')),
+shared_ranges as materialized (from overlaps_of('ranges')),
+to_spare as materialized (
+    select cluster, shortened(list_sort(list(distinct cidr)), 8) as cidrs
+    from (select cluster, unnest(pod_cidrs) as cidr from nodes) n
+    join ranges r using (cluster)
+    where host_bits(cidr) > 0 and address_number(split_part(cidr, '/', 1)) = r.first
+    group by cluster
+),
+-- Of each pair what is in ranges of both; of what came from outside, what is in ranges of any two.
+doubtful as materialized (
+    select c.source_cluster, c.destination_cluster, c.protocol, any_value(o.cluster) as one, any_value(o.other) as other, min(c.address) as address
+    from (
+        select distinct source_cluster, destination_cluster, protocol, unnest([client_address, seen_address, if(source_cluster = '', null, server_address)]) as address
+        from crossings
+        where (select count(*) from shared_ranges) > 0
+    ) c
+    join shared_ranges o
+        on address_number(c.address) between o.first and o.last and (c.source_cluster = '' or o.cluster = c.source_cluster and o.other = c.destination_cluster)
+    group by all
+),
+-- Why what left may not have been seen to arrive.
+agentless as materialized (
+    select c.source_cluster, c.destination_cluster, c.protocol, string_agg(distinct b.node, ', ' order by b.node) as nodes
+    from crossings c
+    join backends_without_agent b on b.address = c.server_address
+    where c.class = 'one-sided'
+    group by all
+),
+losses as materialized (
+    select cluster, sum(events) as events, string_agg(cluster || '/' || node, ', ' order by node) as nodes
+    from losses_between(window_since(since, whole), window_until(since, until, whole))
+    group by cluster
+),
 counted as (
     select
         source_cluster, destination_cluster, protocol,
         count(*) as connections,
         count(*) filter (class = 'untranslated') as untranslated,
-        count(*) filter (class in ('masquerade', 'nodeport')) as translated,
+        count(*) filter (class in ('masquerade', 'between', 'nodeport')) as translated,
         count(*) filter (class = 'destination-translated') as destination_translated,
         count(*) filter (class = 'one-sided') as one_sided,
         count(*) filter (class = 'ambiguous') as ambiguous,
         count(*) filter (class = 'masquerade') as masqueraded,
+        count(*) filter (class = 'between') as between_clusters,
+        list_sort(list(distinct seen_address) filter (class = 'masquerade' and seen_address is not null)) as masqueraded_as,
+        list_sort(list(distinct seen_address) filter (class = 'between')) as between_as,
+        list(distinct seen_address) filter (class = 'ambiguous') as ambiguous_as,
+        list_sort(list(distinct end_name(client_namespace, client_pod, client_address)) filter (class = 'between')) as between_clients,
         list_sort(list(distinct seen_address) filter (translation = 'source' and seen_address is not null)) as seen_as,
         list_sort(list(distinct end_name(client_namespace, client_pod, client_address)) filter (class = 'masquerade')) as hidden_clients
     from crossings
     group by all
 ),
+named as materialized (
+    select *, (select string_agg(distinct n.cluster || '/' || n.node, ', ') from node_addresses n where list_contains(between_as, n.address)) as between_nodes,
+        (
+            select string_agg(distinct n.cluster || '/' || n.node, ', ')
+            from node_addresses n
+            join nodes_without_agent w on w.cluster = n.cluster and w.node = n.node
+            where list_contains(ambiguous_as, n.address)
+        ) as ambiguous_agentless
+    from counted
+),
 judged as (
     select
         c.*,
         concat_ws(', ', s.unwatched, d.unwatched) as blind_nodes,
+        why_unseen(one_sided, d.unwatched, a.nodes, d.gap_seconds, d.window_seconds, max_unproved, e.events, e.nodes) as unseen,
         format('{} of {} from outside the mesh; they do not count for the verdict', connections, connections) as outside,
         case
+            when source_cluster = '' and o.address is not null
+                then {'cause': 'overlapping-pod-cidrs', 'reason': format('pod ranges of {} and {} overlap: {} and others may be of either, and not from outside the mesh', least(o.one, o.other), greatest(o.one, o.other), o.address)}
             when source_cluster = '' and translated + destination_translated > 0 then {'cause': 'nodeport', 'reason': outside}
             when source_cluster = '' then {'cause': '', 'reason': outside}
-            when (select count(*) from overlapping_ranges) > 0
-                then {'cause': 'overlapping-pod-cidrs', 'reason': 'pod ranges of two clusters overlap: an address does not tell whose it is'}
+            when between_clusters > masqueraded
+                then {'cause': 'translated-between', 'reason': format(
+                    '{} of {} arrived under {} instead of the pod''s address ({}), with the port and destination they had left with: {}',
+                    between_clusters, connections, shortened(between_as, 3), shortened(between_clients, 3),
+                    if(between_nodes is null, format('no node has {}; something between {} and {} translates', if(len(between_as) = 1, 'it', 'them'), source_cluster, destination_cluster), format('it is that of {}, which is not where these pods run', between_nodes))
+                )}
             when masqueraded > 0
                 then {'cause': 'masquerade', 'reason': format(
                     '{} of {} arrived under the address of a node ({}) instead of the pod''s ({}): the masquerading of {} does not spare {}; add {} to its nonMasqueradeCIDRs or widen its native-routing CIDR',
-                    masqueraded, connections, coalesce(nullif(array_to_string(seen_as, ', '), ''), 'seen where it was done'),
-                    array_to_string(hidden_clients[:3], ', ') || if(len(hidden_clients) > 3, format(' and {} more', len(hidden_clients) - 3), ''), source_cluster, destination_cluster,
-                    coalesce((select string_agg(distinct cidr, ', ' order by cidr) from (select unnest(n.pod_cidrs) as cidr from nodes n where n.cluster = destination_cluster)), 'its pod CIDRs')
+                    masqueraded, connections, coalesce(shortened(masqueraded_as, 8), 'seen where it was done'),
+                    shortened(hidden_clients, 3), source_cluster, destination_cluster,
+                    coalesce(t.cidrs, 'its pod CIDRs')
                 )}
+            when o.address is not null
+                then {'cause': 'overlapping-pod-cidrs', 'reason': format('pod ranges of {} and {} overlap: {} and others do not tell whose they are', least(o.one, o.other), greatest(o.one, o.other), o.address)}
+            when one_sided + ambiguous > max_unproved * connections and one_sided >= ambiguous and unseen is not null
+                then {'cause': 'one-sided', 'reason': format('{} of {} left and were never seen to arrive; {}', one_sided, connections, unseen)}
             when one_sided + ambiguous > max_unproved * connections and one_sided >= ambiguous
-                then {'cause': 'one-sided', 'reason': format('{} of {} left and were never seen to arrive: a node of {} was not watched, or its events were lost', one_sided, connections, destination_cluster)}
+                then {'cause': 'lost-between', 'reason': format('{} of {} left and were never seen to arrive, though nothing explains it in {}, where all was watched: they got lost on the way, or something translates them and changes the ports as well', one_sided, connections, destination_cluster)}
             when one_sided + ambiguous > max_unproved * connections
-                then {'cause': 'ambiguous', 'reason': format('{} of {} came from a node''s address and nothing tells for whom: a masqueraded pod, a NodePort or a process of the node', ambiguous, connections)}
+                then {'cause': 'ambiguous', 'reason': format('{} of {} came from a node''s address and nothing tells for whom: a masqueraded pod, a NodePort or a process of the node{}', ambiguous, connections, coalesce('; not watched: ' || s.unwatched, '') || coalesce('; no Cilium agent runs on ' || ambiguous_agentless, ''))}
             when l.events > max_unproved * sum(if(source_cluster = '', 0, connections)) over ()
                 then {'cause': 'lost-events', 'reason': format('{} events were lost while {} connections crossed', l.events, connections)}
             -- One whole side tells: what left shows one-sided, what came shows its source. Two broken ones do not.
@@ -67,10 +134,14 @@ judged as (
                 then {'cause': '', 'reason': format('{} of {} arrived under the client''s own address, {} of them through a NodePort or load balancer', untranslated + destination_translated, connections, destination_translated)}
             else {'cause': '', 'reason': format('{} of {} arrived under the client''s own address', untranslated, connections)}
         end as finding
-    from counted c
+    from named c
     cross join lost l
     left join holes s on s.cluster = c.source_cluster
     left join holes d on d.cluster = c.destination_cluster
+    left join doubtful o using (source_cluster, destination_cluster, protocol)
+    left join agentless a using (source_cluster, destination_cluster, protocol)
+    left join losses e on e.cluster = c.destination_cluster
+    left join to_spare t on t.cluster = c.destination_cluster
 )
 select
     source_cluster, destination_cluster, protocol, connections, untranslated, translated, destination_translated, one_sided, ambiguous,
@@ -87,8 +158,10 @@ from (values
     ('', 'ok', 'what crossed arrived under the client''s own address, or came from outside the mesh', ''),
     ('nodeport', 'ok', 'calls through a NodePort or load balancer were given the address of a node on their way, as these do by design; from outside the mesh also those that kept their own', 'where servers must see their clients, call the service by its name instead; for clients outside the mesh set externalTrafficPolicy: Local, or loadBalancer.mode=dsr in Cilium'),
     ('masquerade', 'violation', 'pods'' calls to the other cluster were given the address of a node instead of their own', 'in the Cilium of the source cluster add the other clusters'' pod ranges to nonMasqueradeCIDRs (ip-masq-agent), or widen ipv4NativeRoutingCIDR to cover all clusters'),
-    ('overlapping-pod-cidrs', 'insufficient', 'pod ranges of two clusters in the database overlap, so that an address does not tell whose it is', 'give each cluster pod ranges of its own: Cluster Mesh needs them; keep clusters of different meshes in different databases (--db)'),
-    ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),
+    ('translated-between', 'violation', 'pods'' calls to the other cluster left under their own address and arrived under another one, with the same ports: more often than chance would have it. No node where they run gave it: a NAT gateway, a firewall or a VPN between the clusters did, or an egress gateway', 'let what lies between the clusters route pod addresses without translation (no NAT rule for the pod ranges of the mesh), tunnel between the clusters, or take the mesh''s pod ranges out of the CiliumEgressGatewayPolicy'),
+    ('overlapping-pod-cidrs', 'insufficient', 'pod ranges of the two clusters overlap and their pods have addresses in both, so that an address does not tell whose it is', 'give each cluster pod ranges of its own: Cluster Mesh needs them; keep clusters of different meshes in different databases (--db)'),
+    ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive: where they went nodes were not watched, run no Cilium agent, or lost events', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),
+    ('lost-between', 'insufficient', 'too many connections left and were never seen to arrive, although everything was seen where they went: they got lost on the way, or were translated so that nothing ties the two ends', 'look for a firewall or NAT gateway between the clusters: compare the connections that came from outside the mesh (--evidence) with those that left, and capture packets on both nodes'),
     ('ambiguous', 'insufficient', 'too many connections came from a node''s address, and nothing tells whether a pod, a NodePort or the node itself made them', 'collect the nodes of all clusters, with bpf.monitorAggregation set to none'),
     ('lost-events', 'insufficient', 'nodes lost more events than the share of all crossing connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),
     ('unwatched-nodes', 'insufficient', 'at both ends nodes were out of sight, and of some no flow came at all: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
@@ -106,4 +179,4 @@ from (
     select c.*, unnest(flows_behind(c)) as flow
     from nat_crossings_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service) c
 )
-order by class in ('masquerade', 'ambiguous', 'one-sided') desc, source_cluster, destination_cluster, protocol, connection, flow.time;
+order by class in ('masquerade', 'between', 'ambiguous', 'one-sided') desc, source_cluster, destination_cluster, protocol, connection, flow.time;

@@ -19,6 +19,8 @@ REMOTE = {**GLOBAL, "service.cilium.io/affinity": "remote"}
 LITERAL_NONE = {**GLOBAL, "service.cilium.io/affinity": "none"}
 # In which east is no longer watched from a moment on, as a live collection notes it.
 WATCH_ENDED = "watch ended"
+# In which reports are asked for the shop's service alone.
+OF_ONE_SERVICE = "backends without agent"
 SETTINGS = ("none", "literal-none", "local", "remote", "not-global")
 # Whose cause is made of a setting: `'cause': 'affinity-' || setting`.
 _CAUSE = re.compile(r"'cause': '([^']*)'( \|\| setting)?")
@@ -240,6 +242,32 @@ def overlapping_ranges(mesh: Mesh) -> None:
             one["spec"]["podCIDRs"].append("10.0.0.0/16")
 
 
+def without_arrivals(mesh: Mesh, seen: str = "") -> None:
+    """What crosses is not seen to arrive though all is watched; or arrives under another address, by the same ports."""
+    client, address, backends = shop(mesh)
+    for _ in range(20):
+        port = mesh.call(client, backends["east"][0], aim=(address, 80), lost_arrival=True)
+        if seen:
+            mesh.arrive(seen, backends["east"][0], (port, 8080), later=-0.19)
+    mesh.call(client, backends["west"][1], pause=3)
+    mesh.call(backends["east"][1], backends["east"][0])
+
+
+def without_agent(mesh: Mesh) -> None:
+    """A node on which Cilium does not run."""
+    both_sides(mesh)
+    status = {"addresses": [{"type": "InternalIP", "address": "10.0.255.9"}]}
+    metadata = {"name": "win-1", "labels": {"kubernetes.io/os": "windows"}}
+    mesh.objects["west"].append({"kind": "Node", "metadata": metadata, "spec": {}, "status": status})
+
+
+def backends_without_agent(mesh: Mesh) -> None:
+    """The same with a backend of the shop there."""
+    without_agent(mesh)
+    (slices,) = (one for one in mesh.objects["west"] if one["kind"] == "EndpointSlice")
+    slices["endpoints"].append({"addresses": ["10.0.9.9"], "nodeName": "win-1", "conditions": {"ready": True}})
+
+
 def slow_clock(mesh: Mesh) -> None:
     """All of west is four minutes behind."""
     both_sides(mesh)
@@ -317,6 +345,10 @@ CASES: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
     "blind near side": (blind_near_side, {"nat": {"ambiguous"}}),
     "masquerade": (lambda mesh: both_sides(mesh, masquerade=True), {"nat": {"masquerade"}}),
     "overlapping ranges": (overlapping_ranges, {"nat": {"overlapping-pod-cidrs"}}),
+    "not seen to arrive": (without_arrivals, {"nat": {"lost-between"}, "hops": {"", "lost-between"}}),
+    "translated between": (lambda mesh: without_arrivals(mesh, OUTSIDE), {"nat": {"translated-between"}}),
+    "no agent": (without_agent, {"affinity": {""}, "coverage": {"", "no-agent"}}),
+    OF_ONE_SERVICE: (backends_without_agent, {"coverage": {"", "backends-without-agent"}}),
     "NodePort": (node_port, {"nat": {"nodeport"}}),
     "NodePort answered at home": (
         lambda mesh: node_port_answered_at_home(mesh, {}), {"hops": {"known-bug:24692"}}
@@ -337,7 +369,7 @@ CASES: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
 LOOKED_AFTERWARDS: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
     "assumed": (
         lambda mesh: one_side(mesh, LOCAL, "east", 20),
-        {"affinity": {"assumed-setting"}, "services": {"assumed-state"}},
+        {"affinity": {"assumed-setting"}, "hops": {"assumed-setting"}, "services": {"assumed-state"}},
     ),
 }
 
@@ -401,7 +433,8 @@ def test_a_mesh_reaches_the_cause(
             for cluster, seconds in (("west", 60), ("east", 3)):
                 store.run("insert into watches values (?, make_timestamp_ns(?))", [cluster, START + seconds * 10**9])
         for report in expected:
-            for row in run(store, report, Question()).rows.rows(named=True):
+            asked = Question(namespace="shop", service="back") if name == OF_ONE_SERVICE else Question()
+            for row in run(store, report, asked).rows.rows(named=True):
                 found.setdefault(report, set()).add(row["cause"])
                 assert row["verdict"] in {one["verdict"] for one in causes[report, row["cause"]]}, row
 

@@ -20,15 +20,22 @@ from every_arrival anti join shown_twice using (arrival);
 -- Arrivals with the node whose address they came from, and the cluster whose pod it may be.
 --   led_in:  under the address of a node's router but from the world: a tunnel's ingress node says so of whoever calls its
 --            NodePort, pods and hosts of the mesh included
+--   from_node:  by its identity from a node; the labels of an identity that is local to the observing node tell a node
+--            from a range of addresses that a policy names
 -- The parameters are names of relations: arrivals_once, address_owners, pod_addresses.
 create or replace macro arrivals_owned(arrivals, owners, pods) as table
 select
     a.*, bucket(a.ns) as bucket, slice_of(a.ns) as slice,
     o.cluster as owner_cluster, o.node as owner_node, coalesce(a.source_cluster, p.cluster) as pod_cluster,
-    coalesce(o.cluster = p.cluster and from_world(a.source_identity), false) as led_in
+    coalesce(o.cluster = p.cluster and from_world(a.source_identity), false) as led_in,
+    coalesce(remote_node(a.source_identity), false) and r.identity is null as from_node
 from query_table(arrivals) a
 left join query_table(owners) o on o.address = a.source
-left join query_table(pods) p on p.address = a.source;
+left join query_table(pods) p on p.address = a.source
+left join identities r
+    on r.identity = a.source_identity and r.cluster = a.cluster and r.node = a.node
+    and not list_contains(r.labels, 'reserved:remote-node') and not list_contains(r.labels, 'reserved:kube-apiserver')
+    and len(list_filter(r.labels, lambda label: starts_with(label, 'cidr:') or starts_with(label, 'reserved:world'))) > 0;
 
 -- Attempts that arrived: with the departure they came from where it is known, else with what an ingress node or the
 -- client's own node showed of them. Under the address of a node of the server's own cluster nobody can have been
@@ -43,7 +50,7 @@ select
         when p.client is not null then case when p.owner_node is not null then 'host' when p.pod_cluster is not null then 'pod' else 'outside' end
         when a.led_in and h.arrival is null then 'unknown'
         when h.arrival is not null or own_host(a.source_identity) or a.owner_node = a.node and a.owner_cluster = a.cluster then 'host'
-        when a.owner_node is not null or remote_node(a.source_identity) then 'unknown'
+        when a.owner_node is not null or a.from_node then 'unknown'
         when a.source_id is not null or a.source_pod is not null or a.pod_cluster is not null then 'pod'
         else 'outside'
     end as client_kind,
@@ -67,7 +74,7 @@ select
     coalesce(w.destination, p.frontend, a.destination) as aim_address,
     coalesce(w.destination_port, p.frontend_port, a.destination_port) as aim_port,
     case
-        when m.way = 'masquerade' then 'source'
+        when m.way in ('masquerade', 'between') then 'source'
         when m.way = 'door' then if(a.source = w.source, 'destination', 'source')
         when m.way = 'same-tuple' then 'none'
         when p.client is not null then if(a.source = p.client, 'destination', 'source')
@@ -77,7 +84,7 @@ select
         else 'none'
     end as translation,
     case
-        when m.way = 'masquerade' then 'masquerade'
+        when m.way in ('masquerade', 'between') then m.way
         when m.way = 'door' then w.door
         when p.client is not null then p.door
         when h.arrival is not null and not h.direct then h.door
