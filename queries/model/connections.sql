@@ -1,4 +1,5 @@
--- Every attempt with the door it went through: pod (straight to its address), service, nodeport, loadbalancer or unknown.
+-- Every attempt with the door it went through: pod (straight to its address), service, nodeport, loadbalancer, ingress
+-- (Cilium's Envoy, which picks the backend itself) or unknown.
 -- At the backend a call of a service and a call of the pod look alike; only the client's node tells them apart:
 --   the socket load balancer, by what a socket aimed at; the packet load balancer, by the ClusterIP in the answers.
 -- That a call was direct is proved by the absence of such signs only where they would have been seen.
@@ -80,6 +81,7 @@ select
     a.* exclude (packet_door, door_namespace, door_service, translation, translated_by),
     case
         when a.packet_door is not null then a.packet_door
+        when a.client_kind = 'ingress' then 'ingress'
         -- Services carry ports: a ping is for the address it names.
         when a.protocol = 'ICMP' and a.client_kind = 'pod' then 'pod'
         when c.call is not null and c.door is not null then c.door

@@ -2,34 +2,16 @@
 --   passes:   how often it passed the border between clusters; null where the client's cluster is unknown
 --   class:    stayed | crossed | avoidable | trombone | hairpin | dropped | unknown
 --   assumed:  the setting in force is known only from a later look
+--   hairpin:  a pod's call that went out to a balancer, which made this one of it
+--   turned_by:  what tells: frontend | rate; `possible` (and no hairpin) where calls only follow each other
 --   misled:   asked for another cluster's NodePort, answered by its own (cilium/cilium#24692)
 create or replace macro hops_between(since, until, only_namespace, only_service) as table
 with
 seen as materialized (
-    select * from connections_between(since, until) where outcome <> 'cut-off' and server_cluster is not null
-),
--- Calls of pods to outside addresses that also call in, and what came from there: paired by nearness in time.
-callers as materialized (
-    select attempt, client_address, client_ns from seen where client_kind = 'outside' and outcome in ('arrived', 'refused')
-),
-outward as materialized (
-    select row_number() over (order by d.ns, d.uuid) as call, d.*
-    from departures(moved(since, -2), until) d
-    where d.destination_cluster is null and d.destination in (select client_address from callers)
-),
-line as materialized (
-    select attempt as id, true as is_attempt, client_ns as ns, client_address as key from callers
-    union all
-    select call, false, ns, destination from outward
-),
-pairs as materialized (from paired_calls('line')),
--- Nothing but time ties these ends, and others call through the same balancer. Of calls that cross each other no two ends
--- are further apart than two calls take.
-turned as materialized (
-    select p.attempt, o.source_cluster, o.source_namespace, o.source_pod
-    from pairs p
-    join outward o using (call)
-    qualify sure or abs(later) <= 2 * max(abs(later)) filter (sure) over (partition by o.destination)
+    -- What left for a known backend that gives no arrival took its way, whatever may still be seen of it.
+    select * replace (if(unseen is not null and outcome in ('one-sided', 'cut-off'), 'sent', outcome) as outcome)
+    from connections_between(since, until)
+    where (outcome <> 'cut-off' or unseen is not null) and server_cluster is not null
 ),
 -- The one service that a backend belongs to, for doors that do not name one.
 only_one as materialized (
@@ -39,17 +21,78 @@ only_one as materialized (
     group by all
     having count(distinct (namespace, service)) = 1
 ),
+-- Calls of pods to outside addresses that also call in, and what came from there: paired by nearness in time.
+callers as materialized (
+    select
+        s.attempt, s.client_address, s.client_ns, s.door, s.server_address, coalesce(s.server_port, 0) as server_port,
+        coalesce(s.door_namespace, o.namespace) as namespace, coalesce(s.door_service, o.service) as service
+    from seen s
+    left join only_one o on o.address = s.server_address and o.port = coalesce(s.server_port, 0) and o.protocol = s.protocol
+    where s.client_kind = 'outside' and s.outcome in ('arrived', 'refused')
+),
+outward as materialized (
+    select row_number() over (order by d.ns, d.uuid) as call, d.*
+    from departures(moved(since, -2), until) d
+    where d.destination_cluster is null and d.destination in (select client_address from callers)
+),
+-- Which backends the load balancers lead to that Services name.
+balanced as materialized (
+    select distinct f.address, f.port, b.address as backend, coalesce(b.port, 0) as backend_port
+    from frontends f
+    join backends b using (namespace, service, protocol)
+    where f.door = 'loadbalancer'
+),
+line as materialized (
+    select attempt as id, true as is_attempt, client_ns as ns, client_address as key from callers
+    union all
+    select call, false, ns, destination from outward
+),
+pairs as materialized (from paired_calls('line')),
+-- Nothing but time ties these ends, and others call through the same balancer; what is sent to a known one comes back in
+-- any case.
+near as materialized (
+    select
+        p.attempt, p.later, o.uuid, o.destination, o.source_cluster, o.source_namespace, o.source_pod,
+        f.address is not null as to_frontend,
+        -- In by a door of the service that is called by that port.
+        c.door in ('nodeport', 'loadbalancer') and o.destination_port in (
+            select port from frontends f where f.namespace = c.namespace and f.service = c.service
+        ) as by_door
+    from pairs p
+    join outward o using (call)
+    join callers c using (attempt)
+    left join balanced f
+        on f.address = o.destination and f.port = o.destination_port and f.backend = c.server_address and f.backend_port = c.server_port
+),
+-- Who is called and calls is no balancer for that. One passes every call on at once, so that many more calls follow
+-- another one closely than would by chance; calls by the clock, seconds apart, may keep step without it.
+rates as materialized (from turning_rates('outward', 'callers', 'near')),
+turned as materialized (
+    select
+        n.attempt, n.uuid, n.source_cluster, n.source_namespace, n.source_pod,
+        case
+            when n.to_frontend then 'frontend'
+            when r.destination is null or not at_once(n.later) then null
+            when n.by_door and not r.by_clock then 'rate'
+            else 'possible'
+        end as turned_by
+    from near n
+    left join rates r using (destination)
+    where turned_by is not null
+),
 told as materialized (
     select
         s.* exclude (door),
-        t.attempt is not null as hairpin,
-        if(t.attempt is not null, 'loadbalancer', s.door) as door,
-        coalesce(t.source_cluster, s.client_cluster) as source_cluster,
+        t.turned_by, coalesce(t.turned_by <> 'possible', false) as hairpin,
+        if(hairpin, 'loadbalancer', s.door) as door,
+        if(hairpin, t.source_cluster, s.client_cluster) as source_cluster,
         case when s.door = 'pod' then '' else coalesce(s.door_namespace, o.namespace, '') end as namespace,
         case when s.door = 'pod' then '' else coalesce(s.door_service, o.service, '') end as service
     from seen s
     left join turned t using (attempt)
     left join only_one o on o.address = s.server_address and o.port = coalesce(s.server_port, 0) and o.protocol = s.protocol
+    -- The way out of a hairpin is part of it.
+    where s.departure_uuid is null or s.outcome <> 'one-sided' or s.departure_uuid not in (select uuid from turned where turned_by <> 'possible')
 ),
 -- States in force around the moment of the call, as in service_calls_between.
 around as materialized (

@@ -32,11 +32,12 @@ create or replace macro after_translation(event_subtype) as event_subtype = 2;
 create or replace macro leaves_node(observation_point) as observation_point in ('TO_NETWORK', 'TO_STACK', 'TO_OVERLAY');
 create or replace macro enters_node(observation_point) as observation_point in ('FROM_NETWORK', 'FROM_OVERLAY');
 
--- Reserved identities: the observing node's own host, Cilium's health check, and other nodes: remote-node,
--- kube-apiserver, and those local to a node that stand for nodes (2^25 and above); world, and in dual stack world-ipv4 and
--- world-ipv6.
+-- Reserved identities: the observing node's own host, Cilium's health check, its Envoy for ingresses and gateways, and
+-- other nodes: remote-node, kube-apiserver, and those local to a node that stand for nodes (2^25 and above); world, and in
+-- dual stack world-ipv4 and world-ipv6.
 create or replace macro own_host(identity) as identity = 1;
 create or replace macro cilium_health(identity) as coalesce(identity, 0) = 4;
+create or replace macro cilium_ingress(identity) as coalesce(identity, 0) = 8;
 create or replace macro from_world(identity) as coalesce(identity, 0) in (2, 9, 10);
 create or replace macro remote_node(identity) as identity in (6, 7) or identity >= 33554432;
 

@@ -59,3 +59,39 @@ union all
 select *, false from second_nearest
 union all
 select *, false from pairs_in_order('burst_left');
+
+-- What a balancer takes to pass a call on, as clocks and agents stamp it.
+create or replace macro at_once(later_ns) as later_ns between -seconds_ns(0.2) and seconds_ns(0.1);
+
+-- Outside addresses from which calls come in that follow calls to them more closely than chance would have it. Parameters
+-- are names of relations: what left toward them (destination, ns), what came from them (attempt, client_address), and
+-- pairs of both (destination, later).
+--   by_clock:          the calls left at an even pace of seconds
+create or replace macro turning_rates(outward, callers, pairs) as table
+with
+lags as (
+    select destination, count(*) as close, least(min(later), 0) as earliest, greatest(max(later), seconds_ns(0.001)) as latest
+    from query_table(pairs)
+    where at_once(later)
+    group by destination
+),
+paces as (
+    select destination, ns, lead(ns) over (partition by destination order by ns) - ns as pause from query_table(outward)
+),
+-- The share of the time in which a call that has nothing to do with them would seem to follow one.
+chances as (
+    select
+        destination, l.close,
+        sum(least(p.pause, l.latest - l.earliest)) / sum(p.pause) as chance,
+        avg(p.pause) >= seconds_ns(2) and stddev_pop(p.pause) < 0.1 * avg(p.pause) as by_clock
+    from paces p
+    join lags l using (destination)
+    where p.pause is not null
+    group by all
+)
+select c.destination, c.by_clock
+from chances c
+join (select client_address as destination, count(*) as calls from query_table(callers) group by all) n using (destination)
+where c.chance > 0 and c.close > n.calls * c.chance
+    -- The lags were chosen to fit: as many tries as calls.
+    and n.calls * binomial_test(c.close, n.calls, c.chance) < 1e-4;

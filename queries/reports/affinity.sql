@@ -17,7 +17,10 @@ bounds as materialized (
 calls as materialized (
     select *,
         not rivals and settled and outcome in ('arrived', 'refused') and wants_local is null and expected_local_share is not null as chosen,
-        not rivals and settled and outcome = 'arrived' and wants_local is not null as bound
+        not rivals and settled and outcome = 'arrived' and wants_local is not null as bound,
+        client_node_cluster || '/' || client_node in (select cluster || '/' || node from nodes_that_tell(window_since(since, whole), window_until(since, until, whole))) as told,
+        -- Such a client may also be led to itself, which only its sockets or the packet load balancer tell.
+        door = 'unknown' and (namespace, service, client_address) in (select (namespace, service, address) from backends) as may_be_itself
     from service_calls_between(window_since(since, whole), window_until(since, until, whole))
     where (only_namespace is null or namespace = only_namespace) and (only_service is null or service = only_service)
 ),
@@ -49,6 +52,11 @@ blind_backends as materialized (
     )
     group by all
 ),
+unseen as materialized (
+    select namespace, service, string_agg(distinct unseen_words(unseen), ', ' order by unseen_words(unseen)) as words
+    from unseen_backends(window_since(since, whole), window_until(since, until, whole))
+    group by all
+),
 -- Clusters that were seen and of whose services nothing is known.
 unknown_clusters as materialized (
     select string_agg(distinct cluster, ', ' order by cluster) as names
@@ -75,6 +83,11 @@ counted as materialized (
         count(*) filter (class = 'dropped') as dropped,
         count(*) filter (outcome = 'arrived' and not rivals and not proved) as door_unknown,
         count(*) filter (not rivals and (outcome = 'one-sided' or outcome = 'arrived' and departure is null and client_node is null)) as one_sided,
+        count(*) filter (not rivals and outcome = 'one-sided') as unarrived,
+        count(*) filter (outcome = 'arrived' and not rivals and unseen is not null) as unseen_calls,
+        count(*) filter (outcome = 'arrived' and not rivals and is_local is null) as of_several_clusters,
+        count(*) filter (outcome = 'arrived' and not rivals and may_be_itself) as may_be_itself,
+        coalesce(bool_and(coalesce(told, false)) filter (outcome = 'arrived'), false) as told,
         count(*) filter (outcome = 'arrived' and not settled) as unsettled,
         count(*) filter (rivals) as rivalled,
         bool_or(assumed) as assumed,
@@ -107,6 +120,7 @@ judged as (
         t.*,
         p_value < level and abs(free_local / free - free_share) >= 0.02 as unbalanced,
         format('{} local, {} remote', local, remote) as counts,
+        if(unseen_calls > 0, format('; {} are known from the client''s side alone, as their backends give no arrival ({})', unseen_calls, n.words), '') as by_client,
         -- What breaks the setting if it held, and if the calls went through the service.
         if(
             t.assumed,
@@ -123,7 +137,7 @@ judged as (
                 )
             end,
             if(len(t.closed) > 0, format('; namespace {} of {} is not global, so its backends do not count', t.namespace, array_to_string(t.closed, ', ')), ''),
-            if(dropped > 0, format('; {} attempts were dropped', dropped), ''), if(door_unknown > 0, format('; {} by an unknown door', door_unknown), '')
+            by_client, if(dropped > 0, format('; {} attempts were dropped', dropped), ''), if(door_unknown > 0, format('; {} by an unknown door', door_unknown), '')
         ) as as_set,
         case
             when t.setting is null
@@ -139,20 +153,28 @@ judged as (
             when len(t.doubtful) > 0 and (t.violations > 0 or unbalanced) and not (t.setting = 'literal-none' and x.cluster is not null)
                 then {'cause': 'unknown-namespace', 'reason': format('{}: this breaks the setting unless namespace {} of {} is not global, and no Namespace of it was seen', counts, t.namespace, array_to_string(t.doubtful, ', '))}
             when t.proved_violations > 0
-                then {'cause': 'against-setting', 'reason': format('{} of {} went against the setting while its side had active backends', violations, connections)}
+                then {'cause': 'against-setting', 'reason': format('{} of {} went against the setting while its side had active backends', violations, connections) || by_client}
             when t.rivalled > 0
                 then {'cause': 'rival-services', 'reason': format('{} connections may have been meant for another service on the same pods; nothing tells which', rivalled)}
             when c.lost > max_unproved * t.connections
                 then {'cause': 'lost-events', 'reason': format('{} events were lost, {} connections seen', c.lost, connections)}
-            when t.one_sided > max_unproved * (t.connections + t.one_sided)
-                then {'cause': 'one-sided', 'reason': format('{} of {} were seen from one end only', one_sided, connections + one_sided)}
+            when t.one_sided > max_unproved * (t.connections + t.unarrived)
+                then {'cause': 'one-sided', 'reason': format('{} of {} were seen from one end only', one_sided, connections + unarrived)}
             when c.gap_seconds > max_unproved * c.seconds
                 then {'cause': 'gaps', 'reason': format('nodes were out of sight for {:.1f} s of {:.1f} s', c.gap_seconds, c.seconds)}
-            when k.nodes is not null or w.nodes is not null
+            when n.words is not null and (t.of_several_clusters > 0 or not t.told)
+                then {'cause': 'unseen-backends', 'reason': concat(
+                    counts, '; backends give no arrival (', n.words, '), and ',
+                    if(t.of_several_clusters > 0, format('{} calls went to addresses that are backends in several clusters', of_several_clusters), 'nodes of the clients do not show what leaves them')
+                )}
+            -- Where the clients' nodes tell, a backend's node need not.
+            when k.nodes is not null or w.nodes is not null and not t.told
                 then {'cause': 'unwatched-nodes', 'reason': format('not watched: {}', coalesce(k.nodes, w.nodes))}
             when t.violations > 0 then unproved
             when t.connections = 0
                 then {'cause': 'no-connections', 'reason': format('no connection arrived; {} attempts were dropped', dropped)}
+            when t.free > 0 and t.may_be_itself > max_unproved * t.connections
+                then {'cause': 'calls-to-itself', 'reason': format('{}; {} are of clients that are backends, too: what they were led to themselves shows at no node', counts, may_be_itself)}
             when t.free > 0 and t.session_affinity = 'ClientIP'
                 then {'cause': 'session-affinity', 'reason': format('{}; clients stick to a backend (sessionAffinity ClientIP), so connections are no independent choices', counts)}
             when unbalanced and coalesce(t.sure_p_value, 1) < t.level and t.setting = 'literal-none' and x.cluster is not null and t.free_local > t.free * t.free_share
@@ -179,6 +201,7 @@ judged as (
     cross join unknown_clusters u
     left join bug_46623 x on x.cluster = t.client_cluster
     left join blind_clients k on k.cluster = t.client_cluster
+    left join unseen n on n.namespace = t.namespace and n.service = t.service
     left join blind_backends w on w.namespace = t.namespace and w.service = t.service
 )
 select
@@ -216,6 +239,8 @@ from (values
     ('one-sided', 'insufficient', 'too many connections were seen from one end only', 'collect the nodes of both clusters; meshobs report coverage names those that are missing'),
     ('gaps', 'insufficient', 'nodes were out of sight for longer than the share of the time that may be unproved', 'choose a window without the gaps (meshobs report coverage --evidence lists them), or collect again'),
     ('unwatched-nodes', 'insufficient', 'of some nodes of the client''s cluster, or of the backends'', no flow came: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
+    ('unseen-backends', 'insufficient', 'some backends give no arrival: hosts, machines that are no pods, pods on nodes out of sight; and the clients'' side does not tell what went to them', 'collect the nodes of the clients without a filter, so that what leaves them shows; give backends in different clusters different addresses; meshobs report services names those that give no arrival'),
+    ('calls-to-itself', 'insufficient', 'clients are backends of the service as well: a call that is led back to the caller leaves no packet, and here no socket event, so that the share seen is not the share chosen', 'set bpf.monitorAggregation to none for the time of the audit and leave socketLB.tracing on, or call from pods that are no backends'),
     ('no-connections', 'insufficient', 'no connection arrived: every attempt was dropped', 'look at the network policies of clients and backends: --evidence lists the drops, and drop_reason in the table flows says why'),
     ('session-affinity', 'insufficient', 'sessionAffinity ClientIP lets clients stick to one backend, so that connections are no independent choices', 'set sessionAffinity: None on the Service of the client''s cluster for the time of the audit'),
     ('small-sample', 'insufficient', 'so few connections prove nothing: the most uneven outcome may be chance, or a balancer that knows no setting would do the same', 'let more traffic flow, or ask a longer window (--since, --all)'),

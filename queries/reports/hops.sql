@@ -5,7 +5,8 @@
 --   undecided:  not known: whether it crossed (the client's cluster is unknown), or of what crossed by which door, to which
 --               service, or whether the client's cluster had a backend of it
 --   trombones:  left through another cluster's node and came back to the caller's own cluster
---   hairpins:   left the mesh toward an outside address that then called in (an outside balancer)
+--   hairpins:   left the mesh toward an outside balancer that then called in: the address is that of the service's load
+--               balancer, or calls to its port come in by a door of the service at once, more often than by chance
 --   dropped:    attempts that were dropped on the way
 -- Nothing is said of latency: flow times are when the agent read the event.
 create or replace macro report_hops(
@@ -30,10 +31,11 @@ counted as materialized (
         count(*) filter (outcome <> 'refused' and (passes is null or passes > 0 and door <> 'pod' and (door = 'unknown' or service = '' or local_backends is null))) as undecided,
         count(*) filter (outcome <> 'refused' and trombone) as trombones,
         count(*) filter (outcome <> 'refused' and hairpin) as hairpins,
+        count(*) filter (outcome <> 'refused' and turned_by = 'possible') as turned_perhaps,
         count(*) filter (outcome = 'refused') as dropped,
         count(*) filter (outcome = 'one-sided') as one_sided,
         -- what the setting forbids: it wants the local side, and the call crossed
-        count(*) filter (outcome = 'arrived' and avoidable and settled and not assumed and setting in ('local', 'not-global') and door = 'service') as against_setting,
+        count(*) filter (outcome in ('arrived', 'sent') and avoidable and settled and not assumed and setting in ('local', 'not-global') and door = 'service') as against_setting,
         count(*) filter (outcome = 'arrived' and misled) as misled,
         count(*) filter (outcome = 'arrived' and misled and not assumed and setting = 'not-global') as misled_astray,
         -- the same by a setting that is known only from a later look, which breaks nothing
@@ -101,6 +103,8 @@ judged as (
                 then {'cause': 'gaps', 'reason': format('{} seen; nodes were out of sight for a while', connections)}
             when against_assumed > 0
                 then {'cause': 'assumed-setting', 'reason': format('{} of {} crossed although the setting keeps them at home, but it is known only from a look taken afterwards; collect with the Kubernetes API watched', against_assumed, connections)}
+            when avoidable > 0 and door = 'ingress'
+                then {'cause': 'ingress', 'reason': format('{} of {} were sent across by Envoy (ingress, gateway) of {}, which had active backends; whoever called it is no client of the service', avoidable, connections, source_cluster)}
             when avoidable > 0 and setting in ('local', 'not-global')
                 then {'cause': 'affinity-' || setting, 'reason': format(
                     '{} of {} crossed although {} had active backends and {}; nothing proves that they broke it: {}', avoidable, connections, source_cluster,
@@ -109,6 +113,8 @@ judged as (
             when avoidable > 0
                 then {'cause': 'affinity-' || setting, 'reason': format('{} of {} crossed although {} had active backends; affinity local would keep them there', avoidable, connections, source_cluster)}
             when misled > 0 then answered_at_home
+            when turned_perhaps > 0
+                then {'cause': 'possible-hairpin', 'reason': format('{}; {} of them followed a pod''s call to that address at once, as a balancer''s would', way, turned_perhaps)}
             when dropped > 0 then {'cause': 'policy-drops', 'reason': way || if(connections > 0, format('; {} attempts were dropped', dropped), '')}
             else {'cause': '', 'reason': way}
         end as finding
@@ -146,7 +152,9 @@ from (values
     ('known-bug:24692', 'ok', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692, before 1.19); nothing shows that the service is not global, so that the answer is taken for a right one', 'call the service by its name, give the NodePorts of the clusters different numbers, or upgrade Cilium to 1.19 or later'),
     ('known-bug:24692', 'violation', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692, before 1.19) and the service is not global', 'give the NodePorts of the clusters different numbers, upgrade Cilium to 1.19 or later, or make the service global and call it by its name'),
     ('trombone', 'violation', 'calls left through a node of another cluster and came back to their own', 'call the service by its name instead of that node''s port'),
-    ('hairpin', 'violation', 'calls went out to a balancer outside the mesh and, as their times tell, came back in', 'make the service global (service.cilium.io/global: "true" in each cluster) and call it by its name'),
+    ('ingress', 'ok', 'calls were sent across by Cilium''s own Envoy for clients of an Ingress or Gateway, although its cluster had active backends; Envoy picks the backend itself', 'to keep them at home, annotate the Service that the route leads to with service.cilium.io/affinity: local in the cluster of the Ingress or Gateway, and look with this report whether that Cilium heeds it'),
+    ('possible-hairpin', 'ok', 'calls from an outside address followed calls of pods to that address at once, more often than by chance; they may be the same ones, passed on by a balancer, or calls back of a host outside: nothing shows that the address is a balancer''s', 'if it is a balancer, name its address in the Service (status.loadBalancer or externalIPs), so that its calls are told as hairpins'),
+    ('hairpin', 'violation', 'calls went out to a balancer outside the mesh and came back in: the address is that of the service''s load balancer, or what is sent to the service''s port there comes in by a door of the service at once, more often than by chance', 'make the service global (service.cilium.io/global: "true" in each cluster) and call it by its name'),
     ('against-setting', 'violation', 'calls through the service crossed although the setting keeps them at home and active backends were there', 'in the Cilium pod of the client''s node compare cilium-dbg service list with the Service and its backends; where they differ, look whether cilium-dbg status --all-clusters shows the other clusters as ready, then restart that agent'),
     ('assumed-setting', 'insufficient', 'the calls break the setting as it was found later; when they were made it may have been another one', 'collect with the Kubernetes API watched (--context), or import watch logs, from before the traffic on'),
     ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive: where they went nodes were not watched, run no Cilium agent, or lost events', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),

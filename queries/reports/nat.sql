@@ -74,6 +74,8 @@ counted as (
         list_sort(list(distinct seen_address) filter (class = 'between')) as between_as,
         list(distinct seen_address) filter (class = 'ambiguous') as ambiguous_as,
         list_sort(list(distinct end_name(client_namespace, client_pod, client_address)) filter (class = 'between')) as between_clients,
+        count(*) filter (class = 'untranslated' and client_kind = 'ingress') as proxied,
+        list_sort(list(distinct seen_address) filter (class = 'untranslated' and client_kind = 'ingress')) as proxies,
         list_sort(list(distinct seen_address) filter (translation = 'source' and seen_address is not null)) as seen_as,
         list_sort(list(distinct end_name(client_namespace, client_pod, client_address)) filter (class = 'masquerade')) as hidden_clients
     from crossings
@@ -132,6 +134,9 @@ judged as (
                 then {'cause': 'nodeport', 'reason': format('{} of {} arrived untranslated; {} were given the address of the NodePort''s node, which is its way, and none was masqueraded', untranslated + destination_translated, connections, translated)}
             when destination_translated > 0
                 then {'cause': '', 'reason': format('{} of {} arrived under the client''s own address, {} of them through a NodePort or load balancer', untranslated + destination_translated, connections, destination_translated)}
+            -- Those are the clients of the services, and themselves called by others, mostly from outside.
+            when proxied > 0
+                then {'cause': '', 'reason': format('{} of {} arrived under the client''s own address, {} under that of Envoy ({}), which calls for clients of an Ingress or Gateway', untranslated - proxied, connections, proxied, array_to_string(proxies, ', '))}
             else {'cause': '', 'reason': format('{} of {} arrived under the client''s own address', untranslated, connections)}
         end as finding
     from named c

@@ -76,6 +76,17 @@ counted as materialized (
         and b.valid_from < t.end_at and (b.valid_to is null or b.valid_to > t.first_at)
     group by all
 ),
+-- Backends that give no arrival: what calls them shows at the clients' side only.
+unseen as materialized (
+    select
+        cluster, namespace, service, count(*) as backends,
+        array_to_string(list_sort(list(format('{} ({})', address, words)))[:3], ', ') || if(count(*) > 3, format(' and {} more', count(*) - 3), '') as names
+    from (
+        select distinct cluster, namespace, service, address, unseen_words(unseen) as words
+        from unseen_backends(window_since(since, whole), window_until(since, until, whole))
+    )
+    group by all
+),
 judged as (
     select
         t.*,
@@ -88,7 +99,8 @@ judged as (
             else concat_ws(
                 '; ',
                 if("global", concat_ws(', ', 'global', if(shared, 'shared', 'not shared'), 'affinity ' || affinity), 'not global'),
-                format('{} of {} backends active', backends_active, backends_known)
+                format('{} of {} backends active', backends_active, backends_known),
+                format('{} give no arrival: {}', n.backends, n.names)
             )
         end as state,
         case
@@ -103,6 +115,7 @@ judged as (
         end as finding
     from states t
     left join counted c using (cluster, namespace, service, first_at)
+    left join unseen n on n.cluster = t.cluster and n.namespace = t.namespace and n.service = t.service
 )
 select
     cluster, namespace, service, "global", shared, affinity,

@@ -234,6 +234,51 @@ def hairpin(mesh: Mesh) -> None:
         mesh.now += 3 * 10**8
 
 
+def never_arrived(mesh: Mesh) -> None:
+    """Half of what crosses never shows at the other end, whose nodes are watched."""
+    client, address, backends = shop(mesh)
+    for n in range(40):
+        mesh.call(client, backends[("west", "east")[n % 2]][1], aim=(address, 80), lost_arrival=n % 4 == 1)
+
+
+def backends_on_hosts(mesh: Mesh) -> None:
+    """Backends that give no arrival, and clients of which nothing but arrivals shows."""
+    mesh.aggregation = "medium"
+    client, near = mesh.pod("west", "front-1"), mesh.pod("west", "back", 1)
+    mesh.service("west", "back", [near], annotations=LOCAL)
+    mesh.service("east", "back", [mesh.node("east")], annotations=LOCAL)
+    for _ in range(20):
+        mesh.call(client, near)
+
+
+def calls_to_itself(mesh: Mesh) -> None:
+    """A client that is a backend, and no sign of what it was led to itself."""
+    mesh.aggregation = "medium"
+    _, _, backends = shop(mesh)
+    for n in range(20):
+        mesh.call(backends["west"][0], backends[("west", "east")[n % 2]][1])
+
+
+def through_envoy(mesh: Mesh) -> None:
+    """An Ingress whose Envoy sends calls across."""
+    _, _, backends = shop(mesh)
+    envoy = mesh.envoy("west")
+    for n in range(10):
+        ports = (51_000 + n, 8080)
+        mesh.event("west/west-1", "TO_NETWORK", envoy, backends["east"][0], ports, reason="NEW", reply=False)
+        mesh.arrive(envoy, backends["east"][0], ports)
+        mesh.now += 3 * 10**8
+
+
+def called_back(mesh: Mesh) -> None:
+    """A host outside that is called and at once calls a pod."""
+    client, _, backends = shop(mesh)
+    for n in range(20):
+        mesh.leave(client, OUTSIDE, (45_000 + n, 443))
+        mesh.arrive(OUTSIDE, backends["west"][1], (50_000 + n, 8080))
+        mesh.now += 3 * 10**8
+
+
 def overlapping_ranges(mesh: Mesh) -> None:
     """Pod ranges that do not tell clusters apart."""
     both_sides(mesh)
@@ -340,8 +385,13 @@ CASES: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
     ),
     "blind far side": (
         blind_far_side,
-        {"affinity": {"one-sided"}, "nat": {"one-sided"}, "hops": {"", "one-sided"}},
+        {"affinity": {"against-setting"}, "nat": {"one-sided"}, "hops": {"", "against-setting"}},
     ),
+    "never arrived": (never_arrived, {"affinity": {"one-sided"}, "hops": {"", "one-sided"}}),
+    "backends on hosts": (backends_on_hosts, {"affinity": {"unseen-backends"}}),
+    "calls to itself": (calls_to_itself, {"affinity": {"calls-to-itself"}}),
+    "Envoy": (through_envoy, {"hops": {"ingress"}}),
+    "called back": (called_back, {"hops": {"possible-hairpin"}}),
     "blind near side": (blind_near_side, {"nat": {"ambiguous"}}),
     "masquerade": (lambda mesh: both_sides(mesh, masquerade=True), {"nat": {"masquerade"}}),
     "overlapping ranges": (overlapping_ranges, {"nat": {"overlapping-pod-cidrs"}}),

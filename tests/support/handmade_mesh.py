@@ -41,6 +41,7 @@ class Mesh:
     messages: list[GetFlowsResponse] = field(default_factory=list)
     pods: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     objects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    proxies: dict[str, tuple[str, str]] = field(default_factory=dict)
     changes: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)
     now: int = START
     _cookie: int = 100
@@ -118,12 +119,23 @@ class Mesh:
                     {
                         "addresses": [backend],
                         "conditions": {"ready": more.get("ready", True)},
-                        "nodeName": self.pods[backend][1],
+                        **self._place(backend),
                     }
                     for backend in backends
                 ],
             },
         ]
+        return address
+
+    def _place(self, backend: str) -> dict[str, Any]:
+        if backend in self.pods:
+            return {"nodeName": self.pods[backend][1]}
+        return {"nodeName": self.nodes[backend][1]} if backend in self.nodes else {}
+
+    def envoy(self, cluster: str, node: int = 1) -> str:
+        """Return the address of a node's Envoy for Ingresses and Gateways: in the pod range, identity 8."""
+        address = f"10.{list(self.clusters).index(cluster)}.{node}.250"
+        self.proxies[address] = (cluster, f"{cluster}-{node}")
         return address
 
     def change(self, cluster: str, service: str, annotations: dict[str, str], at: int) -> None:
@@ -167,12 +179,16 @@ class Mesh:
 
     def unavailable(self, *nodes: str) -> None:
         """Let the Relay say from the start that it does not reach nodes; they leave no events."""
+        self.without_hubble(*nodes)
+        self.status("NODE_UNAVAILABLE", *nodes)
+
+    def without_hubble(self, *nodes: str) -> None:
+        """Let nodes be known to Kubernetes only; they leave no events."""
         self.silent |= set(nodes)
         connected = self.messages[0].node_status
         kept = [name for name in connected.node_names if name not in nodes]
         del connected.node_names[:]
         connected.node_names.extend(kept)
-        self.status("NODE_UNAVAILABLE", *nodes)
 
     def _ports(self, one: Any, ports: tuple[int, int], more: dict[str, Any]) -> None:
         protocol = more.get("protocol", "TCP")
@@ -193,12 +209,16 @@ class Mesh:
             end.ID = 77 if node == f"{cluster}/{home}" else 0
         elif address in self.nodes:
             end.identity = 1 if node == "/".join(self.nodes[address]) else 6
+        elif address in self.proxies:
+            end.identity = 8
         else:
             end.identity = 2
 
     def home(self, address: str) -> str:
         """Return the node of an address as `cluster/name`."""
-        return "/".join(self.pods[address][:2] if address in self.pods else self.nodes[address])
+        if address in self.pods:
+            return "/".join(self.pods[address][:2])
+        return "/".join(self.proxies.get(address) or self.nodes[address])
 
     def call(self, client: str, backend: str, *, port: int = 8080, **more: Any) -> int:
         """Leave the events of one connection from pod to pod, and wait a little; return its source port.
@@ -213,7 +233,7 @@ class Mesh:
         node, far = self.home(client), self.home(backend)
         aim = more.get("aim")
         if aim and not more.get("packet_lb"):
-            self._socket(node, client, aim, (backend, port), protocol)
+            self.socket(node, client, aim, (backend, port), protocol)
         self.leave(client, backend, (sport, port), aim=aim if more.get("packet_lb") else None, **_kept(more))
         seen = client
         if more.get("masquerade"):
@@ -232,6 +252,30 @@ class Mesh:
             )  # fmt: skip
         self.now += int(more.get("pause", 0.2) * SECOND)
         return sport
+
+    def call_unseen(
+        self, client: str, backend: str, aim: tuple[str, int] | None, *, port: int = 8080, **more: Any
+    ) -> None:
+        """Leave the events of a pod's call of a backend that gives no arrival: a host, a machine outside.
+
+        Args:
+            more: `protocol`, `received` (the host's node shows what came in), `pause`.
+        """
+        self._port = sport = 40_000 + (self._port - 39_999) % 20_000
+        protocol = more.get("protocol", "TCP")
+        if aim:
+            self.socket(self.home(client), client, aim, (backend, port), protocol)
+        self.leave(client, backend, (sport, port), protocol=protocol)
+        if more.get("received"):
+            self.event(
+                self.home(backend), "FROM_NETWORK", client, backend, (sport, port), protocol=protocol, later=0.01
+            )
+        self.now += int(more.get("pause", 0.2) * SECOND)
+
+    def call_itself(self, pod: str, aim: tuple[str, int], *, port: int = 8080, protocol: str = "TCP") -> None:
+        """Leave the events of a call that the socket load balancer leads back to the caller: no packet shows."""
+        self.socket(self.home(pod), pod, aim, (pod, port), protocol)
+        self.now += SECOND // 5
 
     def leave(self, source: str, destination: str, ports: tuple[int, int], **more: Any) -> None:
         """Leave the events of a pod's packet on its own node."""
@@ -257,7 +301,8 @@ class Mesh:
             name, "TO_NETWORK", node, client, (node_port, ports[0]), reason="REPLY", reply=True, flags="SYN ACK", later=0.03
         )  # fmt: skip
 
-    def _socket(self, node: str, client: str, aim: tuple[str, int], backend: tuple[str, int], protocol: str) -> None:
+    def socket(self, node: str, client: str, aim: tuple[str, int], backend: tuple[str, int], protocol: str) -> None:
+        """Leave the two events of a socket that the load balancer leads on."""
         self._cookie += 1
         for sub_type, (address, port) in ((1, aim), (2, backend)):
             message = self.event(

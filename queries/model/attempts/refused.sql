@@ -4,15 +4,16 @@ select row_number() over (order by ns, uuid) as refusal, *
 from refusals(read_from(since), moved(until, (nearby_ns() + syn_repeats_ns() + nearby_ns()) / 1e9));
 
 -- Refusals with the clusters and the node that their addresses belong to. Parameters are names of relations:
--- refusals_once, address_owners, pod_addresses.
-create or replace macro refusals_owned(drops, owners, pods) as table
+-- refusals_once, address_owners, pod_addresses, unseen_addresses (known backends that are no pods).
+create or replace macro refusals_owned(drops, owners, pods, backends) as table
 select
     d.*, o.cluster as owner_cluster, o.node as owner_node,
-    coalesce(d.source_cluster, s.cluster) as from_cluster, coalesce(d.destination_cluster, t.cluster) as to_cluster
+    coalesce(d.source_cluster, s.cluster) as from_cluster, coalesce(d.destination_cluster, t.cluster, b.cluster) as to_cluster
 from query_table(drops) d
 left join query_table(owners) o on o.address = d.source
 left join query_table(pods) s on s.address = d.source
-left join query_table(pods) t on t.address = d.destination;
+left join query_table(pods) t on t.address = d.destination
+left join query_table(backends) b on b.address = d.destination and b.port = d.destination_port and b.protocol = d.protocol;
 
 -- Which departure was refused by which drop: the nearest of both. Parameters are names of relations: departures without
 -- an arrival, refusals_owned.
