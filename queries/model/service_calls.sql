@@ -67,7 +67,7 @@ exported as materialized (
         union all
         select door_namespace, server_cluster, true
         from calls
-        where outcome = 'arrived' and client_cluster <> server_cluster and door = 'service' and door_namespace = server_namespace
+        where outcome = 'arrived' and client_cluster <> server_cluster and door = 'service' and door_namespace is not null
     )
     group by all
 ),
