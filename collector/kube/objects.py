@@ -140,7 +140,8 @@ def _cilium_node(document: Json, _: str) -> Json:
 def _config_map(document: Json, _: str) -> Json:
     if text(document, "metadata", "name") != "cilium-config":
         return None
-    return {"cluster_id": text(document, "data", "cluster-id"), "cluster_name": text(document, "data", "cluster-name")}
+    names = ("cluster-id", "cluster-name", "max-connected-clusters")
+    return {name.replace("-", "_"): text(document, "data", name) for name in names}
 
 
 _FACTS = {

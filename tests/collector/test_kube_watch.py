@@ -492,7 +492,7 @@ def test_cilium_config(server: ApiServer) -> None:
     assert (found.name, found.cluster_id, found.problem) == ("west", 1, "")
     assert found.settings == {"cluster-name": "west", "cluster-id": "1", "x": "y"}
     assert found.state
-    assert json.loads(found.state.state) == {"cluster_id": "1", "cluster_name": "west"}
+    assert json.loads(found.state.state) == {"cluster_id": "1", "cluster_name": "west", "max_connected_clusters": ""}
 
 
 def test_secrets(server: ApiServer) -> None:
