@@ -40,9 +40,17 @@ counted as (
     from hops_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service)
     group by all
 ),
+lacking as materialized (
+    from lacking_clusters(window_since(since, whole), window_until(since, until, whole), max_unproved)
+),
+pairs as (
+    select distinct source_cluster as one, destination_cluster as other from counted
+),
+lacked as materialized (from lacking_pairs('pairs', 'lacking')),
 judged as (
     select
         c.*, h.unwatched,
+        {'cause': 'missing-fields', 'reason': format('{} seen; {}', connections, m.what)} as missing,
         case
             when connections = 0 then format('all {} attempts were dropped', dropped)
             when source_cluster = '' then format('{} came from outside the mesh', connections)
@@ -58,6 +66,7 @@ judged as (
             'reason': format('{} of {} asked a node of another cluster and were answered by {} itself: the same NodePort is used in both', misled, connections, source_cluster)
         } as answered_at_home,
         case
+            when m.distorts then missing
             when trombones > 0
                 then {'cause': 'trombone', 'reason': format('{} of {} left through a node of another cluster and came back: call the service by its name instead of that node''s port', trombones, connections)}
             when hairpins > 0
@@ -65,6 +74,7 @@ judged as (
             when misled_astray > 0 then answered_at_home
             when against_setting > 0
                 then {'cause': 'against-setting', 'reason': format('{} of {} crossed although the setting keeps them at home and active backends were there', against_setting, connections)}
+            when m.what is not null then missing
             when one_sided > max_unproved * connections
                 then {'cause': 'one-sided', 'reason': format('{} of {} left and were never seen to arrive', one_sided, connections)}
             when l.events > max_unproved * sum(connections) over ()
@@ -81,6 +91,7 @@ judged as (
         end as finding
     from counted c
     cross join lost l
+    left join lacked m on m.one = c.source_cluster and m.other = c.destination_cluster
     left join (
         select source_cluster, destination_cluster, string_agg(distinct unwatched, ', ') as unwatched, any_value(cluster) as cluster
         from (select distinct source_cluster, destination_cluster from counted)
@@ -113,6 +124,7 @@ from (values
     ('hairpin', 'violation', 'calls went out to a balancer outside the mesh and, as their times tell, came back in', 'make the service global (service.cilium.io/global: "true" in each cluster) and call it by its name'),
     ('against-setting', 'violation', 'calls through the service crossed although the setting keeps them at home and active backends were there', 'in the Cilium pod of the client''s node compare cilium-dbg service list with the Service and its backends; where they differ, look whether cilium-dbg status --all-clusters shows the other clusters as ready, then restart that agent'),
     ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),
+    ('missing-fields', 'insufficient', 'flows lack fields that rules need, or stand for many flows each: an exporter''s fieldMask or fieldAggregate, a pipeline behind it, or what made them (Retina, old Hubble) has none', 'take the named fields into the exporter''s fieldMask (or leave it empty) and let pipelines keep them, leave fieldAggregate empty, or collect from a Relay; meshobs report coverage --evidence lists them'),
     ('lost-events', 'insufficient', 'nodes lost more events than the share of all connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),
     ('unwatched-nodes', 'insufficient', 'of some nodes of the two clusters no flow came: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
     ('gaps', 'insufficient', 'nodes of the two clusters were out of sight for longer than the share of the time that may be unproved', 'choose a window without the gaps (meshobs report coverage --evidence lists them), or collect again')

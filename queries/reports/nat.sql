@@ -33,9 +33,17 @@ counted as (
     from crossings
     group by all
 ),
+lacking as materialized (
+    from lacking_clusters(window_since(since, whole), window_until(since, until, whole), max_unproved)
+),
+pairs as (
+    select distinct source_cluster as one, destination_cluster as other from counted
+),
+lacked as materialized (from lacking_pairs('pairs', 'lacking')),
 judged as (
     select
         c.*,
+        {'cause': 'missing-fields', 'reason': format('{} seen to cross; {}', connections, m.what)} as missing,
         concat_ws(', ', s.unwatched, d.unwatched) as blind_nodes,
         format('{} of {} from outside the mesh; they do not count for the verdict', connections, connections) as outside,
         case
@@ -43,6 +51,7 @@ judged as (
             when source_cluster = '' then {'cause': '', 'reason': outside}
             when (select count(*) from overlapping_ranges) > 0
                 then {'cause': 'overlapping-pod-cidrs', 'reason': 'pod ranges of two clusters overlap: an address does not tell whose it is'}
+            when m.distorts then missing
             when masqueraded > 0
                 then {'cause': 'masquerade', 'reason': format(
                     '{} of {} arrived under the address of a node ({}) instead of the pod''s ({}): the masquerading of {} does not spare {}; add {} to its nonMasqueradeCIDRs or widen its native-routing CIDR',
@@ -50,6 +59,8 @@ judged as (
                     array_to_string(hidden_clients[:3], ', ') || if(len(hidden_clients) > 3, format(' and {} more', len(hidden_clients) - 3), ''), source_cluster, destination_cluster,
                     coalesce((select string_agg(distinct cidr, ', ' order by cidr) from (select unnest(n.pod_cidrs) as cidr from nodes n where n.cluster = destination_cluster)), 'its pod CIDRs')
                 )}
+            -- What came shows its source, whatever what left does not.
+            when m.at_other or m.what is not null and (one_sided + ambiguous > max_unproved * connections or d.cluster is not null) then missing
             when one_sided + ambiguous > max_unproved * connections and one_sided >= ambiguous
                 then {'cause': 'one-sided', 'reason': format('{} of {} left and were never seen to arrive: a node of {} was not watched, or its events were lost', one_sided, connections, destination_cluster)}
             when one_sided + ambiguous > max_unproved * connections
@@ -69,6 +80,7 @@ judged as (
         end as finding
     from counted c
     cross join lost l
+    left join lacked m on m.one = c.source_cluster and m.other = c.destination_cluster
     left join holes s on s.cluster = c.source_cluster
     left join holes d on d.cluster = c.destination_cluster
 )
@@ -90,6 +102,7 @@ from (values
     ('overlapping-pod-cidrs', 'insufficient', 'pod ranges of two clusters in the database overlap, so that an address does not tell whose it is', 'give each cluster pod ranges of its own: Cluster Mesh needs them; keep clusters of different meshes in different databases (--db)'),
     ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),
     ('ambiguous', 'insufficient', 'too many connections came from a node''s address, and nothing tells whether a pod, a NodePort or the node itself made them', 'collect the nodes of all clusters, with bpf.monitorAggregation set to none'),
+    ('missing-fields', 'insufficient', 'flows lack fields that rules need, or stand for many flows each: an exporter''s fieldMask or fieldAggregate, a pipeline behind it, or what made them (Retina, old Hubble) has none', 'take the named fields into the exporter''s fieldMask (or leave it empty) and let pipelines keep them, leave fieldAggregate empty, or collect from a Relay; meshobs report coverage --evidence lists them'),
     ('lost-events', 'insufficient', 'nodes lost more events than the share of all crossing connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),
     ('unwatched-nodes', 'insufficient', 'at both ends nodes were out of sight, and of some no flow came at all: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
     ('gaps', 'insufficient', 'nodes at both ends were out of sight for longer than the share of the time that may be unproved', 'choose a window without the gaps (meshobs report coverage --evidence lists them), or collect again')
