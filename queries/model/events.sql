@@ -2,12 +2,6 @@
 -- What repeats with every packet is told once per tuple and slice of ten seconds (`slice_ns`).
 -- Sources of the rules: measurements on real meshes, docs/internals.md "What a flow means".
 
--- Where servers are known to listen: backends and frontends of services.
-create or replace view server_ends as
-select address, port, protocol from backends where port is not null
-union
-select address, port, protocol from frontends;
-
 -- Answers that nothing marks as such: connection tracking called them new, or they were dropped, which shows no direction,
 -- and they are datagrams or TCP without flags. Between two ends the first packet calls, by the clock of one node; of what
 -- came without another one, the ports of services tell: from a server's to one that clients are given.
@@ -39,22 +33,22 @@ begun as (
     select *, first_value(from_end) over (partition by one_end, other_end, exchange order by time, to_client, uuid) as caller
     from exchanges
 )
-select b.time, b.uuid, b.cluster, b.node
-from begun b
-left join server_ends s on s.address = b.source and s.port = b.source_port and s.protocol = b.protocol
-left join server_ends d on d.address = b.destination and d.port = b.destination_port and d.protocol = b.protocol
-where b.from_end <> b.caller or s.address is not null and d.address is null and of_client(b.destination_port);
+select time, uuid, cluster, node
+from begun
+where from_end <> caller
+    or of_client(destination_port)
+        and (source, source_port, protocol) in (select (address, port, protocol) from backends)
+        and (destination, destination_port, protocol) not in (select (address, port, protocol) from backends where port is not null);
 
 -- A connection reached a pod: exactly one such event per TCP or UDP connection and per ping process, at any aggregation
 -- level.
 create or replace macro arrivals(since, until) as table
 select
-    f.time, epoch_ns(f.time) as ns, f.uuid, f.cluster, f.node, report_protocol(protocol) as protocol, observation_point,
+    time, epoch_ns(time) as ns, uuid, cluster, node, report_protocol(protocol) as protocol, observation_point,
     source, source_port, source_identity, source_id, source_cluster, source_namespace, source_pod,
     destination, destination_port, destination_namespace, destination_pod
-from flows f
-anti join unmarked_answers(since, until) u on u.time = f.time and u.uuid = f.uuid and u.cluster = f.cluster and u.node = f.node
-where f.time >= since and f.time < until
+from flows
+where time >= since and time < until
     and is_trace(event_type) and observation_point in ('TO_ENDPOINT', 'TO_PROXY') and trace_reason = 'NEW'
     and destination_id is not null and is_reply is not true
     and may_be_new(protocol, tcp_flags, icmp_type) and not is_sum(ingress_flow_count)
@@ -63,12 +57,11 @@ where f.time >= since and f.time < until
 -- A pod's connection left its node, before any masquerade.
 create or replace macro departures(since, until) as table
 select
-    f.time, epoch_ns(f.time) as ns, f.uuid, f.cluster, f.node, report_protocol(protocol) as protocol, observation_point,
+    time, epoch_ns(time) as ns, uuid, cluster, node, report_protocol(protocol) as protocol, observation_point,
     source, source_port, source_cluster, source_namespace, source_pod,
     destination, destination_port, destination_identity, destination_cluster, destination_namespace, destination_pod
-from flows f
-anti join unmarked_answers(since, until) u on u.time = f.time and u.uuid = f.uuid and u.cluster = f.cluster and u.node = f.node
-where f.time >= since and f.time < until
+from flows
+where time >= since and time < until
     and is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'NEW'
     and source_id is not null and is_reply is not true
     and may_be_new(protocol, tcp_flags, icmp_type) and not is_sum(ingress_flow_count)

@@ -2,6 +2,7 @@
 create or replace macro departures_once(since, until) as table
 select row_number() over (order by ns, cluster, node, uuid) as departure, *
 from departures(read_from(since), read_to(until))
+anti join unmarked_answers(read_from(since), read_to(until)) using (time, uuid, cluster, node)
 window same as (partition by cluster, node, protocol, source, source_port, destination, destination_port order by ns)
 qualify coalesce(ns - lag(ns) over same > same_packet_ns() or observation_point = lag(observation_point) over same, true);
 

@@ -34,5 +34,5 @@ where flows.time between make_timestamp_ns($first) and make_timestamp_ns($last) 
     and same_moment(flows.time, whole.time)
     and (
         coarseness(whole.time) < coarseness(flows.time)
-        or lacks_fields(flows.event_type, flows.observation_point, flows.trace_reason, flows.protocol, flows.tcp_flags, flows.source_port, flows.destination_port, flows.source, flows.destination, flows.source_id, flows.destination_id, flows.source_identity, flows.destination_identity, flows.socket_cookie)
+        or lacks_fields(flows.event_type, flows.observation_point, flows.trace_reason, flows.protocol, flows.tcp_flags, flows.source_port, flows.destination_port, flows.source, flows.destination, flows.destination_id, flows.source_identity, flows.destination_identity, flows.socket_cookie)
     );

@@ -19,15 +19,15 @@ create or replace temp macro same_moment(one, other) as
 
 -- Whether a flow lacks what Cilium's flows of its kind have: then another copy of it may tell more.
 create or replace temp macro lacks_fields(
-    event_type, observation_point, trace_reason, protocol, tcp_flags, source_port, destination_port, source, destination, source_id, destination_id,
-    source_identity, destination_identity, socket_cookie
+    event_type, observation_point, trace_reason, protocol, tcp_flags, source_port, destination_port, source, destination, destination_id, source_identity,
+    destination_identity, socket_cookie
 ) as
     event_type is null
     or event_type = 7 and socket_cookie is null
     or event_type = 4 and (
-        observation_point is null or source is null or destination is null
+        -- What is no IP has neither protocol nor addresses.
+        observation_point is null or protocol is not null and (source is null or destination is null)
         or observation_point = 'TO_ENDPOINT' and (trace_reason is null or destination_id is null or source_identity is null or destination_identity is null)
-        or observation_point = 'FROM_ENDPOINT' and source_id is null
         or protocol in ('TCP', 'UDP', 'SCTP') and (source_port is null or destination_port is null)
         or protocol = 'TCP' and coalesce(tcp_flags, 0) = 0
     );

@@ -6,6 +6,6 @@ select
     count(*) filter (problem is null and uuid is null) as unnamed,
     count(problem) as broken,
     coalesce(count(*) filter (problem is null and coarseness(time) > 0) > 0.1 * count(*) or bool_or(
-        lacks_fields(event_type, observation_point, trace_reason, protocol, tcp_flags, source_port, destination_port, source, destination, source_id, destination_id, source_identity, destination_identity, socket_cookie)
+        lacks_fields(event_type, observation_point, trace_reason, protocol, tcp_flags, source_port, destination_port, source, destination, destination_id, source_identity, destination_identity, socket_cookie)
     ), false) as imperfect
 from staged;
