@@ -95,6 +95,8 @@ def run(store: Reader, name: str, question: Question) -> Report:
     rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
     coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
     judgement: Judgement = spec_of(name).judge(rows.rows(named=True))
+    if judgement.reason == spec_of(name).nothing:
+        judgement = Judgement(judgement.verdict, _why_nothing(store, question) or judgement.reason)
     limits = [str(limit) for (limit,) in store.rows(f"from window_limits({_WINDOW})", _window(question))]
     return Report(name, *window, judgement.verdict, judgement.reason, coverage, limits, rows)
 
@@ -130,6 +132,13 @@ def _resolve(store: Reader, question: Question) -> tuple[str, str]:
     if not isinstance(first, int) or not isinstance(final, int):
         raise InputError(_empty(store, question))
     return rfc3339(first), rfc3339(final)
+
+
+def _why_nothing(store: Reader, question: Question) -> str:
+    """Return why nothing could be seen in flows that lack what shows it; empty where they lack nothing."""
+    parameters = {**_window(question), "max_unproved": question.max_unproved}
+    ((lacking,),) = store.rows(f"from lacking_summary({_WINDOW}, max_unproved := $max_unproved)", parameters)
+    return f"what was not seen proves nothing: {lacking}" if lacking else ""
 
 
 def _empty(store: Reader, question: Question) -> str:

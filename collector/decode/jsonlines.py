@@ -25,7 +25,8 @@ _SCALARS = {
     FieldDescriptor.TYPE_ENUM: ("VARCHAR", "'0'"),
 }
 _WELL_KNOWN = {
-    "google.protobuf.Timestamp": "TIMESTAMP_NS",
+    # In one of several forms; the macro json_moment tells them apart.
+    "google.protobuf.Timestamp": "VARCHAR",
     "google.protobuf.BoolValue": "BOOLEAN",
     "google.protobuf.Int32Value": "INTEGER",
 }
@@ -78,6 +79,8 @@ def _column(field: FieldDescriptor, source: str) -> str:
         return f"coalesce({value}, [])"
     if field.message_type is None:
         return f"coalesce({value}, {_SCALARS[field.type][1]})"
+    if field.message_type.full_name == "google.protobuf.Timestamp":
+        return f"json_moment({value})"
     if field.message_type.full_name in _WELL_KNOWN:
         return value
     if len(values) > 1:  # the two spellings have the same shape; one of them is null

@@ -187,6 +187,7 @@ def _config_map(document: Json, _: str) -> Json:
     return {
         "cluster_id": text(document, "data", "cluster-id"),
         "cluster_name": text(document, "data", "cluster-name"),
+        "max_connected_clusters": text(document, "data", "max-connected-clusters"),
         "global_namespaces": text(document, "data", "clustermesh-default-global-namespace"),
         "service_topology": text(document, "data", "enable-service-topology"),
         "ipam": text(document, "data", "ipam"),

@@ -33,6 +33,8 @@ _OF_FORM = (
     "insert_identities", "insert_versions", "messages_from_json",
 )  # fmt: skip
 _Form: TypeAlias = Mapping[str, str]
+# The same event from elsewhere may have a time that is rounded to seconds.
+_ROUNDED_NS = 10**9
 _TEXT_LINES = pa.schema([("position", pa.int64()), ("text", pa.string())])
 
 
@@ -87,11 +89,14 @@ class FlowWriter:
         self._lines = _form("parsed_lines", "projected_lines", "kind")
         # Until where each node's flows are stored: what is later is new.
         self._known: dict[str, int] = {}
+        # Some times are rounded, or fields were left out: what is stored may come again, and tell more.
+        self._imperfect = False
 
     def prepare(self) -> Self:
         """Make what a run works with in the database; before anything is written."""
         self._make_tables(self._fallback_cluster)
         self._known = {str(node): _int(until) for node, until in self._store.rows(_sql("known_until"))}
+        self._imperfect = bool(self._store.value(_sql("imperfect")))
         return self
 
     def nodes_known(self) -> frozenset[str]:
@@ -223,7 +228,8 @@ class FlowWriter:
 
     def _look_closer(self, form: _Form, entry: LedgerEntry, piece: _BatchResult) -> None:
         self._store.run(form["stage"])
-        first, last, good, unnamed, broken = map(_int, self._store.rows(_sql("staged"))[0])
+        first, last, good, unnamed, broken, imperfect = map(_int, self._store.rows(_sql("staged"))[0])
+        self._imperfect |= bool(imperfect)
         if broken:
             problems = self._store.rows(_sql("problems"), {"kept": PROBLEMS_KEPT})
             piece.undecodable(broken, ((_int(position), str(problem)) for position, problem in problems))
@@ -235,7 +241,10 @@ class FlowWriter:
         batch = self._batch(entry)
         window = {"first": first, "last": last, "batch": batch}
         self._store.run(_sql("insert_replays"), {**window, "collection": self._ledger.number})
-        stored = _int(self._store.value(_sql("insert_flows"), window))
+        around = {"first": first - _ROUNDED_NS, "last": last + _ROUNDED_NS}
+        stored = _int(self._store.value(_sql("insert_flows"), {**around, "batch": batch}))
+        if self._imperfect and stored < good:
+            self._store.run(_sql("fill_in"), around)
         piece.counts.received += good
         piece.counts.stored += stored
         piece.counts.duplicate += good - stored
@@ -299,8 +308,9 @@ class FlowWriter:
 
     def _all_new(self, spans: dict[str, tuple[int, int]]) -> bool:
         """Tell whether every flow is later than all that is stored of its node: then it cannot be there."""
-        known = self._known
-        return all(first > known.get(self._stored_name(node), first - 1) for node, (first, _) in spans.items())
+        known, slack = self._known, _ROUNDED_NS if self._imperfect else 0
+        never = min((first for first, _ in spans.values()), default=0) - slack - 1
+        return all(first > known.get(self._stored_name(node), never) + slack for node, (first, _) in spans.items())
 
     def _stored_name(self, node_name: str) -> str:
         return full_name(node_name, self._fallback_cluster)

@@ -2,6 +2,44 @@
 -- What repeats with every packet is told once per tuple and slice of ten seconds (`slice_ns`).
 -- Sources of the rules: measurements on real meshes, docs/internals.md "What a flow means".
 
+-- Answers that nothing marks as such: connection tracking called them new, or they were dropped, which shows no direction,
+-- and they are datagrams or TCP without flags. Between two ends the first packet calls, by the clock of one node; of what
+-- came without another one, the ports of services tell: from a server's to one that clients are given.
+create or replace macro unmarked_answers(since, until) as table
+with told as (
+    select
+        time, uuid, cluster, node, protocol, source, source_port, destination, destination_port,
+        -- numbers sort faster than texts
+        hash(cluster, node, protocol, source, source_port) as from_end, hash(cluster, node, protocol, destination, destination_port) as to_end,
+        least(from_end, to_end) as one_end, greatest(from_end, to_end) as other_end,
+        -- times may have been rounded to the same one
+        of_client(destination_port) and not of_client(source_port) as to_client
+    from flows
+    where time >= moved(since, -nearby_ns() / 1e9) and time < until
+        and goes_either_way(protocol, tcp_flags) and is_reply is not true and not is_sum(ingress_flow_count)
+        and (is_trace(event_type) and trace_reason = 'NEW' or is_drop(event_type, verdict))
+        and source_port is not null and destination_port is not null
+),
+exchanges as (
+    select
+        *, count(*) filter (fresh) over (partition by one_end, other_end order by time, to_client, uuid) as exchange
+    from (
+        select *, coalesce(epoch_ns(time) - lag(epoch_ns(time)) over ends > nearby_ns(), true) as fresh
+        from told
+        window ends as (partition by one_end, other_end order by time, to_client, uuid)
+    )
+),
+begun as (
+    select *, first_value(from_end) over (partition by one_end, other_end, exchange order by time, to_client, uuid) as caller
+    from exchanges
+)
+select time, uuid, cluster, node
+from begun
+where from_end <> caller
+    or of_client(destination_port)
+        and (source, source_port, protocol) in (select (address, port, protocol) from backends)
+        and (destination, destination_port, protocol) not in (select (address, port, protocol) from backends where port is not null);
+
 -- A connection reached a pod: exactly one such event per TCP or UDP connection and per ping process, at any aggregation
 -- level.
 create or replace macro arrivals(since, until) as table
@@ -13,7 +51,7 @@ from flows
 where time >= since and time < until
     and is_trace(event_type) and observation_point in ('TO_ENDPOINT', 'TO_PROXY') and trace_reason = 'NEW'
     and destination_id is not null and is_reply is not true
-    and may_call(protocol, icmp_type)
+    and may_be_new(protocol, tcp_flags, icmp_type) and not is_sum(ingress_flow_count)
     and not cilium_health(source_identity) and not cilium_health(destination_identity);
 
 -- A pod's connection left its node, before any masquerade.
@@ -26,7 +64,7 @@ from flows
 where time >= since and time < until
     and is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'NEW'
     and source_id is not null and is_reply is not true
-    and may_call(protocol, icmp_type)
+    and may_be_new(protocol, tcp_flags, icmp_type) and not is_sum(ingress_flow_count)
     and not cilium_health(source_identity) and not cilium_health(destination_identity);
 
 -- A packet left under a node's own address: a host process, or what an ingress node passes on; both look the same.
@@ -36,7 +74,7 @@ select
     source, source_port, destination, destination_port
 from flows
 where time >= since and time < until
-    and is_trace(event_type) and leaves_node(observation_point)
+    and is_trace(event_type) and leaves_node(observation_point) and not is_sum(ingress_flow_count)
     and source_id is null and is_reply is not true
     -- Into a tunnel a host's packets go under identity 6; what an ingress node passes on into it says INGRESS.
     and (own_host(source_identity) or remote_node(source_identity) and observation_point = 'TO_OVERLAY' and traffic_direction is distinct from 'INGRESS')
@@ -53,7 +91,7 @@ from (
         source as client, source_port as client_port, destination as frontend, destination_port as frontend_port
     from flows
     where time >= since and time < until
-        and is_trace(event_type) and enters_node(observation_point) and destination_id is null
+        and is_trace(event_type) and enters_node(observation_point) and destination_id is null and not is_sum(ingress_flow_count)
         and may_open(protocol, tcp_flags, icmp_type)
     union all
     select
@@ -61,7 +99,7 @@ from (
         destination as client, destination_port as client_port, source as frontend, source_port as frontend_port
     from flows
     where time >= since and time < until
-        and is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'REPLY'
+        and is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'REPLY' and not is_sum(ingress_flow_count)
         -- Cilium 1.20 tells the identity of the pod behind beside the node's address.
         and source_id is null and (own_host(source_identity) or source in (select unnest(addresses) from nodes))
         and protocol in ('TCP', 'UDP', 'SCTP')
@@ -75,7 +113,7 @@ select
     source, source_port, source_xlated, destination, destination_port
 from flows
 where time >= since and time < until
-    and is_trace(event_type) and leaves_node(observation_point)
+    and is_trace(event_type) and leaves_node(observation_point) and not is_sum(ingress_flow_count)
     and source_xlated is not null and is_reply is not true and coalesce(trace_reason, '') <> 'REPLY'
     and may_open(protocol, tcp_flags, icmp_type)
 group by all;
@@ -87,7 +125,7 @@ select
     source, source_port, destination, destination_port
 from flows
 where time >= since and time < until
-    and is_trace(event_type) and observation_point = 'FROM_ENDPOINT' and source_id is not null
+    and is_trace(event_type) and observation_point = 'FROM_ENDPOINT' and source_id is not null and not is_sum(ingress_flow_count)
     and may_open(protocol, tcp_flags, icmp_type)
 group by all;
 
@@ -97,6 +135,7 @@ with aims as (
     select epoch_ns(time) as ns, cluster, node, socket_cookie, report_protocol(protocol) as protocol, destination, destination_port, destination_service
     from flows
     where time >= since and time < until and is_socket_event(event_type) and socket_cookie is not null and before_translation(event_subtype)
+        and not is_sum(ingress_flow_count)
 ),
 translations as materialized (
     select
@@ -104,6 +143,7 @@ translations as materialized (
         source, destination, destination_port
     from flows
     where time >= since and time < until and is_socket_event(event_type) and socket_cookie is not null and after_translation(event_subtype)
+        and not is_sum(ingress_flow_count)
 ),
 aimed as (
     select t.translation, a.destination as aim, a.destination_port as aim_port, a.destination_service as aim_service
@@ -125,20 +165,23 @@ select
     max(source_xlated) as service_address
 from flows
 where time >= since and time < until
-    and is_trace(event_type) and observation_point = 'TO_ENDPOINT' and is_reply and destination_id is not null
+    and is_trace(event_type) and observation_point = 'TO_ENDPOINT' and destination_id is not null and not is_sum(ingress_flow_count)
+    and (is_reply or is_reply is null and trace_reason = 'REPLY' or protocol = 'TCP' and is_syn_ack(tcp_flags))
 group by all;
 
 -- Attempts that were dropped on the way: all packets of one attempt together. TCP repeats a lost SYN for about a minute.
 create or replace macro refusals(since, until) as table
 with packets as (
     select
-        epoch_ns(time) as ns, uuid, cluster, node, report_protocol(protocol) as protocol, drop_reason,
+        epoch_ns(f.time) as ns, f.uuid, f.cluster, f.node, report_protocol(protocol) as protocol, drop_reason,
         source, source_port, source_id, source_cluster, source_namespace, source_pod,
         destination, destination_port, destination_cluster, destination_namespace, destination_pod
-    from flows
-    where time >= moved(since, -syn_repeats_ns() / 1e9) and time < until
-        and is_drop(event_type, verdict)
-        and may_open(protocol, tcp_flags, icmp_type)
+    from flows f
+    anti join unmarked_answers(moved(since, -syn_repeats_ns() / 1e9), until) u
+        on u.time = f.time and u.uuid = f.uuid and u.cluster = f.cluster and u.node = f.node
+    where f.time >= moved(since, -syn_repeats_ns() / 1e9) and f.time < until
+        and is_drop(event_type, verdict) and is_reply is not true
+        and may_open(protocol, tcp_flags, icmp_type) and not is_sum(ingress_flow_count)
         and not cilium_health(source_identity) and not cilium_health(destination_identity)
 ),
 numbered as (

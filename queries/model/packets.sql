@@ -25,8 +25,14 @@ create or replace macro slices_around(ns) as [slice_of(ns) - 1, slice_of(ns), sl
 create or replace macro is_trace(event_type) as event_type = 4;
 create or replace macro is_drop(event_type, verdict) as event_type = 1 or event_type = 5 and verdict = 'DROPPED';
 create or replace macro is_socket_event(event_type) as event_type = 7;
+
+-- A line of an exporter that aggregates: it stands for many flows, and tells of none of them when, by whom and how often.
+create or replace macro is_sum(flow_count) as flow_count is not null;
 create or replace macro before_translation(event_subtype) as event_subtype = 1;
 create or replace macro after_translation(event_subtype) as event_subtype = 2;
+
+-- Hubble has random uuids (version 4); what came without one got version 8 (fingerprint.sql).
+create or replace macro is_made_up(uuid) as (uuid & 61440) = 32768;
 
 -- Points of observation on a node's border.
 create or replace macro leaves_node(observation_point) as observation_point in ('TO_NETWORK', 'TO_STACK', 'TO_OVERLAY');
@@ -53,6 +59,20 @@ create or replace macro may_call(protocol, icmp_type) as
         when protocol = 'ICMPv6' then icmp_type = 128 -- echo request, RFC 4443
         else false
     end;
+
+-- Whether an event that connection tracking calls new may be of a call: tracking that sees one way only calls the answer
+-- (SYN and ACK) new as well, and packets of old connections that it has forgotten. Without flags nothing speaks against it.
+create or replace macro may_be_new(protocol, tcp_flags, icmp_type) as
+    if(protocol = 'TCP' and tcp_flags > 0, (tcp_flags & (2 | 16)) = 2, may_call(protocol, icmp_type));
+
+create or replace macro is_syn_ack(tcp_flags) as coalesce((tcp_flags & (2 | 16)) = 2 | 16, false);
+
+-- Whether a packet itself does not tell if it calls or answers: datagrams, and TCP where the flags are not known.
+create or replace macro goes_either_way(protocol, tcp_flags) as
+    protocol in ('UDP', 'SCTP') or protocol = 'TCP' and coalesce(tcp_flags, 0) = 0;
+
+-- Ports that clients are given; Linux begins here (net.ipv4.ip_local_port_range).
+create or replace macro of_client(port) as port >= 32768;
 
 -- Whether a packet may open a connection: a TCP packet with SYN and no ACK, a ping, any datagram.
 create or replace macro may_open(protocol, tcp_flags, icmp_type) as

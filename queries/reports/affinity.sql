@@ -103,6 +103,18 @@ counted as materialized (
     from calls
     group by client_cluster, namespace, service, port, setting, setting_from, setting_to
 ),
+lacking as materialized (
+    from lacking_clusters(window_since(since, whole), window_until(since, until, whole), max_unproved)
+),
+-- Services with a cluster, the client's or a backend's, whose flows lack what rules need.
+lacked as materialized (
+    select t.client_cluster as for_cluster, t.namespace as for_namespace, t.service as for_service, bool_or(l.distorts) as distorts, string_agg(distinct l.what, '; ' order by l.what) as what
+    from (select distinct client_cluster, namespace, service from counted) t
+    join lacking l on l.silences and (l.cluster in ('', t.client_cluster) or exists (
+        from backends b where b.cluster = l.cluster and b.namespace = t.namespace and b.service = t.service
+    ))
+    group by all
+),
 tested as materialized (
     select
         *,
@@ -127,6 +139,7 @@ judged as (
             {'cause': 'assumed-setting', 'reason': format('{}: this breaks the setting, but it is known only from a look taken afterwards; collect with the Kubernetes API watched', counts)},
             {'cause': 'unknown-door', 'reason': format('{}: this breaks the setting, but {} calls may have gone straight to the pods; set monitor aggregation to none to tell', counts, door_unknown)}
         ) as unproved,
+        {'cause': 'missing-fields', 'reason': format('{}; {}', counts, m.what)} as missing,
         concat(
             case
                 when free > 0 then format('{} where {} local are expected; a share off by {} would have shown', counts, percent(expected_local_share), percent(visible_deviation))
@@ -146,6 +159,7 @@ judged as (
                 then {'cause': 'unknown-objects', 'reason': format('{}; the services and backends of {} are not known', counts, u.names)}
             when len(t.unknown_backends) > 0
                 then {'cause': 'unknown-backends', 'reason': format('{}; no EndpointSlice of the service in {} was seen: which backends it has there is not known', counts, array_to_string(t.unknown_backends, ', '))}
+            when m.distorts then missing
             when t.backends_remote = 0 and t.backends_local > 0 and len(t.misnamed_backends) > 0 and t.connections > 0 and t.setting in ('none', 'literal-none', 'remote')
                 then {'cause': 'port-names-differ', 'reason': format('{}; {} shares backends, but none by the name of this port: Cilium merges ports by name', counts, array_to_string(t.misnamed_backends, ', '))}
             when t.traffic_distribution <> '' and (t.violations > 0 or unbalanced)
@@ -154,6 +168,7 @@ judged as (
                 then {'cause': 'unknown-namespace', 'reason': format('{}: this breaks the setting unless namespace {} of {} is not global, and no Namespace of it was seen', counts, t.namespace, array_to_string(t.doubtful, ', '))}
             when t.proved_violations > 0
                 then {'cause': 'against-setting', 'reason': format('{} of {} went against the setting while its side had active backends', violations, connections) || by_client}
+            when m.what is not null then missing
             when t.rivalled > 0
                 then {'cause': 'rival-services', 'reason': format('{} connections may have been meant for another service on the same pods; nothing tells which', rivalled)}
             when c.lost > max_unproved * t.connections
@@ -199,6 +214,7 @@ judged as (
     from tested t
     cross join coverage c
     cross join unknown_clusters u
+    left join lacked m on m.for_cluster = t.client_cluster and m.for_namespace = t.namespace and m.for_service = t.service
     left join bug_46623 x on x.cluster = t.client_cluster
     left join blind_clients k on k.cluster = t.client_cluster
     left join unseen n on n.namespace = t.namespace and n.service = t.service
@@ -235,6 +251,7 @@ from (values
     ('assumed-setting', 'insufficient', 'the calls break the setting as it was found later; when they were made it may have been another one', 'collect with the Kubernetes API watched (--context), or import watch logs, from before the traffic on'),
     ('unknown-door', 'insufficient', 'the calls break the setting if they went through the service, but those that are known to have done so do not prove it: the others may have gone straight to the pods', 'set bpf.monitorAggregation to none for the time of the audit, and leave socketLB.tracing on'),
     ('rival-services', 'insufficient', 'several services lead to the same pods, called or not, and nothing tells which one was meant', 'set bpf.monitorAggregation to none and leave socketLB.tracing on, or audit while only one of the Services exists'),
+    ('missing-fields', 'insufficient', 'flows lack fields that rules need, or stand for many flows each: an exporter''s fieldMask or fieldAggregate, a pipeline behind it, or what made them (Retina, old Hubble) has none', 'take the named fields into the exporter''s fieldMask (or leave it empty) and let pipelines keep them, leave fieldAggregate empty, or collect from a Relay; meshobs report coverage --evidence lists them'),
     ('lost-events', 'insufficient', 'nodes lost more events than the share of the row''s connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),
     ('one-sided', 'insufficient', 'too many connections were seen from one end only', 'collect the nodes of both clusters; meshobs report coverage names those that are missing'),
     ('gaps', 'insufficient', 'nodes were out of sight for longer than the share of the time that may be unproved', 'choose a window without the gaps (meshobs report coverage --evidence lists them), or collect again'),

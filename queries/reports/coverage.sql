@@ -31,12 +31,15 @@ offsets as (
     )
     group by node
 ),
+lacking as materialized (
+    from lacking_clusters(window_since(since, whole), window_until(since, until, whole), max_unproved)
+),
 rows_told as (
     select
         w.cluster, w.node, w.agent, b.first_time, b.end_time, w.flows, coalesce(l.events, 0)::ubigint as lost, coalesce(g.seconds, 0.0) as gap_seconds, coalesce(g.times, 0) as gaps,
         if(w.watched, greatest(0.0, 1 - coalesce(g.seconds, 0) / greatest(1e-9, (epoch_ns(b.end_time) - epoch_ns(b.first_time)) / 1e9)), 0.0) as watched_share,
         (select string_agg(distinct v.version, ', ' order by v.version) from node_versions v where v.cluster = w.cluster and v.node = w.node) as versions,
-        round(o.seconds, 1) as clock_offset
+        round(o.seconds, 1) as clock_offset, if(w.flows > 0, (select string_agg(distinct l.what, '; ' order by l.what) from lacking l where l.cluster in ('', w.cluster)), null) as lacking
     from nodes_seen w
     cross join bounds b
     left join losses_between(window_since(since, whole), window_until(since, until, whole)) l on l.cluster = w.cluster and l.node = w.node
@@ -60,6 +63,8 @@ judged as (
                 then {'cause': 'backends-without-agent', 'reason': 'backends are on it, and it runs no Cilium agent: what arrives there shows nowhere'}
             when watched_share = 0 and gaps = 0
                 then {'cause': 'unwatched-node', 'reason': 'no flow of it came, and no Relay was connected to it or its traffic shows elsewhere'}
+            when lacking is not null
+                then {'cause': 'missing-fields', 'reason': lacking}
             when watched_share < 1 - max_unproved then {'cause': 'gaps', 'reason': seen}
             when lost > max_unproved * flows then {'cause': 'lost-events', 'reason': seen}
             -- Ends further apart than this are not put together.
@@ -84,6 +89,7 @@ from (values
     ('no-agent', 'ok', 'Cilium does not run on the node (Windows, Fargate, a virtual kubelet, or no CiliumNode of it where others are known): nobody can watch it. Reports on services with a backend or client there say so', ''),
     ('backends-without-agent', 'insufficient', 'backends of the service that was asked for are on a node on which Cilium does not run: what arrives there shows nowhere', 'run these backends on nodes with Cilium, or judge the service by its other clusters'),
     ('gaps', 'insufficient', 'the node was out of sight for longer than the share of the window that may be unproved', 'choose a window without the gaps (--evidence lists them), or collect again'),
+    ('missing-fields', 'insufficient', 'flows lack fields that rules need, or stand for many flows each: an exporter''s fieldMask or fieldAggregate, a pipeline behind it, or what made them (Retina, old Hubble) has none', 'take the named fields into the exporter''s fieldMask (or leave it empty) and let pipelines keep them, leave fieldAggregate empty, or collect from a Relay; --evidence lists them with what they are needed for'),
     ('lost-events', 'insufficient', 'the node lost more events than the share of its flows that may be unproved', 'choose a window without the losses (--evidence lists them with their source). Fewer get lost in HUBBLE_RING_BUFFER with a larger hubble.eventBufferCapacity or meshobs collect --redundant, in OBSERVER_EVENTS_QUEUE with a larger hubble.eventQueueSize; the size of PERF_EVENT_RING_BUFFER is fixed: give the agent more processor time, or the node less traffic'),
     ('clock-skew', 'insufficient', 'the node''s clock is more than 4 s off those of other nodes or of the collector: the two ends of a connection are put together only where they are at most 5 s apart', 'set the node''s clock by NTP, or relieve its agent, which stamps late when it has too much to do')
 ) as causes(cause, verdict, meaning, cure);
@@ -116,6 +122,12 @@ union all
 select cluster, node, 'node-status', state || coalesce(': ' || message, ''), time
 from node_status
 where time >= moved(window_since(since, whole), -60) and time < window_until(since, until, whole) and state <> 'NODE_CONNECTED'
+union all
+select
+    cluster, '', 'missing-field',
+    format('{}: {} (needed by {})', origin, field, case field when 'socket_cookie' then 'affinity, hops' when 'event_type.sub_type' then 'affinity, hops' else 'affinity, nat, hops' end),
+    first_time
+from missing_fields(window_since(since, whole), window_until(since, until, whole), 0.01)
 order by 1, 2, 5, 3, 4;
 
 -- What was not even asked for in a window, a sentence each.

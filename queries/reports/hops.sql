@@ -60,9 +60,17 @@ agentless as materialized (
     join backends_without_agent b using (address)
     group by all
 ),
+lacking as materialized (
+    from lacking_clusters(window_since(since, whole), window_until(since, until, whole), max_unproved)
+),
+pairs as (
+    select distinct source_cluster as one, destination_cluster as other from counted
+),
+lacked as materialized (from lacking_pairs('pairs', 'lacking')),
 judged as (
     select
         c.*, h.unwatched,
+        {'cause': 'missing-fields', 'reason': format('{} seen; {}', connections, m.what)} as missing,
         why_unseen(one_sided, d.unwatched, a.nodes, d.gap_seconds, d.window_seconds, max_unproved, e.events, e.nodes) as unseen,
         concat_ws(
             ', ', if(unsettled > 0, format('{} within 2 s of a change', unsettled), null), if(avoidable_one_sided > 0, format('{} not seen to arrive', avoidable_one_sided), null),
@@ -84,6 +92,7 @@ judged as (
             'reason': format('{} of {} asked a node of another cluster and were answered by {} itself: the same NodePort is used in both', misled, connections, source_cluster)
         } as answered_at_home,
         case
+            when m.distorts then missing
             when trombones > 0
                 then {'cause': 'trombone', 'reason': format('{} of {} left through a node of another cluster and came back: call the service by its name instead of that node''s port', trombones, connections)}
             when hairpins > 0
@@ -91,6 +100,7 @@ judged as (
             when misled_astray > 0 then answered_at_home
             when against_setting > 0
                 then {'cause': 'against-setting', 'reason': format('{} of {} crossed although the setting keeps them at home and active backends were there', against_setting, connections)}
+            when m.what is not null then missing
             when one_sided > max_unproved * connections and unseen is not null
                 then {'cause': 'one-sided', 'reason': format('{} of {} left and were never seen to arrive; {}', one_sided, connections, unseen)}
             when one_sided > max_unproved * connections
@@ -120,6 +130,7 @@ judged as (
         end as finding
     from counted c
     cross join lost l
+    left join lacked m on m.one = c.source_cluster and m.other = c.destination_cluster
     left join (
         select source_cluster, destination_cluster, string_agg(distinct unwatched, ', ') as unwatched, any_value(cluster) as cluster
         from (select distinct source_cluster, destination_cluster from counted)
@@ -159,6 +170,7 @@ from (values
     ('assumed-setting', 'insufficient', 'the calls break the setting as it was found later; when they were made it may have been another one', 'collect with the Kubernetes API watched (--context), or import watch logs, from before the traffic on'),
     ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive: where they went nodes were not watched, run no Cilium agent, or lost events', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),
     ('lost-between', 'insufficient', 'too many connections left and were never seen to arrive, although everything was seen where they went: they got lost on the way, or were translated so that nothing ties the two ends', 'look for a firewall or NAT gateway on the way: compare the connections that came from outside the mesh (--evidence) with those that left, and capture packets on both nodes'),
+    ('missing-fields', 'insufficient', 'flows lack fields that rules need, or stand for many flows each: an exporter''s fieldMask or fieldAggregate, a pipeline behind it, or what made them (Retina, old Hubble) has none', 'take the named fields into the exporter''s fieldMask (or leave it empty) and let pipelines keep them, leave fieldAggregate empty, or collect from a Relay; meshobs report coverage --evidence lists them'),
     ('lost-events', 'insufficient', 'nodes lost more events than the share of all connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),
     ('unwatched-nodes', 'insufficient', 'of some nodes of the two clusters no flow came: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
     ('gaps', 'insufficient', 'nodes of the two clusters were out of sight for longer than the share of the time that may be unproved', 'choose a window without the gaps (meshobs report coverage --evidence lists them), or collect again')

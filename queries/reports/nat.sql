@@ -91,9 +91,17 @@ named as materialized (
         ) as ambiguous_agentless
     from counted
 ),
+lacking as materialized (
+    from lacking_clusters(window_since(since, whole), window_until(since, until, whole), max_unproved)
+),
+pairs as (
+    select distinct source_cluster as one, destination_cluster as other from counted
+),
+lacked as materialized (from lacking_pairs('pairs', 'lacking')),
 judged as (
     select
         c.*,
+        {'cause': 'missing-fields', 'reason': format('{} seen to cross; {}', connections, m.what)} as missing,
         concat_ws(', ', s.unwatched, d.unwatched) as blind_nodes,
         why_unseen(one_sided, d.unwatched, a.nodes, d.gap_seconds, d.window_seconds, max_unproved, e.events, e.nodes) as unseen,
         format('{} of {} from outside the mesh; they do not count for the verdict', connections, connections) as outside,
@@ -102,6 +110,7 @@ judged as (
                 then {'cause': 'overlapping-pod-cidrs', 'reason': format('pod ranges of {} and {} overlap: {} and others may be of either, and not from outside the mesh', least(o.one, o.other), greatest(o.one, o.other), o.address)}
             when source_cluster = '' and translated + destination_translated > 0 then {'cause': 'nodeport', 'reason': outside}
             when source_cluster = '' then {'cause': '', 'reason': outside}
+            when m.distorts then missing
             when between_clusters > masqueraded
                 then {'cause': 'translated-between', 'reason': format(
                     '{} of {} arrived under {} instead of the pod''s address ({}), with the port and destination they had left with: {}',
@@ -117,6 +126,8 @@ judged as (
                 )}
             when o.address is not null
                 then {'cause': 'overlapping-pod-cidrs', 'reason': format('pod ranges of {} and {} overlap: {} and others do not tell whose they are', least(o.one, o.other), greatest(o.one, o.other), o.address)}
+            -- What came shows its source, whatever what left does not.
+            when m.at_other or m.what is not null and (one_sided + ambiguous > max_unproved * connections or d.cluster is not null) then missing
             when one_sided + ambiguous > max_unproved * connections and one_sided >= ambiguous and unseen is not null
                 then {'cause': 'one-sided', 'reason': format('{} of {} left and were never seen to arrive; {}', one_sided, connections, unseen)}
             when one_sided + ambiguous > max_unproved * connections and one_sided >= ambiguous
@@ -141,6 +152,7 @@ judged as (
         end as finding
     from named c
     cross join lost l
+    left join lacked m on m.one = c.source_cluster and m.other = c.destination_cluster
     left join holes s on s.cluster = c.source_cluster
     left join holes d on d.cluster = c.destination_cluster
     left join doubtful o using (source_cluster, destination_cluster, protocol)
@@ -168,6 +180,7 @@ from (values
     ('one-sided', 'insufficient', 'too many connections left and were never seen to arrive: where they went nodes were not watched, run no Cilium agent, or lost events', 'collect the nodes of the destination cluster; meshobs report coverage names those that are missing'),
     ('lost-between', 'insufficient', 'too many connections left and were never seen to arrive, although everything was seen where they went: they got lost on the way, or were translated so that nothing ties the two ends', 'look for a firewall or NAT gateway between the clusters: compare the connections that came from outside the mesh (--evidence) with those that left, and capture packets on both nodes'),
     ('ambiguous', 'insufficient', 'too many connections came from a node''s address, and nothing tells whether a pod, a NodePort or the node itself made them', 'collect the nodes of all clusters, with bpf.monitorAggregation set to none'),
+    ('missing-fields', 'insufficient', 'flows lack fields that rules need, or stand for many flows each: an exporter''s fieldMask or fieldAggregate, a pipeline behind it, or what made them (Retina, old Hubble) has none', 'take the named fields into the exporter''s fieldMask (or leave it empty) and let pipelines keep them, leave fieldAggregate empty, or collect from a Relay; meshobs report coverage --evidence lists them'),
     ('lost-events', 'insufficient', 'nodes lost more events than the share of all crossing connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),
     ('unwatched-nodes', 'insufficient', 'at both ends nodes were out of sight, and of some no flow came at all: no Relay was connected to them, or they were silent about traffic that other nodes show', 'meshobs report coverage names them: bring their Cilium agents or their Relay back, or collect by a Relay that reaches them (--relay, --context)'),
     ('gaps', 'insufficient', 'nodes at both ends were out of sight for longer than the share of the time that may be unproved', 'choose a window without the gaps (meshobs report coverage --evidence lists them), or collect again')

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,47 @@ def test_exporter_lines_masked_and_aggregated(db: Path, tmp_path: Path) -> None:
         assert (total.stored, total.duplicate) == expected
 
     assert rows(db, "select cluster, egress_flow_count from flows order by time") == [("c9", None), ("c9", 37)]
+
+
+def _line(time: object, number: str, node: str = "west/west-1") -> str:
+    return json.dumps({"flow": {"time": time, "uuid": number, "verdict": "FORWARDED", "node_name": node}})
+
+
+@pytest.mark.parametrize(
+    "rounded",
+    [
+        "2026-11-24T09:00:00.123Z",
+        "2026-11-24T09:00:00.1234567Z",
+        "2026-11-24T09:00:00.123457Z",  # up
+        "2026-11-24T11:00:00.123456717+02:00",
+        "2026-11-24T09:00:00Z",
+        1795510800,
+        1795510800123,
+        1795510800123456,
+        1795510800123456717,
+        1795510800.123457,
+        "1795510800.123456717",
+        {"seconds": 1795510800, "nanos": 123456717},
+    ],
+)
+@pytest.mark.parametrize("finest_first", [True, False])
+def test_a_flow_is_one_whatever_a_pipeline_did_to_its_time(
+    rounded: object, finest_first: bool, db: Path, tmp_path: Path
+) -> None:
+    """The uuid tells; the finer time stays. Another uuid of the same moment is another flow."""
+    number = str(uuid.uuid4())
+    exact = "2026-11-24T09:00:00.123456717Z"
+    (tmp_path / "a.log").write_text(_line(exact, number) + "\n" + _line(exact, str(uuid.uuid4())))
+    (tmp_path / "b.log").write_text(_line(rounded, number, "west-1"))
+    names = ("a.log", "b.log") if finest_first else ("b.log", "a.log")
+
+    first = import_into(db, *(tmp_path / name for name in names)).ledger.total
+    again = import_into(db, *(tmp_path / name for name in names)).ledger.total
+
+    with Store.open(db) as store:
+        found = store.rows("select epoch_ns(time) from flows")
+    assert (first.stored, first.duplicate, again.stored) == (2, 1, 0)
+    assert found == [(1795510800123456717,)] * 2
 
 
 def test_equal_lines_without_uuid_are_several_flows(db: Path, tmp_path: Path) -> None:

@@ -495,7 +495,8 @@ def test_cilium_config(server: ApiServer) -> None:
     assert found.settings == {"cluster-name": "west", "cluster-id": "1", "x": "y"}
     assert found.state
     assert json.loads(found.state.state) == {
-        "cluster_id": "1", "cluster_name": "west", "global_namespaces": "", "service_topology": "", "ipam": ""
+        "cluster_id": "1", "cluster_name": "west", "max_connected_clusters": "", "global_namespaces": "",
+        "service_topology": "", "ipam": "",
     }  # fmt: skip
 
 

@@ -335,6 +335,14 @@ def only_in_west(mesh: Mesh) -> None:
     mesh.call(client, back, aim=(mesh.service("west", "back", [back], annotations=GLOBAL), 80))
 
 
+def masked(mesh: Mesh) -> None:
+    """Flows of a log whose mask leaves out the flags of TCP."""
+    both_sides(mesh)
+    for message in mesh.messages:
+        if message.HasField("flow"):
+            message.flow.l4.TCP.ClearField("flags")
+
+
 def without_objects(mesh: Mesh) -> None:
     """Nothing is known of any cluster's objects; Hubble names the service that sockets aimed at."""
     both_sides(mesh)
@@ -408,6 +416,7 @@ CASES: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
     ),
     "trombone": (trombone, {"hops": {"trombone"}}),
     "hairpin": (hairpin, {"hops": {"hairpin"}}),
+    "masked": (masked, {report: {"missing-fields"} for report in ("affinity", "nat", "hops")} | {"coverage": {"", "missing-fields"}}),
     "slow clock": (slow_clock, {"coverage": {"", "clock-skew"}}),
     "no objects of east": (lambda mesh: without(mesh, "east", "Service", "EndpointSlice"), {"affinity": {"unknown-objects"}, "services": {"", "unknown-objects"}}),
     "no backends of east": (lambda mesh: without(mesh, "east", "EndpointSlice"), {"services": {"", "unknown-backends"}}),

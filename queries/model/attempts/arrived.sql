@@ -6,6 +6,7 @@ with
 every_arrival as materialized (
     select row_number() over (order by ns, cluster, node, uuid) as arrival, *
     from arrivals(read_from(since), read_to(until))
+    anti join unmarked_answers(read_from(since), read_to(until)) using (time, uuid, cluster, node)
 ),
 shown_twice as materialized (
     select distinct p.arrival

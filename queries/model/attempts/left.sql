@@ -27,6 +27,7 @@ from (
         from other_departures(read_from(since), read_to(until))
     )
 )
+anti join unmarked_answers(read_from(since), read_to(until)) using (time, uuid, cluster, node)
 window same as (partition by cluster, node, protocol, source, source_port, destination, destination_port order by ns)
 qualify coalesce(ns - lag(ns) over same > same_packet_ns() or observation_point = lag(observation_point) over same, true);
 

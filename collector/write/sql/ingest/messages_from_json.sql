@@ -32,7 +32,7 @@ select
     position,
     kind,
     coalesce(line.node_name, line."nodeName", '') as node_name,
-    line.time as time,
+    json_moment(line.time) as time,
     {flow} as flow,
     {node_status} as node_status,
     {lost_events} as lost_events
