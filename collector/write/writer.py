@@ -230,6 +230,8 @@ class FlowWriter:
         self._store.run(form["stage"])
         first, last, good, unnamed, broken, imperfect = map(_int, self._store.rows(_sql("staged"))[0])
         self._imperfect |= bool(imperfect)
+        if imperfect:
+            self._store.run(_sql("merge_copies"))
         if broken:
             problems = self._store.rows(_sql("problems"), {"kept": PROBLEMS_KEPT})
             piece.undecodable(broken, ((_int(position), str(problem)) for position, problem in problems))

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from meshobs.collector.follow.clusters import OpenClusters
 from meshobs.collector.hubble.relay import Relay
@@ -13,7 +14,7 @@ from meshobs.jobs.experiments import open_lab
 from meshobs.lab.driver import Lab, LabState, background_paused
 from meshobs.lab.experiments.model import Experiment, ExperimentPhase, select_possible
 from meshobs.lab.experiments.recording import Recording
-from meshobs.lab.experiments.runner import SETTLE_SECONDS, Runner
+from meshobs.lab.experiments.runner import SETTLE_SECONDS, PhaseRun, Runner
 from meshobs.lab.experiments.truth import truth
 from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.traffic import Traffic
@@ -60,8 +61,12 @@ def _record(
     pause = threading.Event()
     # The first state must have been watched for a while before anything happens.
     pause.wait(SETTLE_SECONDS)
-    runs = list(Runner(lab, say).run(wanted))
-    status = lab.status()
+    runs: list[PhaseRun] = []
+    status: Mapping[str, Any] = {}
+    for run in Runner(lab, say).run(wanted):
+        runs.append(run)
+        # Now, while the experiment's own Services are there.
+        status = lab.status()
     # Agents hand on what they saw a little later.
     pause.wait(SETTLE_SECONDS)
     recorder.end()

@@ -364,3 +364,31 @@ def test_flags_of_another_driver_are_refused(alone: Call, words: tuple[str, ...]
     outcome = alone("lab", "up", *words)
 
     assert (outcome.code, said in outcome.err) == (2, True), outcome.err
+
+
+OWN_SERVICE = """
+question = "Who answers a service of the experiment's own?"
+
+[workloads.shop]
+port = 80
+
+[services.shop]
+port = 80
+
+[[phases]]
+name = "calls"
+promise = ""
+traffic = [{ from = "west", to = "svc/shop", count = 5 }]
+"""
+
+
+def test_a_recording_knows_the_experiments_own_services(lab: Call, tmp_path: Path) -> None:
+    """The ground truth is told while they are there: they are removed with the experiment's last phase."""
+    path = tmp_path / "own.toml"
+    path.write_text(OWN_SERVICE)
+
+    outcome = lab("lab", "record", tmp_path / "case", "--experiment", path)
+
+    assert outcome.code == 0, outcome.err
+    content = json.loads((tmp_path / "case" / "truth.json").read_text())
+    assert {"west", "east"} == {one["cluster"] for one in content["services"] if one["name"] == "shop"}
