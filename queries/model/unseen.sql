@@ -23,7 +23,9 @@ known as (
 node_owned as (
     select unnest(addresses) as address from nodes union select address from node_addresses
 ),
-in_range as (from pod_addresses('known')),
+in_range as (
+    select distinct k.address from known k join pod_ranges r on address_number(k.address) between r.first and r.last
+),
 watched as materialized (
     select cluster, node, bool_or(watched) as watched from watched_nodes(since, until) group by all
 ),

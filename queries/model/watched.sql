@@ -1,11 +1,11 @@
 -- Services that somebody on a node without agent takes part in: a backend is there, or what runs there called one. `calls`
 -- is the name of a relation of arrivals.
 create or replace macro services_without_agent(calls) as table
-select namespace, service, cluster, node
+select namespace, service, cluster, node, false as calls
 from backends
 join nodes_without_agent using (cluster, node)
 union
-select b.namespace, b.service, w.cluster, w.node
+select b.namespace, b.service, w.cluster, w.node, true
 from query_table(calls) a
 join node_addresses n on n.address = a.source
 join nodes_without_agent w on w.cluster = n.cluster and w.node = n.node

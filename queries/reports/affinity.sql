@@ -48,8 +48,16 @@ blind_backends as materialized (
         select s.namespace, s.service, s.cluster || '/' || s.node || ' (runs no Cilium agent)'
         from services_without_agent('came') s
         join watched w on w.cluster = s.cluster and w.node = s.node
-        where not w.agent
+        where not w.agent and not s.calls
     )
+    group by all
+),
+-- Who calls from a node without agent chooses unseen.
+blind_callers as materialized (
+    select s.namespace, s.service, string_agg(distinct s.cluster || '/' || s.node || ' (runs no Cilium agent)', ', ') as nodes
+    from services_without_agent('came') s
+    join watched w on w.cluster = s.cluster and w.node = s.node
+    where not w.agent and s.calls
     group by all
 ),
 unseen as materialized (
@@ -183,8 +191,8 @@ judged as (
                     if(t.of_several_clusters > 0, format('{} calls went to addresses that are backends in several clusters', of_several_clusters), 'nodes of the clients do not show what leaves them')
                 )}
             -- Where the clients' nodes tell, a backend's node need not.
-            when k.nodes is not null or w.nodes is not null and not t.told
-                then {'cause': 'unwatched-nodes', 'reason': format('not watched: {}', coalesce(k.nodes, w.nodes))}
+            when k.nodes is not null or v.nodes is not null or w.nodes is not null and not t.told
+                then {'cause': 'unwatched-nodes', 'reason': format('not watched: {}', coalesce(k.nodes, v.nodes, w.nodes))}
             when t.violations > 0 then unproved
             when t.connections = 0
                 then {'cause': 'no-connections', 'reason': format('no connection arrived; {} attempts were dropped', dropped)}
@@ -219,6 +227,7 @@ judged as (
     left join blind_clients k on k.cluster = t.client_cluster
     left join unseen n on n.namespace = t.namespace and n.service = t.service
     left join blind_backends w on w.namespace = t.namespace and w.service = t.service
+    left join blind_callers v on v.namespace = t.namespace and v.service = t.service
 )
 select
     client_cluster, namespace, service, coalesce(port, '') as port, coalesce(setting, 'unknown') as setting, shared,

@@ -65,8 +65,10 @@ class Mesh:
                 for n in (1, 2)
             ]
             self.objects[cluster] += [
-                {"kind": "Namespace", "metadata": {"name": "shop"}},
-                {"kind": "ConfigMap", "metadata": {"name": "cilium-config", "namespace": "kube-system"}, "data": {}},
+                {
+                    "kind": "Namespace",
+                    "metadata": {"name": "shop", "annotations": {"clustermesh.cilium.io/global": "true"}},
+                }
             ]
 
         self.status("NODE_CONNECTED", *sorted("/".join(owner) for owner in self.nodes.values()))
