@@ -5,6 +5,7 @@ Each driver has one such list, in its room's `steps`: `lab plan` prints it, and 
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import combinations
 
 from meshobs.errors import MeshobsError
 from meshobs.lab.driver import Step
@@ -33,8 +34,7 @@ def describe_cilium(mesh: Mesh) -> list[str]:
 
 def describe_joining(mesh: Mesh) -> list[str]:
     """Return a line for each pair of clusters that is joined."""
-    names = [cluster.name for cluster in mesh.clusters]
-    return [f"connect {name} and {other}" for index, name in enumerate(names) for other in names[index + 1 :]]
+    return [f"connect {one.name} and {other.name}" for one, other in combinations(mesh.clusters, 2)]
 
 
 def describe_hubble(mesh: Mesh) -> list[str]:

@@ -148,7 +148,7 @@ class KindDriver:
             act,
             say,
             self._now,
-            done=list(record.done),
+            done=record.done,
             if_broken_off=_GO_ON,
             if_failed="" if self._cleanup else _GO_ON,
         )

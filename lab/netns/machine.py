@@ -73,7 +73,7 @@ class Machine:
             "share-ca": self._share_ca,
             "hubble": self._start_relays,
             "routes": self._note_routes,
-            "join": self._join,
+            "join": self.nodes.join,
             "deploy": lambda: self._each(self._deploy),
         }
 
@@ -139,14 +139,12 @@ class Machine:
 
     def _start_relays(self) -> None:
         for cluster in self.mesh.clusters:
-            self._start_relay(cluster)
+            issued = self._issued[cluster.name]
+            self._start_beside_api(cluster, _RELAY, programs.relay(cluster, issued.relay, issued.reader))
 
     def _note_routes(self) -> None:
         self.processes.wait(self.nodes.has_routes, "routes to the own cluster's nodes", self.nodes.agents)
         self.routes_before = self.nodes.routes()
-
-    def _join(self) -> None:
-        self.nodes.join()
 
     def _prepare(self) -> None:
         """Make the mounts that hold what must not outlive the lab."""
@@ -237,10 +235,6 @@ class Machine:
             return api.get("/api/v1/namespaces/default") is not None
         except ApiError:
             return False
-
-    def _start_relay(self, cluster: Cluster) -> None:
-        issued = self._issued[cluster.name]
-        self._start_beside_api(cluster, _RELAY, programs.relay(cluster, issued.relay, issued.reader))
 
     def _deploy(self, cluster: Cluster) -> None:
         self.kubectls[cluster.name].apply(manifests.of_cluster(self.mesh, cluster.name))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from meshobs.lab import plan
 from meshobs.lab.driver import Step
-from meshobs.lab.mesh.model import Mesh, Service
+from meshobs.lab.mesh.model import GLOBAL, Mesh, Service
 
 
 def steps(mesh: Mesh) -> Sequence[Step]:
@@ -29,6 +29,6 @@ def steps(mesh: Mesh) -> Sequence[Step]:
 def spread_service(mesh: Mesh) -> Service | None:
     """Return the first global service that more than one cluster has."""
     for service in mesh.services:
-        if service.annotations.get("service.cilium.io/global") == "true" and len(service.clusters) > 1:
+        if service.annotations.get(GLOBAL) == "true" and len(service.clusters) > 1:
             return service
     return None

@@ -102,6 +102,11 @@ def test_plan_prints_and_does_nothing(meshobs: Call, driver: str, numbers: list[
     assert not state.folder().exists()
 
 
+def test_plan_has_no_form_that_it_would_ignore(meshobs: Call) -> None:
+    """Steps with their lines are no table of one row each: CSV is refused."""
+    assert meshobs("lab", "plan", "--driver", "sim", "--format", "csv").code == 2
+
+
 def test_up_does_what_the_plan_says(alone: Call) -> None:
     """The same titles in the same order."""
     planned = [step["title"] for step in json.loads(alone("lab", "plan", "--driver", "sim", "--format", "json").out)]

@@ -96,7 +96,7 @@ def down() -> None:
 
 @click.command("plan")
 @mesh_options
-@format_option()
+@format_option(forms=("table", "json"))
 def plan(name: str | None, mesh: MeshOptions, form: str) -> None:
     """Print what `up` would do, and do nothing. S numbers: docs/walkthrough.md."""
     chosen, why = driver.choose_driver(name)

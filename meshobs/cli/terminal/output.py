@@ -9,7 +9,7 @@ from meshobs.cli.terminal.flags import with_flags
 from meshobs.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import polars as pl
     from click.decorators import FC
@@ -21,13 +21,13 @@ _ENDLESS = 10_000
 _COLOURS = {Verdict.OK.value: "green", Verdict.VIOLATION.value: "red", Verdict.INSUFFICIENT.value: "yellow"}
 
 
-def format_option(default: str = "table") -> "Callable[[FC], FC]":
+def format_option(default: str = "table", forms: "Sequence[str]" = FORMATS) -> "Callable[[FC], FC]":
     """Return the option that every command with data has."""
     return click.option(
         "--format",
         "-o",
         "form",
-        type=click.Choice(FORMATS),
+        type=click.Choice(forms),
         default=default,
         show_default=True,
         help="How to print the data.",
