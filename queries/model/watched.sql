@@ -1,6 +1,6 @@
 -- Nodes that should have been watched: those of Kubernetes, of the Relays, and those that sent anything.
 -- `watched` is false where nothing says that a Relay was connected to the node and no flow of it came, and where no flow
--- of it came although other nodes show traffic with its pods.
+-- of it came although other nodes show traffic with its pods (before the last second: its own events may come later).
 create or replace macro watched_nodes(since, until) as table
 with seen as (
     select cluster, node, count(*) as flows, true as watched
@@ -24,9 +24,9 @@ silent as (
     from told t
     join node_ranges r using (cluster, node)
     join (
-        select distinct ipv4_number(destination) as address from departures(since, until)
+        select distinct ipv4_number(destination) as address from departures(since, until) where ns <= last_second_ns(since, until)
         union
-        select distinct ipv4_number(source) from arrivals(since, until)
+        select distinct ipv4_number(source) from arrivals(since, until) where ns <= last_second_ns(since, until)
     ) a on a.address between r.first and r.last
     where t.flows = 0 and t.watched
 )
