@@ -13,7 +13,7 @@ join backends b on b.address = a.destination and b.protocol = a.protocol and (b.
 
 -- Nodes that there are: those of Kubernetes, of the Relays, and those that sent anything.
 --   watched:  false where nothing says that a Relay was connected to the node and no flow of it came, and where no flow
---             of it came although other nodes show traffic with its pods
+--             of it came although other nodes show traffic with its pods (before the last second: its own may come later)
 --   agent:    false where Cilium does not run, so that nobody can watch it
 create or replace macro watched_nodes(since, until) as table
 with seen as (
@@ -34,11 +34,11 @@ told as (
     select cluster, node, sum(flows)::ubigint as flows, bool_or(watched) as watched, bool_or(named) as named from seen group by all
 ),
 called as materialized (
-    select address, cluster, address_number(address) as number
+    select address, cluster, address_number(address) as number, ns <= last_second_ns(since, until) as early
     from (
-        select destination as address, destination_cluster as cluster from departures(since, until)
-        union
-        select source, source_cluster from arrivals(since, until)
+        select destination as address, destination_cluster as cluster, min(ns) as ns from departures(since, until) group by all
+        union all
+        select source, source_cluster, min(ns) from arrivals(since, until) group by all
     )
 ),
 -- Pods with an identity: it is their node's agent that gave it.
@@ -49,7 +49,7 @@ silent as (
     select t.cluster, t.node
     from told t
     join node_ranges r using (cluster, node)
-    join called a on a.number between r.first and r.last and coalesce(a.cluster, t.cluster) = t.cluster
+    join called a on a.early and a.number between r.first and r.last and coalesce(a.cluster, t.cluster) = t.cluster
     where t.flows = 0 and t.watched
         -- Ranges that another node has as well name neither.
         and not exists (from node_ranges o where (o.cluster, o.node) <> (r.cluster, r.node) and a.number between o.first and o.last)

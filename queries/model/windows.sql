@@ -34,6 +34,7 @@ select greatest(min(time), window_since(since, whole)) as first_time, least(move
 from flows
 where time >= window_since(since, whole) and time < window_until(since, until, whole);
 
--- Where the last second of what was read around a window begins: what left later may have arrived after it.
+-- Where the last second of what was read around a window begins: what left or arrived later may have its other end after
+-- it.
 create or replace macro last_second_ns(since, until) as
     (select max(epoch_ns(time)) - seconds_ns(1) from flows where time >= since and time < read_to(until));

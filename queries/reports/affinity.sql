@@ -12,7 +12,9 @@ create or replace macro report_affinity(
 ) as table
 with
 bounds as materialized (
-    select window_since(since, whole) as first_time, window_until(since, until, whole) as end_time
+    select
+        window_since(since, whole) as first_time, window_until(since, until, whole) as end_time,
+        last_second_ns(window_since(since, whole), window_until(since, until, whole)) as last_second
 ),
 calls as materialized (
     select *,
@@ -90,7 +92,10 @@ counted as materialized (
         count(*) filter (broken and proved and not assumed) as proved_violations,
         count(*) filter (class = 'dropped') as dropped,
         count(*) filter (outcome = 'arrived' and not rivals and not proved) as door_unknown,
-        count(*) filter (not rivals and (outcome = 'one-sided' or outcome = 'arrived' and departure is null and client_node is null)) as one_sided,
+        -- What arrived in the last second may have left in events that had not come yet.
+        count(*) filter (
+            not rivals and (outcome = 'one-sided' or outcome = 'arrived' and departure is null and client_node is null and ns <= (select last_second from bounds))
+        ) as one_sided,
         count(*) filter (not rivals and outcome = 'one-sided') as unarrived,
         count(*) filter (outcome = 'arrived' and not rivals and unseen is not null) as unseen_calls,
         count(*) filter (outcome = 'arrived' and not rivals and is_local is null) as of_several_clusters,

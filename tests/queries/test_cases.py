@@ -516,8 +516,11 @@ def test_a_lost_node_that_is_dialled_in_vain_is_one_gap_or_none(
     assert coverage["gaps"] == (0 if replayed else 1)
 
 
-def test_a_connected_node_that_says_nothing_of_its_own_traffic_is_not_watched(answer: Callable[..., Report]) -> None:
-    """What other nodes show of its pods proves that its events are missing."""
+@pytest.mark.parametrize(("after", "watched", "verdict"), [(0, 4, "ok"), (10, 3, "insufficient")])
+def test_a_connected_node_that_says_nothing_of_its_own_traffic_is_not_watched(
+    after: int, watched: int, verdict: str, answer: Callable[..., Report]
+) -> None:
+    """What other nodes show of its pods proves that its events are missing; in the last second they may yet come."""
     mesh = Mesh()
     client, address, backends = shop(mesh)
     mesh.silent = {"east/east-1"}
@@ -526,12 +529,37 @@ def test_a_connected_node_that_says_nothing_of_its_own_traffic_is_not_watched(an
     quiet = answer(mesh, "coverage")
     for _ in range(3):
         mesh.call(client, backends["east"][0])
+    for n in range(after):
+        mesh.call(client, backends["west" if n % 2 else "east"][1], aim=(address, 80))
 
     blind = answer(mesh, "coverage")
 
     assert (quiet.coverage["nodes_watched"], quiet.verdict.value) == (4, "ok")
-    assert (blind.coverage["nodes_watched"], blind.verdict.value) == (3, "insufficient")
-    assert set(blind.rows.filter(verdict="insufficient")["cause"]) == {"unwatched-node"}
+    assert (blind.coverage["nodes_watched"], blind.verdict.value) == (watched, verdict)
+    assert set(blind.rows.filter(verdict="insufficient")["cause"]) == ({"unwatched-node"} if after else set())
+
+
+@pytest.mark.parametrize(("after", "verdict"), [(0, "ok"), (10, "insufficient")])
+def test_what_arrives_last_may_have_left_in_events_yet_to_come(
+    after: int, verdict: str, answer: Callable[..., Report]
+) -> None:
+    """One Relay may be a moment behind the other when a collection ends; what it lacks before that is missing."""
+    mesh = Mesh()
+    client, address, backends = shop(mesh)
+    for n in range(80):
+        mesh.call(client, backends["west" if n % 4 < 2 else "east"][n % 2], aim=(address, 80))
+    behind = mesh.messages[:]
+    for _ in range(3):
+        mesh.call(client, backends["east"][0], aim=(address, 80))
+    mesh.messages = behind + [one for one in mesh.messages[len(behind) :] if one.node_name.startswith("east/")]
+    for n in range(after):
+        mesh.call(client, backends["west" if n % 2 else "east"][1], aim=(address, 80))
+
+    affinity = answer(mesh, "affinity")
+
+    assert [(row["verdict"], row["cause"]) for row in affinity.rows.rows(named=True)] == [
+        (verdict, "one-sided" if after else "")
+    ]
 
 
 def test_clocks_that_are_apart_are_told_and_widen_what_counts_as_a_change(answer: Callable[..., Report]) -> None:
