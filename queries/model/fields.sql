@@ -103,7 +103,8 @@ lacking as materialized (
             if(with_ports > 0 and with_source_port = 0, 'source_port', null),
             if(with_ports > 0 and with_destination_port = 0, 'destination_port', null),
             if(tcp > 0 and with_flags = 0, 'l4.TCP.flags', null),
-            if(with_source_id = 0 and (pods_left > 0 or with_destination_id = 0 and traces + untyped >= enough), 'source.ID', null),
+            -- What hosts send has none.
+            if(with_source_id = 0 and (pods_left > 0 or with_destination_id = 0 and delivered + without_point + untyped >= enough), 'source.ID', null),
             if(without_destination_id > max_unproved * delivered or with_destination_id = 0 and without_point + untyped >= enough, 'destination.ID', null),
             if(without_source_identity > max_unproved * delivered or traces >= enough and with_source_identity = 0, 'source.identity', null),
             if(without_destination_identity > max_unproved * delivered or traces >= enough and with_destination_identity = 0, 'destination.identity', null),
