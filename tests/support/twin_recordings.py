@@ -20,6 +20,9 @@ from meshobs.pb.observer import observer_pb2
 from support.twin import SECOND, Attempt, Connection, Facts, described
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
+# Kinds of mesh that the twin does not imitate: tunnels, DSR, dual stack, iptables, Cilium 1.20.
+OTHER_MESHES = ("dsr", "dual", "ipt", "v20", "vx")
+NAMES = sorted(one.name for one in RECORDINGS.iterdir() if not one.name.startswith(OTHER_MESHES))
 EVIDENCE = Path(__file__).parent.parent / "data" / "evidence"
 
 

@@ -15,7 +15,7 @@ from functools import cache
 from itertools import permutations, product
 
 from support.twin import Connection, Roles, Signature, Way, signature, simulated
-from support.twin_recordings import RECORDINGS, connections, evidence, truth
+from support.twin_recordings import NAMES, connections, evidence, truth
 
 from meshobs.lab.mesh.model import GLOBAL, Service, walkthrough
 from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, carry_call
@@ -375,7 +375,7 @@ def _recorded() -> tuple[dict[Way, list[Connection]], int]:
     """Return the recorded connections by path and how many are left out because aggregation was not in force yet."""
     found: dict[Way, list[Connection]] = defaultdict(list)
     early = 0
-    for name in sorted(one.name for one in RECORDINGS.iterdir()):
+    for name in NAMES:
         if truth(name)["lossy"]:
             continue
         for one in connections(name):
