@@ -144,6 +144,7 @@ judged as (
     select
         t.*,
         p_value < level and abs(free_local / free - free_share) >= 0.02 as unbalanced,
+        bool_or(door_unknown > 0 and (violations > 0 or unbalanced)) over (partition by client_cluster) as astray,
         format('{} local, {} remote', local, remote) as counts,
         if(unseen_calls > 0, format('; {} are known from the client''s side alone, as their backends give no arrival ({})', unseen_calls, n.words), '') as by_client,
         -- What breaks the setting if it held, and if the calls went through the service.
@@ -219,6 +220,9 @@ judged as (
                 then {'cause': 'unsettled', 'reason': format('{}; all within 2 s of a change of setting or backends, or while no backend was active', counts)}
             when t.free = 0 and t.bound_p_value < 1 and t.bound_p_value >= 1e-4
                 then {'cause': 'small-sample', 'reason': format('{}; {} are too few to tell the setting from chance (p = {:.1e})', counts, bound, bound_p_value)}
+            -- Calls straight to pods can look like any share, and here are some, or another service is broken.
+            when t.door_unknown = t.connections and astray
+                then {'cause': 'unknown-door', 'reason': format('{}: as the setting says, but each may have gone straight to a pod, as calls of another service of {} seem to do; set monitor aggregation to none to tell', counts, client_cluster)}
             when t.fallback > 0 then {'cause': 'legal-fallback', 'reason': as_set}
             when t.dropped > 0 then {'cause': 'policy-drops', 'reason': as_set}
             when len(t.closed) > 0 then {'cause': 'namespace-not-global', 'reason': as_set}
@@ -263,7 +267,7 @@ from (values
     ('port-names-differ', 'insufficient', 'other clusters share backends of the service, but under other names of ports, which Cilium does not merge; so all calls stay', 'give the ports of the Services the same names in all clusters'),
     ('traffic-distribution', 'insufficient', 'trafficDistribution or topology mode narrows the choice to zones or nodes that the EndpointSlices hint at, so that the expected share is not that of all backends', 'remove trafficDistribution (or the topology-mode annotation) for the time of the audit; with enable-service-topology off in cilium-config it has no effect'),
     ('assumed-setting', 'insufficient', 'the calls break the setting as it was found later; when they were made it may have been another one', 'collect with the Kubernetes API watched (--context), or import watch logs, from before the traffic on'),
-    ('unknown-door', 'insufficient', 'the calls break the setting if they went through the service, but those that are known to have done so do not prove it: the others may have gone straight to the pods', 'set bpf.monitorAggregation to none for the time of the audit, and leave socketLB.tracing on'),
+    ('unknown-door', 'insufficient', 'the calls break the setting if they went through the service, but those that are known to have done so do not prove it: the others may have gone straight to the pods; or they follow it, but may all have gone straight to pods, as calls of another service seem to do', 'set bpf.monitorAggregation to none for the time of the audit, and leave socketLB.tracing on'),
     ('rival-services', 'insufficient', 'several services lead to the same pods, called or not, and nothing tells which one was meant', 'set bpf.monitorAggregation to none and leave socketLB.tracing on, or audit while only one of the Services exists'),
     ('missing-fields', 'insufficient', 'flows lack fields that rules need, or stand for many flows each: an exporter''s fieldMask or fieldAggregate, a pipeline behind it, or what made them (Retina, old Hubble) has none', 'take the named fields into the exporter''s fieldMask (or leave it empty) and let pipelines keep them, leave fieldAggregate empty, or collect from a Relay; meshobs report coverage --evidence lists them'),
     ('lost-events', 'insufficient', 'nodes lost more events than the share of the row''s connections that may be unproved', 'choose a window without the losses (meshobs report coverage --evidence lists them), or make them fewer as lost-events of report_coverage says'),

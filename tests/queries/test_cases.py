@@ -65,6 +65,29 @@ def test_unknown_doors_may_support_ok_but_no_violation(answer: Callable[..., Rep
     assert (broken["verdict"], broken["cause"], broken["violations"]) == ("insufficient", "unknown-door", 1)
 
 
+def test_unknown_doors_support_nothing_where_calls_go_straight_to_pods(answer: Callable[..., Report]) -> None:
+    """Where another service's calls must be direct, or it is broken, an even share of unknown doors is no proof."""
+    mesh = Mesh(aggregation="medium")
+    client, _, backends = shop(mesh)
+    others = {c: [mesh.pod(c, f"other-{n}", n) for n in (1, 2)] for c in mesh.clusters}
+    for cluster in mesh.clusters:
+        mesh.service(cluster, "other", others[cluster])
+    for n in range(60):
+        mesh.call(client, others["west" if n % 2 else "east"][n // 2 % 2])
+    mesh.call(client, backends["west"][0], pause=3)
+    mesh.call(client, backends["west"][0])
+    calm = {row["service"]: row["verdict"] for row in answer(mesh, "affinity").rows.rows(named=True)}
+    for n in range(40):
+        mesh.call(client, backends["east"][n % 2])
+
+    rows = {row["service"]: row for row in answer(mesh, "affinity").rows.rows(named=True)}
+
+    assert calm["other"] == "ok"
+    assert {name: (row["verdict"], row["cause"]) for name, row in rows.items()} == dict.fromkeys(
+        ("back", "other"), ("insufficient", "unknown-door")
+    )
+
+
 def test_two_services_on_the_same_pods_without_evidence(answer: Callable[..., Report]) -> None:
     """Connections that either may have been called for belong to no row; both services are insufficient."""
     mesh = Mesh(aggregation="medium")
