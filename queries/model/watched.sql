@@ -19,14 +19,17 @@ with seen as (
 told as (
     select cluster, node, sum(flows)::ubigint as flows, bool_or(watched) as watched from seen group by all
 ),
+last_second as materialized (
+    select last_second_ns(since, until) as ns
+),
 silent as (
     select distinct r.cluster, r.node
     from told t
     join node_ranges r using (cluster, node)
     join (
-        select distinct ipv4_number(destination) as address from departures(since, until) where ns <= last_second_ns(since, until)
+        select distinct ipv4_number(destination) as address from departures(since, until) where ns <= (select ns from last_second)
         union
-        select distinct ipv4_number(source) from arrivals(since, until) where ns <= last_second_ns(since, until)
+        select distinct ipv4_number(source) from arrivals(since, until) where ns <= (select ns from last_second)
     ) a on a.address between r.first and r.last
     where t.flows = 0 and t.watched
 )
