@@ -33,8 +33,11 @@ with seen as (
 told as (
     select cluster, node, sum(flows)::ubigint as flows, bool_or(watched) as watched, bool_or(named) as named from seen group by all
 ),
+last_second as materialized (
+    select last_second_ns(since, until) as ns
+),
 called as materialized (
-    select address, cluster, address_number(address) as number, ns <= last_second_ns(since, until) as early
+    select address, cluster, address_number(address) as number, ns <= (select ns from last_second) as early
     from (
         select destination as address, destination_cluster as cluster, min(ns) as ns from departures(since, until) group by all
         union all

@@ -175,7 +175,7 @@ class ApiServer:
         own = ("default/kubernetes", "/default", "/kube-system", "/kube-public", "/kube-node-lease")
         for path in (
             *("/api/v1/services", "/apis/discovery.k8s.io/v1/endpointslices", "/api/v1/nodes", "/api/v1/pods"),
-            *("/api/v1/secrets", "/api/v1/configmaps", "/apis/cilium.io/v2/ciliumnodes"),
+            *("/api/v1/secrets", "/api/v1/configmaps", "/apis/cilium.io/v2/ciliumnodes", "/apis/apps/v1/deployments"),
         ):
             with suppress(RefusedError):
                 listed = self.request("GET", path)
