@@ -189,6 +189,21 @@ def test_sql_in_every_format(recorded: Callable[[str], Path], meshobs: Call) -> 
     assert "east" in meshobs("--db", db, "sql", query).out
 
 
+@pytest.mark.parametrize("words", [("lab", "versions"), ("lab", "status"), ("lab", "routes"), ("experiment",)])
+def test_forms_that_a_command_has_not(words: tuple[str, ...], meshobs: Call) -> None:
+    """What is no one table is not printed as CSV: a wish is refused, never ignored."""
+    result = meshobs(*words, "-o", "csv")
+
+    assert (result.code, result.out) == (2, "")
+    assert "'csv' is not one of 'table', 'json'" in result.err
+
+
+def test_lists_as_json(meshobs: Call) -> None:
+    """Lists of what there is are data, too."""
+    assert {one["experiment"] for one in json.loads(meshobs("experiment", "-o", "json").out)} >= {"affinity", "direct"}
+    assert "cilium" in json.loads(meshobs("lab", "versions", "-o", "json").out)
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [

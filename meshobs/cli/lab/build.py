@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from meshobs.cli.terminal.output import format_option, print_table, remark
+from meshobs.cli.terminal.output import TWO_FORMS, format_option, print_table, remark
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import driver
 from meshobs.lab.mesh import versions
@@ -15,7 +15,7 @@ from meshobs.lab.mesh import versions
 @click.option("--driver", "name", type=click.Choice(driver.DRIVERS), default="netns", show_default=True)
 @click.option("--cilium", "wanted", metavar="VERSION", multiple=True, help=f"Repeatable.  [default: {versions.CILIUM}]")
 @click.option("--force", is_flag=True, help="Build even where this machine could not run it.")
-@format_option()
+@format_option(forms=TWO_FORMS)
 def build(name: str, wanted: Sequence[str], force: bool, form: str) -> None:
     """Build the real programs of a lab with Go, once for each version, and print where they are.
 

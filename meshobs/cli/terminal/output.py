@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FORMATS = ("table", "json", "csv", "markdown")
+# Of commands whose answer is no one table.
+TWO_FORMS = ("table", "json")
 _ENDLESS = 10_000
 _COLOURS = {Verdict.OK.value: "green", Verdict.VIOLATION.value: "red", Verdict.INSUFFICIENT.value: "yellow"}
 
