@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.recordings import RECORDINGS, TESTS, import_into
 
@@ -179,8 +179,16 @@ def test_lines_and_messages_give_the_same_flows(name: str, tmp_path: Path) -> No
     assert _identities(tmp_path / "raw.duckdb") == _identities(tmp_path / "lines.duckdb")
 
 
+def of_node(node: str, cluster: str, **endpoint: Any) -> bytes:
+    """Return a flow whose source is an endpoint of a cluster, seen by a node without one in its name."""
+    labels = [f"k8s:io.cilium.k8s.policy.cluster={cluster}"] if cluster else []
+    return response(flow={"node_name": node, "source": {"ID": 7, "labels": labels}, **endpoint})
+
+
 @settings(max_examples=25, deadline=None)
 @given(messages=st.lists(any_response(), min_size=1, max_size=4))
+@example(messages=[of_node("n", "west"), of_node("n", "east"), of_node("n", "")])
+@example(messages=[of_node("n", "west", destination={"ID": 8}), of_node("n", ""), of_node("m", "")])
 def test_any_message_gives_the_same_row_as_its_line(messages: list[bytes]) -> None:
     """Protobuf's own JSON of a message is stored as the message is."""
     import tempfile

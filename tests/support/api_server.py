@@ -184,6 +184,12 @@ class ApiServer:
                     meta = item["metadata"]
                     if f"{meta.get('namespace', '')}/{meta['name']}" not in own and meta["name"] != "kube-root-ca.crt":
                         self.delete_now(item)
+        for item in self.request("GET", "/api/v1/namespaces")["items"]:
+            name = item["metadata"]["name"]
+            if f"/{name}" not in own:
+                ending = self.request("DELETE", f"/api/v1/namespaces/{name}")
+                # No controller is there that would let it go.
+                self.request("PUT", f"/api/v1/namespaces/{name}/finalize", {**ending, "spec": {"finalizers": []}})
 
     def compact(self) -> None:
         """Let etcd forget all versions but the newest of each object."""
