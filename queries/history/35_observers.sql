@@ -10,20 +10,16 @@ set
     source_cluster = if(source_id is not null and source_cluster = 'default', told.cluster, source_cluster),
     destination_cluster = if(destination_id is not null and destination_cluster = 'default', told.cluster, destination_cluster)
 from (
-    with nameless as (
-        select rowid as row, node, own_cluster_of(source_id, source_cluster, destination_id, destination_cluster) as owner
+    select node, owner, coalesce(owner, if(count(owner) over same_name = 1, max(owner) over same_name, null)) as cluster
+    from (
+        select distinct node, own_cluster_of(source_id, source_cluster, destination_id, destination_cluster) as owner
         from flows
         where cluster = 'default' and node <> ''
-    ),
-    owned as (
-        select node, any_value(owner) as owner from nameless where owner is not null group by node having count(distinct owner) = 1
     )
-    select n.row, coalesce(n.owner, o.owner) as cluster
-    from nameless n
-    left join owned o using (node)
-    where coalesce(n.owner, o.owner) is not null
+    window same_name as (partition by node)
 ) as told
-where flows.rowid = told.row;
+where told.cluster is not null and flows.cluster = 'default' and flows.node = told.node
+    and told.owner is not distinct from own_cluster_of(flows.source_id, flows.source_cluster, flows.destination_id, flows.destination_cluster);
 
 -- Reserved identities that only such a node told of.
 delete from identities where cluster = 'default' and not exists (from flows where cluster = 'default');
