@@ -8,7 +8,7 @@ import click
 
 from meshobs.analyzer import render
 from meshobs.cli.terminal.interruption import stop_on_interrupt
-from meshobs.cli.terminal.output import TWO_FORMS, format_option, print_table, remark, say
+from meshobs.cli.terminal.output import TABLE_OR_JSON, format_option, print_table, print_texts, remark, say
 from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.errors import InputError
 from meshobs.lab.experiments import model as experiments
@@ -25,7 +25,7 @@ _HEADINGS = ("phase", "who", "promise", "clients saw", "flows say (95 %)", "verd
 @click.option("--reasons", is_flag=True, help="Also why each verdict is what it is.")
 @click.option("--accelerated", is_flag=True, help="Skip time: no Relay, the mesh's recording is imported.")
 @click.option("--seed", type=int, default=1, show_default=True, help="What chance starts from, with --accelerated.")
-@format_option(forms=TWO_FORMS)
+@format_option(forms=TABLE_OR_JSON)
 @pass_session
 @click.pass_context
 def command(
@@ -39,11 +39,7 @@ def command(
     """
     if not names:
         rows = [[one.name, one.source, one.question] for one in map(experiments.load, experiments.names())]
-        headings = ["experiment", "walkthrough", "question"]
-        if form == "json":
-            click.echo(render.json_text([dict(zip(headings, row, strict=True)) for row in rows]))
-        else:
-            print_table(headings, rows, set())
+        print_texts(["experiment", "walkthrough", "question"], rows, form)
         return
     from meshobs.jobs import experiments as jobs  # noqa: PLC0415 - grpc and DuckDB
 

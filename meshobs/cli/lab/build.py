@@ -1,11 +1,10 @@
 """`meshobs lab build`: the real programs that a driver runs, built before the first `up`."""
 
-import json
 from collections.abc import Sequence
 
 import click
 
-from meshobs.cli.terminal.output import TWO_FORMS, format_option, print_table, remark
+from meshobs.cli.terminal.output import TABLE_OR_JSON, format_option, print_texts, remark
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import driver
 from meshobs.lab.mesh import versions
@@ -15,7 +14,7 @@ from meshobs.lab.mesh import versions
 @click.option("--driver", "name", type=click.Choice(driver.DRIVERS), default="netns", show_default=True)
 @click.option("--cilium", "wanted", metavar="VERSION", multiple=True, help=f"Repeatable.  [default: {versions.CILIUM}]")
 @click.option("--force", is_flag=True, help="Build even where this machine could not run it.")
-@format_option(forms=TWO_FORMS)
+@format_option(forms=TABLE_OR_JSON)
 def build(name: str, wanted: Sequence[str], force: bool, form: str) -> None:
     """Build the real programs of a lab with Go, once for each version, and print where they are.
 
@@ -38,7 +37,4 @@ def build(name: str, wanted: Sequence[str], force: bool, form: str) -> None:
     programs.build(list(needed.values()), remark)
     rows = [[one.name, one.module.version, str(path)] for path, one in needed.items()]
     rows += [[data, module.version, str(module.folder / data)] for module in wanted_modules for data in module.data]
-    if form == "json":
-        click.echo(json.dumps([dict(zip(("name", "version", "path"), row, strict=True)) for row in rows]))
-        return
-    print_table(["name", "version", "path"], rows, set())
+    print_texts(["name", "version", "path"], rows, form)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from meshobs.cli.terminal.output import TWO_FORMS, format_option, print_table, remark
+from meshobs.cli.terminal.output import TABLE_OR_JSON, format_option, print_table, remark
 from meshobs.errors import MeshobsError
 from meshobs.jobs import labs
 from meshobs.lab import state
@@ -26,7 +26,7 @@ def env() -> None:
 
 
 @click.command("status")
-@format_option(forms=TWO_FORMS)
+@format_option(forms=TABLE_OR_JSON)
 def status(form: str) -> None:
     """Tell what is up: clusters, nodes, services, pods, faults."""
     found = state.require_running()
@@ -66,7 +66,7 @@ def status(form: str) -> None:
 
 
 @click.command("routes")
-@format_option(forms=TWO_FORMS)
+@format_option(forms=TABLE_OR_JSON)
 def routes(form: str) -> None:
     """Show each node's routes to pods before the mesh was joined, and what joining added (S6, docs/walkthrough.md)."""
     before, now = labs.attach(state.require_running()).routes()
@@ -80,7 +80,7 @@ def routes(form: str) -> None:
 
 
 @click.command("versions")
-@format_option(forms=TWO_FORMS)
+@format_option(forms=TABLE_OR_JSON)
 def list_versions(form: str) -> None:
     """List the versions that a lab stands up."""
     rows = [[name.lower().replace("_", " "), value] for name, value in vars(versions).items() if name.isupper()]

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from meshobs.cli.terminal.output import TWO_FORMS, format_option, print_table, remark
+from meshobs.cli.terminal.output import TABLE_OR_JSON, format_option, print_table, remark
 from meshobs.jobs import labs
 from meshobs.lab import state
 from meshobs.lab.traffic import Traffic
@@ -36,7 +36,7 @@ from meshobs.lab.traffic import Traffic
 )
 @click.option("--background", is_flag=True, help="Go on without end, until `meshobs lab background 0`.")
 @click.option("--gap", default=0.1, show_default=True, help="Seconds between requests on a connection.")
-@format_option(forms=TWO_FORMS)
+@format_option(forms=TABLE_OR_JSON)
 def traffic(
     client: str,
     target: str,

@@ -8,7 +8,7 @@ import click
 
 from meshobs.cli.lab import kind
 from meshobs.cli.terminal.options import Command, gather
-from meshobs.cli.terminal.output import TWO_FORMS, format_option, remark
+from meshobs.cli.terminal.output import TABLE_OR_JSON, format_option, remark
 from meshobs.cli.terminal.step import show_step
 from meshobs.jobs import labs
 from meshobs.jobs.labs import LabOptions
@@ -96,7 +96,7 @@ def down() -> None:
 
 @click.command("plan")
 @mesh_options
-@format_option(forms=TWO_FORMS)
+@format_option(forms=TABLE_OR_JSON)
 def plan(name: str | None, mesh: MeshOptions, form: str) -> None:
     """Print what `up` would do, and do nothing. S numbers: docs/walkthrough.md."""
     chosen, why = driver.choose_driver(name)

@@ -1,5 +1,6 @@
 """Where things go: data to stdout, talk to stderr; colours and progress only where a person looks."""
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FORMATS = ("table", "json", "csv", "markdown")
-# Of commands whose answer is no one table.
-TWO_FORMS = ("table", "json")
+# Of what is about a lab: most answers are no one table.
+TABLE_OR_JSON = ("table", "json")
 _ENDLESS = 10_000
 _COLOURS = {Verdict.OK.value: "green", Verdict.VIOLATION.value: "red", Verdict.INSUFFICIENT.value: "yellow"}
 
@@ -84,6 +85,14 @@ def print_table(headings: list[str], rows: list[list[str]], right: set[str], tit
         table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
     for line in _lines(console, table):
         click.echo(line)
+
+
+def print_texts(headings: "Sequence[str]", rows: "Sequence[Sequence[str]]", form: str) -> None:
+    """Print texts as a table or as JSON (TABLE_OR_JSON)."""
+    if form == "json":
+        click.echo(json.dumps([dict(zip(headings, row, strict=True)) for row in rows]))
+    else:
+        print_table(list(headings), [list(row) for row in rows], set())
 
 
 def _lines(console: "Console", table: "Table") -> list[str]:
