@@ -187,9 +187,10 @@ class OpenDatabase:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Turn DuckDB's errors inside into a DatabaseError."""
+        """Turn DuckDB's errors inside into a DatabaseError, and its word for a Ctrl-C into KeyboardInterrupt."""
         try:
-            yield
+            with _unwrap_interruption():
+                yield
         except duckdb.Error as error:
             raise _explain(error, self.path, write=self.write) from error
 
@@ -255,18 +256,18 @@ class Store(OpenDatabase):
 
     def rollback(self) -> None:
         """End the open transaction, if there is one, without its changes."""
-        with suppress(duckdb.Error):
+        with suppress(duckdb.Error), _unwrap_interruption():
             self._connection.execute("rollback")
 
     def settle(self) -> None:
         """Move what was committed into the file and let its memory go; where somebody reads just now, another time."""
         # Rows deleted from temporary tables stay in memory until then, too.
         for checkpoint in ("checkpoint", "checkpoint temp"):
-            with suppress(duckdb.Error):
+            with suppress(duckdb.Error), _unwrap_interruption():
                 self._connection.execute(checkpoint)
         # DuckDB keeps written blocks up to its limit; a lower one drops them.
         for limit in (_KEPT, self._limit):
-            with suppress(duckdb.Error):
+            with suppress(duckdb.Error), _unwrap_interruption():
                 self._connection.execute(f"set memory_limit = '{limit}'")
 
     def allow_memory(self, limit: str) -> None:
@@ -345,6 +346,17 @@ class Store(OpenDatabase):
         self.run(sqlfiles.read("sql/undo_torn.sql"))
 
 
+@contextmanager
+def _unwrap_interruption() -> Iterator[None]:
+    """Raise KeyboardInterrupt for what DuckDB makes of a Ctrl-C: RuntimeError("Query interrupted")."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
+
+
 def _fingerprint() -> str:
     """Return what tells the installed views and macros from others."""
     return hashlib.sha256("".join(_queries()).encode()).hexdigest()
@@ -380,13 +392,14 @@ def _connect(path: Path, make: Callable[[Path], None], *, write: bool) -> Connec
     if path.exists() and path.stat().st_size == 0:
         raise DatabaseError(f"{path} is empty and so not a DuckDB database: delete it, or choose another file")
     try:
-        if write:
-            if not path.exists():
-                make(path)
-            connection = _attach(path, "")
-        else:
-            connection = duckdb.connect(str(path), read_only=True, config=_CONFIG)
-        connection.execute("set TimeZone = 'UTC'")
+        with _unwrap_interruption():
+            if write:
+                if not path.exists():
+                    make(path)
+                connection = _attach(path, "")
+            else:
+                connection = duckdb.connect(str(path), read_only=True, config=_CONFIG)
+            connection.execute("set TimeZone = 'UTC'")
     except duckdb.Error as error:
         raise _explain(error, path, write=write) from error
     return connection

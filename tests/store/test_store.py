@@ -331,3 +331,23 @@ def test_stored_types_are_the_measured_ones(db: Path) -> None:
         "source_port": "UINTEGER",
         "source_identity": "UINTEGER",
     }
+
+
+@pytest.mark.parametrize("ask", ["rows", "run", "frame"])
+def test_a_query_that_the_user_stops(ask: str, tmp_path: Path) -> None:
+    """Ctrl-C while DuckDB works is an interruption like any other, which DuckDB tells as a RuntimeError."""
+    script = f"""
+import os, pathlib, signal, threading
+from meshobs.store import Store
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with Store.open(pathlib.Path({str(tmp_path / "x.duckdb")!r}), write=True) as store:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        store.{ask}("select sum(sqrt(range)) from range(1_000_000_000_000)")
+    except KeyboardInterrupt:
+        print("stopped")
+    print(store.value("select 1"))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout == "stopped\n1\n"
