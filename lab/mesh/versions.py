@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from meshobs.errors import InputError
 
 CILIUM = "1.17.6"
+# Of which the driver netns was seen to stand a mesh up, oldest first; it takes any other that Go can build, too.
+BUILT = ("1.17.6", "1.18.11", "1.19.6", "1.20.2")
 KIND_NODE_IMAGE = "kindest/node:v1.33.2"
 KUBERNETES = "1.33.2"
 CLIENT_IMAGE = "nicolaka/netshoot"

@@ -87,7 +87,11 @@ def _download(module: Module, folder: Path) -> Path:
 
 def _compile(module: Module, names: Sequence[str], source: Path, folder: Path) -> None:
     theirs = (source / "go.mod").read_text()
-    replaced = _replace_options(theirs, module.staging)
+    replaced = replace_options(theirs, module)
+    for name, text in module.stubs.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     arguments = []
     if module.edits:
         # Go takes no overlay for its own cache of modules, which is immutable. By another way there it does.
@@ -128,14 +132,15 @@ def _overlay(module: Module, folder: Path) -> Path:
     return path
 
 
-def _replace_options(go_mod: str, staging: str) -> list[str]:
+def replace_options(go_mod: str, own: Module) -> list[str]:
+    """Return what follows `replace` in a go.mod: the module's lines, and instead of them those of `own`."""
     block = re.search(r"^replace \(\n(.*?)^\)", go_mod, re.MULTILINE | re.DOTALL)
     lines = re.findall(r"^replace ([^(].*)$", go_mod, re.MULTILINE) + (block[1].splitlines() if block else [])
-    found = []
+    found = dict(own.replaces)
     for line in (line.strip() for line in lines if "=>" in line):
         module, _, other = line.partition(" => ")
-        found.append(f"{module} => {module} {staging}" if other.startswith("./") else line)
-    return found
+        found.setdefault(module, f"{module} {own.staging}" if other.startswith("./") else other)
+    return [f"{module} => {other}" for module, other in found.items()]
 
 
 def _copy(source: Path, target: Path) -> None:

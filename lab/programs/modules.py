@@ -25,6 +25,9 @@ class Module:
         staging: version that `replace MODULE => ./staging/...` lines stand for, as Kubernetes publishes them.
         data: name in the cache -> folder of the module that programs need beside them.
         edits: file of the module -> its text (empty for a new file) to the text it is built with.
+        replaces: module that it needs -> what go builds instead, as a replace line of go.mod says it; goes before the
+            module's own line for it.
+        stubs: file beside the build's go.mod -> its text: modules that `replaces` leads to by `./`.
         marks: name of a program -> what only an edited build contains; without that it is built again.
     """
 
@@ -35,6 +38,8 @@ class Module:
     staging: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
     edits: Mapping[str, Edit] = field(default_factory=dict)
+    replaces: Mapping[str, str] = field(default_factory=dict)
+    stubs: Mapping[str, str] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -97,6 +102,36 @@ def _without_modules(text: str) -> str:
     return text.replace(_OPEN, _OPEN + _NO_MODULES)
 
 
+# Two parts of the Multi-Cluster Services API have no tag of their own, so that no proxy serves the versions that 1.20
+# asks for. The first is one constant there; the second is for tests only.
+_STUBS = {
+    "sigs.k8s.io/mcs-api/controllers": (
+        'package controllers\n\nconst DerivedServiceAnnotation = "multicluster.kubernetes.io/derived-service"\n'
+    ),
+    "sigs.k8s.io/mcs-api/conformance": "package conformance\n",
+}
+# 1.20 asks for a commit of it between two tags, which a proxy may not serve.
+_BGP = {"github.com/osrg/gobgp/v4": "github.com/osrg/gobgp/v4 v4.7.0"}
+# 1.18 asks for Cilium's fork, of which a proxy may have no zip. It differs from Kubernetes' own in how `omitzero` is
+# written out, which only Cilium's check for unknown fields of a policy would show.
+_MACHINERY = {"k8s.io/apimachinery": "k8s.io/apimachinery v0.33.13"}
+
+
+def _replaces(number: tuple[int, int, int]) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return `replaces` and `stubs` of a version of Cilium."""
+    if number < (1, 20, 0):
+        return (_MACHINERY if (1, 18, 0) <= number < (1, 19, 0) else {}), {}
+    stubs = {}
+    for path, text in _STUBS.items():
+        stubs[f"{_stub(path)}/go.mod"] = f"module {path}\n"
+        stubs[f"{_stub(path)}/stub.go"] = text
+    return {**_BGP, **{path: f"./{_stub(path)}" for path in _STUBS}}, stubs
+
+
+def _stub(path: str) -> str:
+    return f"stub/{path.rpartition('/')[2]}"
+
+
 def cilium(version: str = versions.CILIUM) -> Module:
     """Return Cilium's module, with its datapath's sources (`bpf`), `crds` and `chart` as data.
 
@@ -104,7 +139,9 @@ def cilium(version: str = versions.CILIUM) -> Module:
         InputError: the text is no version.
     """
     # Agents until 1.18 end where there is no /proc/modules; later ones do not look there.
-    edited = versions.parse(version) < (1, 19, 0)
+    number = versions.parse(version)
+    edited = number < (1, 19, 0)
+    replaces, stubs = _replaces(number)
     version = version.removeprefix("v")
     mark = f"{version} meshobs-edited 2026-01-01T00:00:00Z"
     return Module(
@@ -126,6 +163,8 @@ def cilium(version: str = versions.CILIUM) -> Module:
         },
         data={"bpf": "bpf", "crds": "pkg/k8s/apis/cilium.io/client/crds", "chart": "install/kubernetes/cilium"},
         edits={_MODULES_FILE: _without_modules} if edited else {},
+        replaces=replaces,
+        stubs=stubs,
         marks={"cilium-agent": mark} if edited else {},
     )
 
@@ -135,7 +174,7 @@ def kubernetes(version: str = KUBERNETES) -> Module:
     return Module(
         "k8s.io/kubernetes",
         version,
-        {name: f"cmd/{name}" for name in ("kube-apiserver", "kube-controller-manager", "kubectl")},
+        {name: f"cmd/{name}" for name in ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kubectl")},
         {"k8s.io/component-base/version.gitVersion": f"v{version}"},
         # Kubernetes 1.33.4 publishes its parts as v0.33.4.
         staging=f"v0.{version.partition('.')[2]}",

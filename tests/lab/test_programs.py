@@ -18,6 +18,7 @@ from support.relay_nodes import wait_until
 
 from meshobs.cli.lab.build import build as command
 from meshobs.errors import InputError, MeshobsError
+from meshobs.lab.mesh import versions
 from meshobs.lab.programs import build, machine, modules
 from meshobs.lab.programs.machine import Lack
 from meshobs.lab.programs.modules import Module
@@ -168,6 +169,57 @@ def slow_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 exec {shutil.which("go")} "$@\""""
     fake_go(folder, monkeypatch, script)
     return gate
+
+
+def test_other_modules_in_the_place_of_some(proxy: Path) -> None:
+    """What a module needs and no proxy serves is built from a stub beside it; the module's own line for it is gone."""
+    main = """package main
+
+import (
+\t"fmt"
+
+\t"example.test/part"
+)
+
+func main() { fmt.Println(part.Word) }
+"""
+    whole = replace(
+        TINY,
+        edits={"cmd/other/main.go": lambda _: main},
+        marks={},
+        replaces={"example.test/part": "./stub/part"},
+        stubs={
+            "stub/part/go.mod": "module example.test/part\n",
+            "stub/part/part.go": 'package part\n\nconst Word = "from a stub"\n',
+        },
+    )
+
+    built(whole, "first")
+
+    assert output(proxy / "tiny-2.0.1" / "first") == "from a stub"
+    assert {path.name for path in (proxy / "tiny-2.0.1").iterdir()} == {"first", "files", ".lock"}
+
+
+def test_replace_lines() -> None:
+    """A module's own are repeated, Kubernetes' staged ones by their version, and ours go before them."""
+    theirs = "replace a/b => c/d v1.0.0\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n\te/f => g/h v2.0.0\n)\n"
+    own = replace(TINY, staging="v0.33.4", replaces={"a/b": "./stub/b"})
+
+    assert build.replace_options(theirs, own) == [
+        "a/b => ./stub/b", "k8s.io/api => k8s.io/api v0.33.4", "e/f => g/h v2.0.0",
+    ]  # fmt: skip
+
+
+def test_what_each_version_of_cilium_is_built_with() -> None:
+    """Only where a proxy does not serve what its go.mod names; each stub is a module with a file."""
+    found = {version: modules.cilium(version) for version in versions.BUILT}
+
+    assert {version: len(one.replaces) for version, one in found.items()} == {
+        "1.17.6": 0, "1.18.11": 1, "1.19.6": 0, "1.20.2": 3,
+    }  # fmt: skip
+    stubs = found["1.20.2"].stubs
+    folders = [other.removeprefix("./") for other in found["1.20.2"].replaces.values() if other.startswith("./")]
+    assert {f"{folder}/{name}" for folder in folders for name in ("go.mod", "stub.go")} == set(stubs)
 
 
 def test_two_builders_at_once(proxy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

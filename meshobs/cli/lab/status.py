@@ -83,7 +83,9 @@ def routes(form: str) -> None:
 @format_option(forms=TABLE_OR_JSON)
 def list_versions(form: str) -> None:
     """List the versions that a lab stands up."""
-    rows = [[name.lower().replace("_", " "), value] for name, value in vars(versions).items() if name.isupper()]
+    found = {name.lower().replace("_", " "): value for name, value in vars(versions).items() if name.isupper()}
+    found["built"] = ", ".join(versions.BUILT)
+    rows = [["cilium, by lab build" if name == "built" else name, value] for name, value in found.items()]
     if form == "json":
         click.echo(json.dumps(dict(rows)))
         return
