@@ -9,7 +9,8 @@ from itertools import combinations
 
 from meshobs.errors import MeshobsError
 from meshobs.lab.driver import Step
-from meshobs.lab.mesh.model import Mesh
+from meshobs.lab.mesh.model import Cluster, Mesh
+from meshobs.lab.mesh.variants import NATIVE
 
 
 def describe_clusters(mesh: Mesh) -> list[str]:
@@ -24,12 +25,28 @@ def describe_clusters(mesh: Mesh) -> list[str]:
 def describe_cilium(mesh: Mesh) -> list[str]:
     """Return a line for each cluster: its Cilium's version and settings."""
     return [
-        f"{cluster.name}: Cilium {cluster.cilium}, cluster.id={cluster.id}, routingMode=native,"
-        f" autoDirectNodeRoutes=true, kubeProxyReplacement=true, bpf.masquerade=true,"
-        f" ipv4NativeRoutingCIDR={cluster.native_routing_cidr},"
-        f" nonMasqueradeCIDRs={{{','.join(cluster.non_masquerade_cidrs)}}}, monitorAggregation={cluster.aggregation}"
+        f"{cluster.name}: Cilium {cluster.cilium}, cluster.id={cluster.id}, {_describe_variant(cluster)},"
+        f" monitorAggregation={cluster.aggregation}"
         for cluster in mesh.clusters
     ]
+
+
+def _describe_variant(cluster: Cluster) -> str:
+    """Return how a cluster routes, masquerades and balances: Helm's values, or what a variant makes of them."""
+    native = (
+        f"routingMode=native, autoDirectNodeRoutes=true, kubeProxyReplacement=true, bpf.masquerade=true,"
+        f" ipv4NativeRoutingCIDR={cluster.native_routing_cidr},"
+        f" nonMasqueradeCIDRs={{{','.join(cluster.non_masquerade_cidrs)}}}"
+    )
+    variant = cluster.variant
+    if variant == NATIVE:
+        return native
+    parts = [f"{key}={value}" for key, value in variant.settings.items()]
+    parts += [f"no {key}" for key in variant.without]
+    parts += ["IPv6 beside IPv4"] if variant.dual_stack else []
+    parts += ["kvstoremesh"] if variant.kvstoremesh else []
+    parts += [f"clustermesh-apiserver --{key}={value}" for key, value in variant.clustermesh_apiserver.items()]
+    return f"variant {variant} ({', '.join(parts)}), the rest of {native}"
 
 
 def describe_joining(mesh: Mesh) -> list[str]:

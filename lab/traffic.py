@@ -20,7 +20,8 @@ class Traffic:
     Attributes:
         client: CLUSTER, CLUSTER/POD, CLUSTER/NAMESPACE/POD, `host/NODE` or `outside`.
         target: `svc/[NAMESPACE/]NAME` as the client's cluster resolves it, `pods/CLUSTER/APP` in turn, `pod/NAME`,
-            `node/NODE:PORT` for a NodePort, `nodes/CLUSTER:PORT` in turn, `balancer:PORT`, or ADDRESS:PORT.
+            `node/NODE:PORT` for a NodePort, `nodes/CLUSTER:PORT` in turn, `balancer:PORT`, or ADDRESS:PORT. By IPv6
+            where the mesh has it: `svc6/`, `pods6/`, `pod6/`, `node6/`, `nodes6/`.
         protocol: TCP, UDP or ICMP.
         count: of connections (pings of one process for ICMP: of processes).
         rate: connections a second.

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from meshobs.lab.mesh.model import Mesh, Service, Workload
+from meshobs.lab.mesh.model import Cluster, Mesh, Service, Workload
 
 Manifest = dict[str, Any]
 # What whoami listens on by itself.
@@ -17,18 +17,18 @@ _OWN_PORT = 80
 
 def of_cluster(mesh: Mesh, cluster: str) -> list[Manifest]:
     """Return the objects of all workloads and Services of a cluster."""
-    return of(mesh.workloads, mesh.services, cluster)
+    return of(mesh.workloads, mesh.services, mesh.cluster(cluster))
 
 
-def of(workloads: Sequence[Workload], services: Sequence[Service], cluster: str) -> list[Manifest]:
+def of(workloads: Sequence[Workload], services: Sequence[Service], cluster: Cluster) -> list[Manifest]:
     """Return the objects of some workloads and Services that a cluster has; their namespaces first."""
-    own = [one for one in workloads if cluster in one.clusters]
-    here = [one for one in services if cluster in one.clusters]
+    own = [one for one in workloads if cluster.name in one.clusters]
+    here = [one for one in services if cluster.name in one.clusters]
     spaces = dict.fromkeys([*(one.namespace for one in own), *(one.namespace for one in here)])
     return [
         *(_namespace(name) for name in spaces if name != "default"),
         *(made for one in own for made in workload(one)),
-        *(service(one) for one in here),
+        *(service(one, dual_stack=cluster.variant.dual_stack) for one in here),
     ]
 
 
@@ -51,8 +51,8 @@ def workload(one: Workload) -> Iterator[Manifest]:
         yield {"apiVersion": "v1", "kind": "Pod", "metadata": _meta(name, one), "spec": _spec(one)}
 
 
-def service(one: Service) -> Manifest:
-    """Return a Service."""
+def service(one: Service, *, dual_stack: bool = False) -> Manifest:
+    """Return a Service; of a cluster with two families it has an address of each."""
     port: Manifest = {"port": one.port, "targetPort": one.target_port, "protocol": one.protocol}
     if one.node_port:
         port["nodePort"] = one.node_port
@@ -60,7 +60,10 @@ def service(one: Service) -> Manifest:
     if one.annotations:
         meta["annotations"] = dict(one.annotations)
     kind = "NodePort" if one.node_port else "ClusterIP"
-    spec = {"type": kind, "selector": {"app": one.app}, "ports": [port]}
+    spec: Manifest = {"type": kind, "selector": {"app": one.app}, "ports": [port]}
+    if dual_stack:
+        # What the API gives by itself is one family.
+        spec["ipFamilyPolicy"] = "RequireDualStack"
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
 
 

@@ -10,6 +10,8 @@ from meshobs.lab.traffic import CLIENT, host_port
 
 # Pods there are the cluster's own.
 _SYSTEM = ("kube-system", "kube-public", "kube-node-lease", "local-path-storage", "cilium-secrets")
+# The same by IPv6.
+_KINDS6 = ("svc6", "service6", "pod6", "pods6", "node6", "nodes6")
 T = TypeVar("T")
 
 
@@ -20,6 +22,7 @@ class LivePod:
     Attributes:
         port: that its container listens on, 0 for a client.
         host_network: it has its node's address.
+        address6: beside `address`; empty where there is none.
     """
 
     cluster: str
@@ -31,6 +34,12 @@ class LivePod:
     port: int
     ready: bool
     host_network: bool
+    address6: str = ""
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Return its address of each family."""
+        return [one for one in (self.address, self.address6) if one]
 
     @property
     def full(self) -> str:
@@ -40,7 +49,7 @@ class LivePod:
 
 @dataclass(frozen=True)
 class LiveService:
-    """A Service as the API shows it."""
+    """A Service as the API shows it; `address6` is empty where it has IPv4 only."""
 
     cluster: str
     namespace: str
@@ -49,6 +58,12 @@ class LiveService:
     port: int
     node_port: int
     annotations: Mapping[str, str]
+    address6: str = ""
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Return its address of each family."""
+        return [one for one in (self.address, self.address6) if one]
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,7 @@ def services_of(cluster: str, items: Iterable[Mapping[str, Any]]) -> list[LiveSe
             LiveService(
                 cluster, meta["namespace"], meta["name"], spec.get("clusterIP", ""), int(port.get("port", 0)),
                 int(port.get("nodePort", 0)), _own_annotations(meta.get("annotations", {})),
+                _first6(spec.get("clusterIPs", ())),
             )
         )  # fmt: skip
     return found
@@ -123,7 +139,7 @@ def nodes_of(mesh: Mesh, cluster: str, items: Iterable[Mapping[str, Any]]) -> li
         if one is None:
             continue
         addresses = [a["address"] for a in one["status"].get("addresses", ()) if a["type"] == "InternalIP"]
-        given = {"address": addresses[0]} if addresses else {}
+        given = {"address": addresses[0], "address6": _first6(addresses)} if addresses else {}
         if pods := one["spec"].get("podCIDR"):
             given["pod_cidr"] = pods
         found.append(replace(node, **given))
@@ -171,14 +187,17 @@ def targets_of(live: LiveObjects, client: Client, text: str) -> list[tuple[str, 
         InputError: there is no such thing.
     """
     kind, _, rest = text.partition("/")
+    six = kind in _KINDS6
+    kind = kind.removesuffix("6") if six else kind
     if kind in ("svc", "service"):
-        return [_service(live, client, rest)]
+        return _of_family([_service(live, client, rest)], text, six=six)
     if kind in ("pod", "pods"):
-        return _pods(live, kind, rest)
+        return _of_family(_pods(live, kind, rest), text, six=six)
     if kind in ("node", "nodes"):
         name, port = host_port(rest)
         nodes = [one for one in live.nodes if name in (one.cluster, "")] if kind == "nodes" else [_node(live, name)]
-        return [(one.address, port) for one in _some(nodes, f"there is no cluster {name}")]
+        found = [(one.addresses, port) for one in _some(nodes, f"there is no cluster {name}")]
+        return _of_family(found, text, six=six)
     address, port = host_port(text)
     if address != "balancer":
         return [(address, port)]
@@ -201,7 +220,12 @@ def _pod(cluster: str, one: Mapping[str, Any]) -> LivePod:
         int(ports[0]["containerPort"]) if ports else 0,
         ready and "deletionTimestamp" not in meta,
         bool(spec.get("hostNetwork")),
+        _first6(one["ip"] for one in status.get("podIPs", ())),
     )
+
+
+def _first6(addresses: Iterable[str]) -> str:
+    return next((one for one in addresses if ":" in one), "")
 
 
 def _own_annotations(annotations: Mapping[str, str]) -> Mapping[str, str]:
@@ -209,7 +233,19 @@ def _own_annotations(annotations: Mapping[str, str]) -> Mapping[str, str]:
     return {key: value for key, value in annotations.items() if not key.startswith("kubectl.kubernetes.io/")}
 
 
-def _service(live: LiveObjects, client: Client, text: str) -> tuple[str, int]:
+def _of_family(ends: Iterable[tuple[Sequence[str], int]], text: str, *, six: bool) -> list[tuple[str, int]]:
+    """Return addresses of one family and their ports.
+
+    Raises:
+        InputError: one has no address of it.
+    """
+    found = [(next((one for one in addresses if (":" in one) == six), ""), port) for addresses, port in ends]
+    if not all(address for address, _ in found):
+        raise InputError(f"{text}: it has no IPv{6 if six else 4} address; the variant dual-stack has both")
+    return found
+
+
+def _service(live: LiveObjects, client: Client, text: str) -> tuple[Sequence[str], int]:
     if isinstance(client, OutsideClient):
         raise InputError("a client outside the mesh reaches no ClusterIP: aim at node/NODE:PORT or balancer:PORT")
     cluster = client.cluster if isinstance(client, LivePod) else client.node.cluster
@@ -218,16 +254,16 @@ def _service(live: LiveObjects, client: Client, text: str) -> tuple[str, int]:
     found = next((one for one in live.services if (one.cluster, one.namespace, one.name) == wanted), None)
     if not found:
         raise InputError(f"cluster {cluster} has no service {namespace or 'default'}/{name}")
-    return found.address, found.port
+    return found.addresses, found.port
 
 
-def _pods(live: LiveObjects, kind: str, text: str) -> list[tuple[str, int]]:
+def _pods(live: LiveObjects, kind: str, text: str) -> list[tuple[Sequence[str], int]]:
     if kind == "pod":
         found = [one for one in live.pods if text in (one.name, f"{one.namespace}/{one.name}", one.full)][:1]
-        return [(one.address, one.port) for one in _some(found, f"there is no pod {text}")]
+        return [(one.addresses, one.port) for one in _some(found, f"there is no pod {text}")]
     cluster, _, app = text.partition("/")
     pods = [one for one in live.pods if one.cluster == cluster and one.app == app and one.address]
-    return [(one.address, one.port) for one in _some(pods, f"cluster {cluster} has no pod of app {app}")]
+    return [(one.addresses, one.port) for one in _some(pods, f"cluster {cluster} has no pod of app {app}")]
 
 
 def _node(live: LiveObjects, name: str) -> Node:

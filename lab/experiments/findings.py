@@ -157,7 +157,7 @@ def _nat(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
         own = [one for one in crossed if _way(one) == way]
         # Where the server does not say whom it saw, an address is neither kept nor changed.
         known = [one for one in own if one.server_saw]
-        kept = sum(one.server_saw.partition(":")[0] == one.client_address for one in known)
+        kept = sum(one.server_saw.rpartition(":")[0] == one.client_address for one in known)
         changed, unknown = len(known) - kept, len(own) - len(known)
         rows = [
             row for row in answer.rows if (row["source_cluster"], row["destination_cluster"], row["protocol"]) == way

@@ -175,7 +175,7 @@ def find_services(traffic: Sequence[Traffic], services: Sequence[Service]) -> fr
     found: set[tuple[str, str]] = set()
     for one in traffic:
         kind, _, rest = one.target.partition("/")
-        if kind in ("svc", "service"):
+        if kind in ("svc", "service", "svc6", "service6"):
             namespace, _, name = rest.rpartition("/")
             found.add((namespace or "default", name))
             continue

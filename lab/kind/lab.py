@@ -206,12 +206,12 @@ class KindLab:
     def add(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Add workloads and Services; what is there stays."""
         for name, cluster in self.clusters.items():
-            cluster.apply(udp.add_servers(manifests.of(workloads, services, name), self._described))
+            cluster.apply(udp.add_servers(manifests.of(workloads, services, self.mesh.cluster(name)), self._described))
 
     def remove(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Remove what `add` added."""
         for name, cluster in self.clusters.items():
-            cluster.delete(manifests.of(workloads, services, name))
+            cluster.delete(manifests.of(workloads, services, self.mesh.cluster(name)))
 
     def fault(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off."""

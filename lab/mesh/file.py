@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from itertools import combinations
@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from meshobs.errors import InputError, MeshobsError
-from meshobs.lab.mesh import versions
+from meshobs.lab.mesh import ipv6, versions
 from meshobs.lab.mesh.model import ANNOTATIONS, Cluster, Mesh, Service, Workload, nodes_of, walkthrough
+from meshobs.lab.mesh.variants import NATIVE, Variant, variant_of
 
 _TOP: Mapping[str, type] = {
-    "seed": int, "network": str, "cilium": str, "aggregation": str, "socket_lb": bool, "ring": int,
+    "seed": int, "network": str, "cilium": str, "aggregation": str, "socket_lb": bool, "ring": int, "variant": object,
     "clusters": dict, "workloads": dict, "services": dict, "kind": dict,
 }  # fmt: skip
 _CLUSTER: Mapping[str, type] = {
     "id": int, "nodes": int, "pod_cidr": str, "service_cidr": str, "native_routing_cidr": str,
     "non_masquerade_cidrs": list, "cilium": str, "aggregation": str, "socket_lb": bool, "ring": int,
+    "variant": object,
 }  # fmt: skip
 _WORKLOAD: Mapping[str, type] = {
     "app": str, "image": str, "replicas": int, "port": int, "clusters": list, "namespace": str, "bare": bool,
@@ -126,9 +128,11 @@ def extras(content: Mapping[str, object], mesh: Mesh, name: str) -> tuple[tuple[
 def _clusters(
     reader: _TableReader, top: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Cluster, ...]:
-    addresses = (str(one) for one in reader.network(top.get("network", _WALKTHROUGH.network), "network").hosts())
+    network = reader.network(top.get("network", _WALKTHROUGH.network), "network")
+    addresses = (str(one) for one in network.hosts())
     next(addresses, None)  # the bridge's
     pods = {name: str(table.get("pod_cidr", "")) for name, table in tables.items()}
+    usual = _variant(reader, top.get("variant", NATIVE.name), "variant")
     found = []
     for number, (name, table) in enumerate(tables.items(), start=1):
         where = f"clusters.{name}"
@@ -146,19 +150,48 @@ def _clusters(
         _check_settings(reader, given, where)
         taken = [address for _, address in zip(range(count), addresses, strict=False)]
         others = [cidr for other, cidr in pods.items() if other != name and cidr]
+        variant = _variant(reader, table["variant"], f"{where}.variant") if "variant" in table else usual
+        nodes = nodes_of(name, count, str(own), taken)
+        if variant.dual_stack:
+            nodes = tuple(replace(one, address6=ipv6.on_link(one.address, str(network))) for one in nodes)
+        spared = own if variant.has_masquerade_agent or variant.tunnels else _span(own, others)
+        for key in ("native_routing_cidr", "non_masquerade_cidrs"):
+            for cidr in [table[key]] if isinstance(table.get(key), str) else table.get(key, ()):
+                reader.network(str(cidr), f"{where}.{key}")
         found.append(
             Cluster(
                 name,
                 int(table.get("id", number)),
                 str(own),
                 str(table.get("service_cidr", "")),
-                nodes_of(name, count, str(own), taken),
-                str(table.get("native_routing_cidr", own)),
+                nodes,
+                str(table.get("native_routing_cidr", spared)),
                 tuple(map(str, table.get("non_masquerade_cidrs", others))),
+                variant=variant,
                 **given,
             )
         )
     return tuple(found)
+
+
+def _variant(reader: _TableReader, given: object, where: str) -> Variant:
+    mistakes: list[str] = []
+    found = variant_of(given, mistakes)
+    reader.mistakes += [f"{where}: {one}" for one in mistakes]
+    return found
+
+
+def _span(own: IPv4Network, others: Iterable[str]) -> IPv4Network:
+    """Return the smallest range that holds all clusters' pods: without ip-masq-agent only one range can be spared."""
+    found = own
+    for text in others:
+        try:
+            other = IPv4Network(text)
+        except ValueError:
+            continue  # told where that cluster is read
+        while not other.subnet_of(found):
+            found = found.supernet()
+    return found
 
 
 def workloads_of(reader: _TableReader, tables: Any, clusters: tuple[str, ...]) -> Iterator[Workload]:  # noqa: ANN401 - a user's
@@ -217,6 +250,9 @@ def _check(reader: _TableReader, clusters: tuple[Cluster, ...], workloads: tuple
     for (first, one), (second, other) in combinations(networks, 2):
         if one.overlaps(other):
             reader.mistakes.append(f"{first} {one} and {second} {other} overlap")
+    if len({cluster.variant.tunnels for cluster in clusters}) > 1:
+        ways = ", ".join(f"{one.name} {'in a tunnel' if one.variant.tunnels else 'natively'}" for one in clusters)
+        reader.mistakes.append(f"clusters must route alike to reach each other, not {ways}")
     for cluster in clusters:
         count = sum(one.replicas for one in workloads if cluster.name in one.clusters)
         room = _PODS_PER_NODE * len(cluster.nodes)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Network
 
-from meshobs.lab.mesh import versions
+from meshobs.lab.mesh import ipv6, versions
+from meshobs.lab.mesh.variants import NATIVE, Variant
 from meshobs.lab.mesh.versions import Traits
 
 GLOBAL = "service.cilium.io/global"
@@ -21,7 +22,11 @@ ANNOTATIONS = {"affinity": AFFINITY, "shared": SHARED, "global": GLOBAL}
 
 @dataclass(frozen=True)
 class Node:
-    """A node. `name` is without the cluster, `full` is Hubble's `cluster/node`."""
+    """A node. `name` is without the cluster, `full` is Hubble's `cluster/node`.
+
+    Attributes:
+        address6: with the length of its prefix, beside `address`; empty where its cluster has IPv4 only.
+    """
 
     cluster: str
     name: str
@@ -29,11 +34,22 @@ class Node:
     pod_cidr: str
     control_plane: bool
     zone: str = ""
+    address6: str = ""
 
     @property
     def full(self) -> str:
         """Return the name as Hubble writes it."""
         return f"{self.cluster}/{self.name}"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return its address of each family."""
+        return (self.address, self.address6.partition("/")[0]) if self.address6 else (self.address,)
+
+    @property
+    def pod_cidrs(self) -> tuple[str, ...]:
+        """Return its pod range of each family."""
+        return (self.pod_cidr, ipv6.pool_of(self.pod_cidr)) if self.address6 else (self.pod_cidr,)
 
     @property
     def router(self) -> str:
@@ -68,6 +84,7 @@ class Cluster:
         socket_lb: True translates at connect(), False each packet of a pod (bpf-lb-sock-hostns-only).
         ring: how many flows each node's ring holds, 2^n - 1. Cilium's own 4,095 hold two seconds of a busy node at
             aggregation none.
+        variant: how it routes, masquerades and balances.
     """
 
     name: str
@@ -81,6 +98,23 @@ class Cluster:
     aggregation: str = "none"
     socket_lb: bool = True
     ring: int = 16_383
+    variant: Variant = NATIVE
+
+    @property
+    def service_cidrs(self) -> tuple[str, ...]:
+        """Return its range of Services of each family."""
+        return (self.service_cidr, ipv6.pool_of(self.service_cidr)) if self.variant.dual_stack else (self.service_cidr,)
+
+    @property
+    def native_routing_cidr6(self) -> str:
+        """Return what `native_routing_cidr` is in IPv6."""
+        return ipv6.range_of(self.native_routing_cidr)
+
+    @property
+    def native_cidrs(self) -> tuple[str, ...]:
+        """Return the ranges of each family that its traffic reaches with its own addresses."""
+        four = (self.pod_cidr, *self.non_masquerade_cidrs)
+        return (*four, *map(ipv6.range_of, four)) if self.variant.dual_stack else four
 
     @property
     def traits(self) -> Traits:
@@ -160,6 +194,15 @@ class Mesh:
     def outside(self) -> str:
         """Return the address of a client outside the mesh."""
         return str(IPv4Network(self.network)[-5])
+
+    @cached_property
+    def dual_stack(self) -> bool:
+        """Tell whether any cluster speaks IPv6."""
+        return any(cluster.variant.dual_stack for cluster in self.clusters)
+
+    def on_link6(self, address: str) -> str:
+        """Return what stands in IPv6 for an address on the nodes' network, with the length of its prefix."""
+        return ipv6.on_link(address, self.network)
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:

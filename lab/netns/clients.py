@@ -3,7 +3,7 @@
 import json
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ _LOG = "clients"
 
 @dataclass(frozen=True)
 class _Who:
-    """A client: its name in the truth, its cluster, where it runs, the address it calls from where it has several."""
+    """A client: its name in the truth, its cluster, where it runs, the addresses it calls from where it has several."""
 
     name: str
     cluster: str
     place: Place
-    source: str = ""
+    sources: Sequence[str] = ()
 
 
 class NetnsClientRun:
@@ -94,7 +94,7 @@ class Clients:
             "rate": traffic.rate,
             "requests": traffic.requests,
             "gap": traffic.gap,
-            "source": who.source,
+            "sources": list(who.sources),
             "endless": endless,
         }
         command = who.place.command([sys.executable, "-I", "-S", str(kubelet.SCRIPTS / "client.py"), json.dumps(given)])
@@ -122,7 +122,10 @@ class Clients:
             # In the node's own group, as a process of the host is.
             place = Place(machine.layout.group(node), namespace(node))
             return _Who(f"host/{node.name}", node.cluster, place)
-        return _Who("outside", "", self._outside(), machine.mesh.outside)
+        sources = [machine.mesh.outside]
+        if machine.mesh.dual_stack:
+            sources.append(machine.mesh.on_link6(machine.mesh.outside).partition("/")[0])
+        return _Who("outside", "", self._outside(), sources)
 
     def _outside(self) -> Place:
         group = self._machine.layout.cgroup / "outside"
@@ -159,11 +162,11 @@ def _request(who: _Who, traffic: Traffic, live: LiveObjects, line: Mapping[str, 
         "answered_node": said.get("Node", ""),
         "server_saw": said.get("RemoteAddr", ""),
     }
-    if "token" in line and (pod := next((one for one in live.pods if one.address == host), None)):
+    if "token" in line and (pod := next((one for one in live.pods if host in one.addresses), None)):
         about = {
             "answered_cluster": pod.cluster,
             "answered_pod": pod.name,
-            "answered_address": pod.address,
+            "answered_address": host,
             "answered_node": pod.node,
             # Until `saw_pings` knows.
             "server_saw": line["token"],

@@ -81,8 +81,15 @@ class NetnsDriver:
 class NetnsLab(RemoteLab):
     """A mesh that is up."""
 
-    # All nodes share this machine's clock.
-    capabilities = Capabilities(faults=frozenset(FAULTS) - {"clock-skew"})
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what its mesh can do."""
+        # All nodes share this machine's clock.
+        lacking = {"clock-skew"}
+        if any(cluster.variant.tunnels for cluster in self.mesh.clusters):
+            # What goes into a tunnel keeps its address, whatever the settings.
+            lacking.add("masquerade")
+        return Capabilities(faults=frozenset(FAULTS) - lacking)
 
     @property
     def alive(self) -> bool:

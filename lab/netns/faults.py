@@ -6,6 +6,7 @@ from functools import partial
 from meshobs.errors import MeshobsError
 from meshobs.lab import faults, shell
 from meshobs.lab.faults import FaultSwitch, Undo
+from meshobs.lab.mesh import ipv6
 from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.netns.cluster import agent_api, objects
 from meshobs.lab.netns.host.layout import API_PORT, HUBBLE_PORT, MESH_PORT, control_plane, node_of, state
@@ -16,6 +17,7 @@ _POLICIES = "/apis/cilium.io/v2/namespaces/default/ciliumnetworkpolicies"
 _PROBE = "meshobs-probe"
 _SERVICES = f"/api/v1/namespaces/{objects.SYSTEM}/services"
 _SECONDS = 20.0
+_PROGRAMS = _IPTABLES, _ = ("iptables", "ip6tables")
 
 
 class NetnsFaults(FaultSwitch):
@@ -37,11 +39,25 @@ class NetnsFaults(FaultSwitch):
         self._machine = machine
 
     def _masquerade(self, cluster: str) -> Undo:
+        nodes = self._machine.nodes
         one = self._machine.mesh.cluster(cluster)
-        # Not an empty list: Cilium would put all private ranges in its place.
-        self._machine.nodes.write_masquerade(one, [one.pod_cidr])
-        spared = [one.pod_cidr, *one.non_masquerade_cidrs]
-        return lambda: self._machine.nodes.write_masquerade(one, spared)
+        if one.variant.tunnels:
+            raise MeshobsError(
+                f"{cluster} sends to other clusters in tunnels, and what goes into one keeps its address"
+            )
+        own = _pods(one)
+        if one.variant.has_masquerade_agent:
+            # Not an empty list: Cilium would put all private ranges in its place.
+            nodes.write_masquerade(one, own)
+            return lambda: nodes.write_masquerade(one, one.native_cidrs)
+        # Not by the agents' own setting: they would have to start again, and see nothing meanwhile.
+        ways = [
+            (program, ["POSTROUTING", "-s", source, "-d", target, "-j", "MASQUERADE"])
+            for other in self._machine.mesh.clusters
+            if other != one
+            for program, source, target in zip(_PROGRAMS, own, _pods(other), strict=False)
+        ]
+        return self._filter(one.nodes, ways, "nat")
 
     def _stale(self, cluster: str) -> Undo:
         """Cut a cluster's agents off their API server and the other clusters' stores; what they know, they keep."""
@@ -49,9 +65,13 @@ class NetnsFaults(FaultSwitch):
         one = mesh.cluster(cluster)
         servers = [(control_plane(one).address, API_PORT)]
         servers += [(control_plane(other).address, MESH_PORT) for other in mesh.clusters if other != one]
+        servers += [(control_plane(one).address, MESH_PORT)] if one.variant.kvstoremesh else []
         # What servers send is lost, without a word: a refusal would come after the first change had got through, and
         # agents that know of a broken connection wait for up to half a minute before they try again.
-        rules = [["INPUT", "-s", address, "-p", "tcp", "--sport", str(port), "-j", "DROP"] for address, port in servers]
+        rules = [
+            (_IPTABLES, ["INPUT", "-s", address, "-p", "tcp", "--sport", str(port), "-j", "DROP"])
+            for address, port in servers
+        ]
         undo = self._filter(one.nodes, rules)
 
         def restore() -> None:
@@ -80,7 +100,7 @@ class NetnsFaults(FaultSwitch):
 
     def _blind(self, node: str) -> Undo:
         rule = ["INPUT", "-p", "tcp", "--dport", str(HUBBLE_PORT), "-j", "REJECT", "--reject-with", "tcp-reset"]
-        return self._filter([self._node(node)], [rule])
+        return self._filter([self._node(node)], [(_IPTABLES, rule)])
 
     def _restart(self, name: str, overrides: Mapping[str, str]) -> Undo:
         node = self._node(name)
@@ -119,21 +139,32 @@ class NetnsFaults(FaultSwitch):
 
         self._machine.wait_for(is_enforced, f"the policy in {cluster.name}")
 
-    def _filter(self, nodes: Iterable[Node], rules: Sequence[Sequence[str]]) -> Undo:
-        """Add rules to nodes' firewalls."""
+    def _filter(self, nodes: Iterable[Node], rules: Sequence[tuple[str, Sequence[str]]], table: str = "filter") -> Undo:
+        """Add rules to nodes' firewalls.
+
+        Args:
+            nodes: whose.
+            rules: program of a family, chain and rule.
+            table: which.
+        """
         places = [self._machine.nodes.place(node) for node in nodes]
-        pairs = [(place, rule) for place in places for rule in rules]
-        for place, rule in pairs:
-            _iptables([*place.command(["iptables", "-w", "-I"]), *rule])
+        pairs = [(place, program, rule) for place in places for program, rule in rules]
+        for place, program, rule in pairs:
+            _iptables([*place.command([program, "-w", "-t", table, "-I"]), *rule])
 
         def undo() -> None:
-            for place, rule in pairs:
-                _iptables([*place.command(["iptables", "-w", "-D"]), *rule])
+            for place, program, rule in pairs:
+                _iptables([*place.command([program, "-w", "-t", table, "-D"]), *rule])
 
         return undo
 
     def _node(self, full: str) -> Node:
         return node_of(self._machine.mesh, full.rpartition("/")[2])
+
+
+def _pods(cluster: Cluster) -> Sequence[str]:
+    """Return a cluster's pod range of each family."""
+    return [cluster.pod_cidr, *([ipv6.range_of(cluster.pod_cidr)] if cluster.variant.dual_stack else [])]
 
 
 def _iptables(command: Sequence[str]) -> None:

@@ -155,6 +155,9 @@ class Machine:
         if clang:
             # By the name that agents call.
             (TOOLS / "clang").symlink_to(clang)
+        # With IPv6 an agent loads modules by name; what this kernel lacks shows when the agent uses it.
+        (TOOLS / "modprobe").write_text("#!/bin/sh\nexit 0\n")
+        (TOOLS / "modprobe").chmod(0o755)
 
     def _start_api(self, cluster: Cluster) -> None:
         name, node = cluster.name, control_plane(cluster)
@@ -220,11 +223,14 @@ class Machine:
         crds = str(modules.cilium(cluster.cilium).folder / "crds")
         self.kubectls[name].run("create", "-R", "-f", crds, seconds=UP_SECONDS)
         settings = programs.agent(cluster, self.layout, self._issued[name].hubble)
-        for config_map in objects.config(settings, programs.masquerade(programs.native_cidrs(cluster))):
+        for config_map in objects.config(settings, programs.masquerade(cluster.native_cidrs)):
             api.create(f"/api/v1/namespaces/{objects.SYSTEM}/configmaps", config_map)
         certificate = objects.tls_secret("hubble-relay-client-certs", self._issued[name].reader)
         api.create(f"/api/v1/namespaces/{objects.SYSTEM}/secrets", certificate)
         self._start_beside_api(cluster, "clustermesh", programs.mesh_api_server(self.layout, cluster))
+        if cluster.variant.kvstoremesh:
+            self.layout.remotes(name).mkdir(exist_ok=True)
+            self._start_beside_api(cluster, "kvstoremesh", programs.kvstoremesh(self.layout, cluster))
 
     def _start_beside_api(self, cluster: Cluster, part: str, command: Sequence[str]) -> None:
         place = self.nodes.place(control_plane(cluster))

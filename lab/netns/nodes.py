@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -88,12 +88,15 @@ class Nodes:
         (library / REMOTES.name).mkdir()
         masquerade = library / MASQUERADE.relative_to(LIBRARY)
         masquerade.parent.mkdir()
-        _replace(masquerade, programs.masquerade(programs.native_cidrs(cluster)))
+        _replace(masquerade, programs.masquerade(cluster.native_cidrs))
         self._write_settings(cluster, node)
         # Before others on a busy machine: events that an agent does not read in time are lost.
         command = ["nice", "-n", "-10", "cilium-agent", f"--config-dir={self._layout.settings(node)}"]
         named = {"K8S_NODE_NAME": node.name, "CILIUM_K8S_NAMESPACE": objects.SYSTEM}
         self._processes.start(agent_name(node), self.place(node), command, self.environment(cluster) | named)
+        if not cluster.variant.replaces_kube_proxy:
+            command = programs.kube_proxy(self._layout, cluster, node)
+            self._processes.start(f"{node.name}-kube-proxy", self.place(node), command, self.environment(cluster))
 
     def _write_settings(self, cluster: Cluster, node: Node) -> None:
         folder = self._layout.settings(node)
@@ -120,7 +123,7 @@ class Nodes:
             [agent_name(node)],
         )
 
-    def write_masquerade(self, cluster: Cluster, cidrs: list[str]) -> None:
+    def write_masquerade(self, cluster: Cluster, cidrs: Sequence[str]) -> None:
         """Let a cluster's agents spare these ranges only, and wait until their datapath does."""
         for node in cluster.nodes:
             _replace(self._library(node) / MASQUERADE.relative_to(LIBRARY), programs.masquerade(cidrs))
@@ -135,6 +138,10 @@ class Nodes:
                 if other == cluster:
                     continue
                 text = programs.etcd_client(control_plane(other).address, self._issued[cluster.name].member)
+                if cluster.variant.kvstoremesh:
+                    _replace(self._layout.remotes(cluster.name) / other.name, text)
+                    # The copy is in the own store.
+                    text = programs.etcd_client(control_plane(cluster).address, self._issued[cluster.name].member)
                 for node in cluster.nodes:
                     _replace(self._library(node) / REMOTES.name / other.name, text)
         others = len(self._mesh.clusters) - 1
@@ -147,13 +154,14 @@ class Nodes:
         return {node.full: network.routes(namespace(node)) for node in self._mesh.nodes}
 
     def has_routes(self) -> bool:
-        """Tell whether each node has routes to all nodes of its cluster."""
+        """Tell whether each node has routes to the other nodes of its cluster."""
         now = self.routes()
         return all(
             any(line.startswith(f"{other.pod_cidr} ") for line in now[node.full])
             for cluster in self._mesh.clusters
             for node in cluster.nodes
             for other in cluster.nodes
+            if other != node
         )
 
     @property

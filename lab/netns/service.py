@@ -8,6 +8,7 @@ from typing import Any
 
 from meshobs.errors import MeshobsError
 from meshobs.lab.clusters import manifests
+from meshobs.lab.clusters.targets import LiveService
 from meshobs.lab.mesh.model import Service, Workload
 from meshobs.lab.netns.clients import Clients, NetnsClientRun
 from meshobs.lab.netns.cluster import agent_api
@@ -60,11 +61,14 @@ class NetnsService(LabService):
         live = self._machine.live()
         return {
             "nodes": [self._node(node.name, node.full) for node in self._machine.mesh.nodes],
-            "services": [asdict(one) for one in live.services],
+            "services": [
+                _service(one, address) for one in live.services for address in one.addresses or ("",)
+            ],
             "pods": [
-                {"cluster": one.cluster, "name": one.name, "node": one.node, "address": one.address,
+                {"cluster": one.cluster, "name": one.name, "node": one.node, "address": address,
                  "ready": one.ready}
                 for one in live.pods
+                for address in one.addresses or ("",)
             ],
             "faults": list(self._faults.on),
         }  # fmt: skip
@@ -149,7 +153,7 @@ class NetnsService(LabService):
     def add(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Add workloads and Services, and wait until their pods are there; what is there stays."""
         for cluster in self._machine.mesh.clusters:
-            self._machine.kubectls[cluster.name].apply(manifests.of(workloads, services, cluster.name))
+            self._machine.kubectls[cluster.name].apply(manifests.of(workloads, services, cluster))
         for one in workloads:
             for name in one.clusters if not one.bare else ():
                 done = partial(self._is_settled, name, one.namespace, one.name, one.replicas)
@@ -158,8 +162,13 @@ class NetnsService(LabService):
     def remove(self, workloads: Sequence[Workload], services: Sequence[Service]) -> None:
         """Remove what `add` added."""
         for cluster in self._machine.mesh.clusters:
-            self._machine.kubectls[cluster.name].delete(manifests.of(workloads, services, cluster.name))
+            self._machine.kubectls[cluster.name].delete(manifests.of(workloads, services, cluster))
 
     def fault(self, name: str, scope: str, *, on: bool) -> None:
         """Turn a fault on or off, and wait until the mesh is so."""
         self._faults.turn(name, scope, on=on)
+
+
+def _service(one: LiveService, address: str) -> Mapping[str, Any]:
+    """Return a Service as `status` tells it: one of two families comes twice."""
+    return {key: value for key, value in asdict(one).items() if key != "address6"} | {"address": address}

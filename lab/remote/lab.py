@@ -21,10 +21,13 @@ class RemoteLab:
         MeshobsError: when called while its process does not answer.
     """
 
-    capabilities = Capabilities()
-
     def __init__(self, state: LabState) -> None:
         self.state = state
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what it can do: all that there is."""
+        return Capabilities()
 
     @property
     def mesh(self) -> Mesh:

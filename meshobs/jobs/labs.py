@@ -10,7 +10,9 @@ from types import MappingProxyType
 from meshobs.errors import InputError, MeshobsError
 from meshobs.lab import driver as drivers
 from meshobs.lab import state
-from meshobs.lab.driver import Driver, Lab, LabState
+from meshobs.lab.driver import Driver, Lab, LabState, Step
+from meshobs.lab.mesh.model import Mesh
+from meshobs.lab.mesh.variants import NATIVE
 
 
 def _silent(_text: str) -> None:
@@ -33,12 +35,21 @@ class LabOptions:
     cleanup: bool = False
     kind: Mapping[str, object] = field(default_factory=dict)
 
-    def check(self, chosen: str) -> None:
+    def check(self, chosen: str, mesh: Mesh | None = None) -> None:
         """Refuse what a driver does not know.
 
+        Args:
+            chosen: the driver.
+            mesh: what it is to stand up, None where that does not matter.
+
         Raises:
-            InputError: an option is another driver's.
+            InputError: an option, or a variant of Cilium in the mesh, is another driver's.
         """
+        kinds = {str(one.variant) for one in mesh.clusters if one.variant != NATIVE} if mesh else set()
+        if kinds and chosen != "netns":
+            raise InputError(
+                f"`variant` {', '.join(sorted(kinds))}: only the driver netns knows that, and this is {chosen}"
+            )
         own = [*self.kind, *(["force"] if self.force else []), *(["cleanup"] if self.cleanup else [])]
         if own and chosen != "kind":
             named = ", ".join(f"`{name}`" for name in own)
@@ -99,6 +110,23 @@ def content_of(
     return content
 
 
+def plan(chosen: str, content: Mapping[str, object], options: LabOptions = LabOptions()) -> Sequence[Step]:
+    """Return the steps that `start` would carry out, and do nothing.
+
+    Args:
+        chosen: the driver.
+        content: the mesh description.
+        options: how.
+
+    Raises:
+        InputError: the driver does not know an option, or a variant of Cilium.
+    """
+    from meshobs.lab.mesh import file  # noqa: PLC0415 - only where a lab begins
+
+    options.check(chosen, file.mesh_of(content))
+    return driver(chosen, options).plan(content)
+
+
 def start(
     name: str | None,
     content: Mapping[str, object],
@@ -121,10 +149,12 @@ def start(
     Raises:
         InputError: one is up already.
     """
+    from meshobs.lab.mesh import file  # noqa: PLC0415 - only where a lab begins
+
     before = state.read()
     half = before if before and not before.whole else None
     chosen, why = drivers.choose_driver(name or (half.driver if half else None))
-    options.check(chosen)
+    options.check(chosen, file.mesh_of(content))
     if before and before != half:
         if attach(before).alive:
             raise InputError("a lab is up already: meshobs lab status, or meshobs lab down")

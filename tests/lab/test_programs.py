@@ -202,7 +202,9 @@ func main() { fmt.Println(part.Word) }
 
 def test_replace_lines() -> None:
     """A module's own are repeated, Kubernetes' staged ones by their version, and ours go before them."""
-    theirs = "replace a/b => c/d v1.0.0\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n\te/f => g/h v2.0.0\n)\n"
+    theirs = (
+        "replace a/b => c/d v1.0.0\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n\te/f => g/h v2.0.0\n)\n"
+    )
     own = replace(TINY, staging="v0.33.4", replaces={"a/b": "./stub/b"})
 
     assert build.replace_options(theirs, own) == [

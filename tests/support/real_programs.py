@@ -24,16 +24,17 @@ def _inside(path: str, version: str, name: str, package: str, **others: str) -> 
     )
 
 
-CILIUM, CILIUM_NEXT = modules.cilium("1.17.6"), modules.cilium("1.19.6")
+CILIUM, CILIUM_NEXT, CILIUM_NEWEST = map(modules.cilium, ("1.17.6", "1.19.6", "1.20.2"))
 KUBERNETES = modules.kubernetes()
 # The versions that real kind was recorded with, and the Helm of the cilium CLI of that time.
 KIND = _inside("sigs.k8s.io/kind", "0.29.0", "kindconfig", "pkg/kindconfig", kind="")
 HELM = _inside("helm.sh/helm/v3", "3.18.4", "chart", "cmd/chart")
 
 PROGRAMS = {
-    # What the driver netns runs, of both.
+    # What the driver netns runs, of all.
     **{f"{name}-1.17": CILIUM[name] for name in CILIUM.programs},
     **{f"{name}-1.19": CILIUM_NEXT[name] for name in CILIUM_NEXT.programs},
+    **{f"{name}-1.20": CILIUM_NEWEST[name] for name in CILIUM_NEWEST.programs},
     **{name: KUBERNETES[name] for name in KUBERNETES.programs},
     **{name: KIND[name] for name in KIND.programs},
     "chart": HELM["chart"],

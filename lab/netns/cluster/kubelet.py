@@ -5,7 +5,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ class RunningPod:
 
     Attributes:
         container, sandbox: names as containerd gives them.
+        addresses: one of each family, IPv4 first.
         server: its process, None for a client's pod.
     """
 
@@ -43,7 +44,7 @@ class RunningPod:
     node: Node
     container: str = field(default_factory=lambda: secrets.token_hex(32))
     sandbox: str = field(default_factory=lambda: secrets.token_hex(32))
-    address: str = ""
+    addresses: Sequence[str] = ()
     place: Place | None = None
     server: shell.Child | None = None
 
@@ -161,25 +162,26 @@ class Kubelet:
         group = self._layout.pod_group(node, running.uid, running.container)
         group.mkdir(parents=True, exist_ok=True)
         if running.host_network:
-            running.address = node.address
+            running.addresses = node.addresses
             place = Place(group, namespace(node))
         else:
             place = Place(group, pod_namespace(running.uid))
             network.add(pod_namespace(running.uid))
-            running.address = str(json.loads(self._cni(running, "ADD"))["ips"][0]["address"]).partition("/")[0]
+            given = [str(one["address"]).partition("/")[0] for one in json.loads(self._cni(running, "ADD"))["ips"]]
+            running.addresses = sorted(given, key=lambda one: ":" in one)
         ports = spec["containers"][0].get("ports") or []
         if ports:
             running.server = self._serve(running, place, int(ports[0]["containerPort"]))
         running.place = place
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/status"
-        self._api.patch(path, objects.pod_status(running.pod, node, running.address, running.container))
+        self._api.patch(path, objects.pod_status(running.pod, node, running.addresses, running.container))
 
     def _serve(self, running: RunningPod, place: Place, port: int) -> shell.Child:
         about = {
             "pod": running.pod["metadata"]["name"],
             "cluster": self._cluster.name,
             "node": running.node.name,
-            "address": running.address,
+            "addresses": running.addresses,
             "port": port,
             "pings": str(pings(self._layout)),
         }

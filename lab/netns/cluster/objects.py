@@ -1,7 +1,7 @@
 """Kubernetes objects beside the workloads: nodes, Cilium's settings and Secrets, a pod's state. Pure."""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -29,7 +29,7 @@ def node(one: Node) -> Object:
         "metadata": {"name": one.name, "labels": one.labels},
         "spec": {
             "podCIDR": one.pod_cidr,
-            "podCIDRs": [one.pod_cidr],
+            "podCIDRs": list(one.pod_cidrs),
             "providerID": f"netns://{one.cluster}/{one.name}",
         },
     }
@@ -42,7 +42,7 @@ def node_status(one: Node) -> Object:
     return {
         "status": {
             "addresses": [
-                {"type": "InternalIP", "address": one.address},
+                *({"type": "InternalIP", "address": address} for address in one.addresses),
                 {"type": "Hostname", "address": one.name},
             ],
             "capacity": _ROOM,
@@ -108,17 +108,24 @@ def make_binding(pod: Mapping[str, Any], node_name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Binding", "metadata": meta, "target": target}
 
 
-def pod_status(pod: Mapping[str, Any], node: Node, address: str, container: str) -> Object:
-    """Return the state of a pod that runs and is ready."""
+def pod_status(pod: Mapping[str, Any], node: Node, addresses: Sequence[str], container: str) -> Object:
+    """Return the state of a pod that runs and is ready.
+
+    Args:
+        pod: as the API shows it.
+        node: where.
+        addresses: its own, one of each family.
+        container: its name.
+    """
     time = now()
     first = pod["spec"]["containers"][0]
     return {
         "status": {
             "phase": "Running",
-            "podIP": address,
-            "podIPs": [{"ip": address}],
+            "podIP": addresses[0],
+            "podIPs": [{"ip": one} for one in addresses],
             "hostIP": node.address,
-            "hostIPs": [{"ip": node.address}],
+            "hostIPs": [{"ip": one} for one in node.addresses],
             "startTime": time,
             "qosClass": "BestEffort",
             "conditions": [

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 
+from meshobs.lab.mesh import ipv6
 from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.netns.host.layout import (
     API_PORT,
@@ -97,7 +98,14 @@ def agent(cluster: Cluster, layout: Layout, hubble: Pair) -> dict[str, str]:
     }
     if not cluster.socket_lb:
         found["bpf-lb-sock-hostns-only"] = "true"
-    return found
+    if cluster.variant.dual_stack:
+        found |= {
+            "enable-ipv6": "true",
+            "enable-ipv6-masquerade": "true",
+            "ipv6-native-routing-cidr": cluster.native_routing_cidr6,
+            "k8s-require-ipv6-pod-cidr": "true",
+        }
+    return cluster.variant.apply(found)
 
 
 def masquerade(cidrs: Sequence[str]) -> str:
@@ -107,11 +115,6 @@ def masquerade(cidrs: Sequence[str]) -> str:
         cidrs: at least one, else Cilium would take its own list, which spares all private addresses.
     """
     return "\n".join(("nonMasqueradeCIDRs:", *(f"- {cidr}" for cidr in cidrs), "masqLinkLocal: false", ""))
-
-
-def native_cidrs(cluster: Cluster) -> list[str]:
-    """Return the ranges that a cluster's traffic reaches with its own addresses."""
-    return [cluster.pod_cidr, *cluster.non_masquerade_cidrs]
 
 
 def etcd(cluster: Cluster, port: int, pair: Pair | None) -> list[str]:
@@ -150,7 +153,7 @@ def api_server(cluster: Cluster, pair: Pair, signing: tuple[str, str]) -> list[s
     return [
         "kube-apiserver",
         f"--etcd-servers=http://127.0.0.1:{ETCD_PORT}",
-        f"--service-cluster-ip-range={cluster.service_cidr}",
+        f"--service-cluster-ip-range={','.join(cluster.service_cidrs)}",
         f"--advertise-address={node.address}",
         f"--secure-port={API_PORT}",
         f"--tls-cert-file={pair.cert}",
@@ -182,6 +185,25 @@ def controllers(layout: Layout, cluster: Cluster) -> list[str]:
     ]
 
 
+def kube_proxy(layout: Layout, cluster: Cluster, node: Node) -> list[str]:
+    """Return how a node's kube-proxy is started: where the agents leave the Services of hosts, and NodePorts, to it."""
+    families = (cluster.pod_cidr, *([ipv6.range_of(cluster.pod_cidr)] if cluster.variant.dual_stack else []))
+    return [
+        "kube-proxy",
+        f"--kubeconfig={layout.kubeconfig(cluster.name)}",
+        f"--hostname-override={node.name}",
+        f"--cluster-cidr={','.join(families)}",
+        "--proxy-mode=iptables",
+        # How much the whole machine tracks is not this lab's to say.
+        "--conntrack-max-per-core=0",
+        "--conntrack-min=0",
+        "--conntrack-tcp-timeout-established=0s",
+        "--conntrack-tcp-timeout-close-wait=0s",
+        "--healthz-bind-address=127.0.0.1:10256",
+        "--metrics-bind-address=127.0.0.1:10249",
+    ]
+
+
 def mesh_api_server(layout: Layout, cluster: Cluster) -> list[str]:
     """Return how the clustermesh-apiserver is started."""
     return [
@@ -196,6 +218,21 @@ def mesh_api_server(layout: Layout, cluster: Cluster) -> list[str]:
         "--k8s-client-burst=200",
         "--health-port=9880",
         "--cluster-users-enabled=false",
+        *(f"--{key}={value}" for key, value in cluster.variant.clustermesh_apiserver.items()),
+    ]
+
+
+def kvstoremesh(layout: Layout, cluster: Cluster) -> list[str]:
+    """Return how the copy of the other clusters' stores is kept, in the cluster's own one."""
+    return [
+        "clustermesh-apiserver",
+        "kvstoremesh",
+        f"--cluster-name={cluster.name}",
+        f"--cluster-id={cluster.id}",
+        "--kvstore-opt",
+        f"etcd.config={layout.folder / f'{cluster.name}.etcd'}",
+        f"--clustermesh-config={layout.remotes(cluster.name)}",
+        "--health-port=9881",
     ]
 
 
@@ -275,6 +312,7 @@ def node_script(node: Node, name: str) -> str:
         f"  cat /proc/sys/kernel/$key > {shadow}/$key; mount --bind {shadow}/$key /proc/sys/kernel/$key",
         "done",
         "echo 1 > /proc/sys/net/ipv4/ip_forward",
+        *(["echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"] if node.address6 else []),
         "for one in all default eth0 hubble0; do echo 0 > /proc/sys/net/ipv4/conf/$one/rp_filter; done",
         "echo ready",
         "exec sleep infinity",

@@ -44,6 +44,10 @@ class Layout:
         """Return the file by which a cluster's own parts reach its API."""
         return self.folder / f"{cluster}.kubeconfig"
 
+    def remotes(self, cluster: str) -> Path:
+        """Return the folder by which a cluster's kvstoremesh knows the other clusters' stores."""
+        return self.folder / f"{cluster}.remotes"
+
     def group(self, node: Node) -> Path:
         """Return a node's control group."""
         return self.cgroup / node.name

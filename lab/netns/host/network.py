@@ -17,7 +17,8 @@ _HUBBLE, _TABLE = "hubble0", "4244"
 def make(mesh: Mesh) -> None:
     """Make the nodes' network: a bridge in a namespace without a way out, a namespace with one device for each node.
 
-    The bridge's namespace also has the addresses of whoever is outside the mesh.
+    The bridge's namespace also has the addresses of whoever is outside the mesh. Where a cluster has two families, its
+    nodes do, and the bridge does.
     """
     network = IPv4Network(mesh.network)
     ip("netns", "add", BRIDGE)
@@ -25,12 +26,16 @@ def make(mesh: Mesh) -> None:
     ip("-n", BRIDGE, "link", "add", _DEVICE, "type", "bridge")
     for address in (str(network[1]), mesh.balancer, mesh.outside):
         ip("-n", BRIDGE, "address", "add", f"{address}/{network.prefixlen}", "dev", _DEVICE)
+        if mesh.dual_stack:
+            _add_address6(BRIDGE, _DEVICE, mesh.on_link6(address))
     ip("-n", BRIDGE, "link", "set", _DEVICE, "up")
     ip("-n", BRIDGE, "link", "add", _BESIDE, "up", "type", "bridge")
     for number, node in enumerate(mesh.nodes):
         ip("netns", "add", node.name)
         ip("-n", node.name, "link", "set", "lo", "up")
         _plug(node, "eth0", f"node{number}", _DEVICE, f"{node.address}/{network.prefixlen}")
+        if node.address6:
+            _add_address6(node.name, "eth0", node.address6)
         _plug(node, _HUBBLE, f"hubble{number}", _BESIDE, f"{_beside(number)}/16")
     for node in mesh.nodes:
         _route_beside(mesh, node)
@@ -42,6 +47,11 @@ def _plug(node: Node, device: str, port: str, bridge: str, address: str) -> None
     ip("-n", BRIDGE, "link", "set", port, "master", bridge, "up")
     ip("-n", node.name, "address", "add", address, "dev", device)
     ip("-n", node.name, "link", "set", device, "up")
+
+
+def _add_address6(namespace: str, device: str, address: str) -> None:
+    """Give a device an address that can be used at once: nobody else has it."""
+    ip("-n", namespace, "address", "add", address, "dev", device, "nodad")
 
 
 def _route_beside(mesh: Mesh, node: Node) -> None:

@@ -1,5 +1,6 @@
-"""A client: `client.py '{"targets", "protocol", "count", "rate", "requests", "gap", "source", "endless"}'`.
+"""A client: `client.py '{"targets", "protocol", "count", "rate", "requests", "gap", "sources", "endless"}'`.
 
+`sources` are addresses that it calls from, one of each family; none where its namespace has one of each only.
 Calls the targets in turn at its rate, whatever a call takes, and prints a line of JSON for each request: when it began
 and ended (nanoseconds), its own address and port, the target, what the server said, or the error.
 """
@@ -12,15 +13,36 @@ import socket
 import struct
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 # As kubelets' probes and the twin's clients do; a refused SYN is repeated once within it.
 _CONNECT_SECONDS = 1.5
 _ANSWER_SECONDS = 3.0
-_ECHO_REQUEST, _ECHO_REPLY = 8, 0
-_IP_HEADER = 20
 _ICMP_HEADER = 8
 _MOST = 65_536
+
+
+@dataclass(frozen=True)
+class _Echo:
+    """ICMP of a family.
+
+    Attributes:
+        before: bytes of an IP packet that come before it in what is read.
+        sums: whether we write the checksum; the kernel does for IPv6.
+    """
+
+    protocol: int
+    request: int
+    reply: int
+    before: int
+    sums: bool
+
+
+_ECHOES = {
+    socket.AF_INET: _Echo(socket.IPPROTO_ICMP, 8, 0, 20, sums=True),
+    socket.AF_INET6: _Echo(socket.IPPROTO_ICMPV6, 128, 129, 0, sums=False),
+}
 
 
 class TrafficClient:
@@ -47,18 +69,19 @@ class TrafficClient:
         if open_calls:
             await asyncio.wait(open_calls)
 
-    def _socket(self, kind: int, protocol: int = 0) -> socket.socket:
-        made = socket.socket(socket.AF_INET, kind, protocol)
+    def _socket(self, host: str, kind: int, protocol: int = 0) -> socket.socket:
+        made = socket.socket(_family(host), kind, protocol)
         made.setblocking(False)  # noqa: FBT003 - its only form
-        if self._given["source"]:
-            made.bind((self._given["source"], 0))
+        for source in self._given["sources"]:
+            if _family(source) == made.family:
+                made.bind((source, 0))
         return made
 
     async def _tcp(self, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
         began = time.time_ns()
-        made = self._socket(socket.SOCK_STREAM)
-        own = ("", 0)
+        made = self._socket(host, socket.SOCK_STREAM)
+        own: tuple[Any, ...] = ("", 0)
         reused = False
         try:
             await asyncio.wait_for(loop.sock_connect(made, (host, port)), _CONNECT_SECONDS)
@@ -81,8 +104,8 @@ class TrafficClient:
     async def _udp(self, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
         began = time.time_ns()
-        made = self._socket(socket.SOCK_DGRAM)
-        own = ("", 0)
+        made = self._socket(host, socket.SOCK_DGRAM)
+        own: tuple[Any, ...] = ("", 0)
         reused = False
         try:
             await loop.sock_connect(made, (host, port))
@@ -103,8 +126,9 @@ class TrafficClient:
     async def _icmp(self, host: str, _port: int) -> None:
         """Ping as a process of its own does: one id, one number after the other."""
         loop = asyncio.get_running_loop()
-        made = self._socket(socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        own = ("", 0)
+        echo = _ECHOES[_family(host)]
+        made = self._socket(host, socket.SOCK_RAW, echo.protocol)
+        own: tuple[Any, ...] = ("", 0)
         name = secrets.randbelow(_MOST)
         try:
             made.connect((host, 0))
@@ -113,9 +137,9 @@ class TrafficClient:
                 if number:
                     await asyncio.sleep(self._given["gap"])
                 began, token = time.time_ns(), secrets.token_bytes(16)
-                await loop.sock_sendall(made, _echo(name, number + 1, token))
+                await loop.sock_sendall(made, _request(echo, name, number + 1, token))
                 try:
-                    await asyncio.wait_for(_pong(made, name, token), _CONNECT_SECONDS)
+                    await asyncio.wait_for(_pong(made, echo, name, token), _CONNECT_SECONDS)
                     _tell(began, own, host, 0, token=token.hex(), reused=number > 0)
                 except TimeoutError as error:
                     _tell(began, own, host, 0, error=_reason(error), reused=number > 0)
@@ -123,6 +147,10 @@ class TrafficClient:
             _tell(time.time_ns(), own, host, 0, error=_reason(error))
         finally:
             made.close()
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 async def _http(made: socket.socket) -> str:
@@ -144,20 +172,22 @@ async def _some(loop: asyncio.AbstractEventLoop, made: socket.socket) -> bytes:
     return part
 
 
-async def _pong(made: socket.socket, name: int, token: bytes) -> None:
+async def _pong(made: socket.socket, echo: _Echo, name: int, token: bytes) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        packet = (await loop.sock_recv(made, _MOST))[_IP_HEADER:]
-        if packet[:1] == bytes([_ECHO_REPLY]) and packet[4:6] == struct.pack("!H", name) and token in packet:
+        packet = (await loop.sock_recv(made, _MOST))[echo.before :]
+        if packet[:1] == bytes([echo.reply]) and packet[4:6] == struct.pack("!H", name) and token in packet:
             return
 
 
-def _echo(name: int, number: int, payload: bytes) -> bytes:
-    head = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, name, number)
+def _request(echo: _Echo, name: int, number: int, payload: bytes) -> bytes:
+    head = struct.pack("!BBHHH", echo.request, 0, 0, name, number)
+    if not echo.sums:
+        return head + payload
     total = sum(struct.unpack(f"!{(len(head) + len(payload)) // 2}H", head + payload))
     total = (total >> 16) + (total & 0xFFFF)
     total += total >> 16
-    return struct.pack("!BBHHH", _ECHO_REQUEST, 0, ~total & 0xFFFF, name, number) + payload
+    return struct.pack("!BBHHH", echo.request, 0, ~total & 0xFFFF, name, number) + payload
 
 
 def _reason(error: Exception) -> str:
@@ -166,8 +196,9 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
 
 
-def _tell(began: int, own: tuple[str, int], host: str, port: int, **more: object) -> None:
-    line = {"time": began, "ended": time.time_ns(), "own": own, "target": [host, port], **more}
+def _tell(began: int, own: tuple[Any, ...], host: str, port: int, **more: object) -> None:
+    # An IPv6 socket's own name has two more parts.
+    line = {"time": began, "ended": time.time_ns(), "own": own[:2], "target": [host, port], **more}
     sys.stdout.write(f"{json.dumps(line)}\n")
     sys.stdout.flush()
 

@@ -1,6 +1,7 @@
-"""A pod's server: `server.py '{"pod", "cluster", "node", "address", "port", "pings"}'`; answers as traefik/whoami does.
+"""A pod's server: `server.py '{"pod", "cluster", "node", "addresses", "port", "pings"}'`; answers as whoami does.
 
-TCP and UDP on one port, and it notes who pings: whose address a server sees is what reports are held against.
+TCP and UDP on one port of each address, and it notes who pings: whose address a server sees is what reports are held
+against.
 Prints a line once it listens. The lines Cluster and Node are what whoami would not say.
 """
 
@@ -9,22 +10,26 @@ import json
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-# From the start of an IP packet.
-_ICMP = 20
-_ECHO_REQUEST = 8
-_TOKEN = slice(_ICMP + 8, _ICMP + 24)
+# From the start of an ICMP packet.
+_TOKEN = slice(8, 24)
+# Family -> its protocol, what it calls an echo request, how much of an IP packet comes before it in what is read.
+_PINGS = {
+    socket.AF_INET: (socket.IPPROTO_ICMP, 8, 20),
+    socket.AF_INET6: (socket.IPPROTO_ICMPV6, 128, 0),
+}
 _BACKLOG = 512
 
 
 class PodServer(asyncio.Protocol, asyncio.DatagramProtocol):
     """One connection of TCP, or the socket of UDP."""
 
-    def __init__(self, about: dict[str, str]) -> None:
+    def __init__(self, about: dict[str, str], address: str) -> None:
         self._lines = (
-            f"Hostname: {about['pod']}\nCluster: {about['cluster']}\nIP: 127.0.0.1\nIP: {about['address']}\n"
+            f"Hostname: {about['pod']}\nCluster: {about['cluster']}\nIP: 127.0.0.1\nIP: {address}\n"
             f"Node: {about['node']}\nRemoteAddr: "
         )
         self._buffer = b""
@@ -60,18 +65,20 @@ class PodServer(asyncio.Protocol, asyncio.DatagramProtocol):
 class Pings:
     """Notes who pings, a line of JSON each: the first 16 bytes that a ping carries, and its source."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, family: socket.AddressFamily) -> None:
+        protocol, self._request, self._start = _PINGS[family]
         self._file = path.open("a", encoding="utf-8", buffering=1)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        self._socket = socket.socket(family, socket.SOCK_RAW, protocol)
         self._socket.setblocking(False)  # noqa: FBT003 - its only form
         asyncio.get_running_loop().add_reader(self._socket, self._read)
 
     def _read(self) -> None:
         try:
-            packet, (source, _) = self._socket.recvfrom(2048)
+            packet, (source, *_) = self._socket.recvfrom(2048)
         except BlockingIOError:
             return
-        if len(packet) >= _TOKEN.stop and packet[_ICMP] == _ECHO_REQUEST:
+        packet = packet[self._start :]
+        if len(packet) >= _TOKEN.stop and packet[0] == self._request:
             self._file.write(f"{json.dumps({'token': packet[_TOKEN].hex(), 'source': source})}\n")
 
 
@@ -80,10 +87,12 @@ async def serve(about: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, end.set)
-    address, port = about["address"], int(about["port"])
-    await loop.create_server(lambda: PodServer(about), address, port, backlog=_BACKLOG)
-    await loop.create_datagram_endpoint(lambda: PodServer(about), (address, port))
-    pings = Pings(Path(about["pings"]))
+    pings = []
+    for address in about["addresses"]:
+        make = partial(PodServer, about, address)
+        await loop.create_server(make, address, int(about["port"]), backlog=_BACKLOG)
+        await loop.create_datagram_endpoint(make, (address, int(about["port"])))
+        pings.append(Pings(Path(about["pings"]), socket.AF_INET6 if ":" in address else socket.AF_INET))
     print("ready", flush=True)  # noqa: T201 - whoever started it waits for it
     await end.wait()
     del pings

@@ -66,7 +66,7 @@ def traffic(
         saw = (
             "the client's address"
             if one.server_saw.startswith(f"{one.client_address}:")
-            else one.server_saw.partition(":")[0]
+            else one.server_saw.rpartition(":")[0]
         )
         key = (one.answered_cluster, one.answered_pod or one.error or "outside", one.answered_node, saw)
         rows[key] = rows.get(key, 0) + 1

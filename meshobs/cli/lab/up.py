@@ -13,7 +13,7 @@ from meshobs.cli.terminal.step import show_step
 from meshobs.jobs import labs
 from meshobs.jobs.labs import LabOptions
 from meshobs.lab import driver, state
-from meshobs.lab.mesh import versions
+from meshobs.lab.mesh import variants, versions
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ def mesh_options(function: Command) -> Command:
         click.option("--config", "path", type=click.Path(path_type=Path), help="A mesh description, see docs/lab.md."),
         click.option("--cilium", metavar="VERSION", help=f"Of all clusters.  [default: {versions.CILIUM}]"),
         click.option("--aggregation", type=click.Choice(["none", "medium"]), help="Hubble's.  [default: none]"),
+        click.option("--variant", metavar="NAME|FILE.toml", help="netns: a kind of Cilium.  [default: native]"),
         click.option("--seed", type=int, help="sim: what its chance starts from.  [default: 1]"),
     )  # fmt: skip
-    function = gather("mesh", _mesh, ("path", "cilium", "aggregation", "seed", *kind.KEYS))(function)
+    function = gather("mesh", _mesh, ("path", "cilium", "aggregation", "variant", "seed", *kind.KEYS))(function)
     function = kind.options(function)
     for option in reversed(options):
         function = option(function)
@@ -53,9 +54,19 @@ def mesh_options(function: Command) -> Command:
 
 
 def _mesh(
-    path: Path | None, cilium: str | None, aggregation: str | None, seed: int | None, **of_kind: object
+    path: Path | None,
+    cilium: str | None,
+    aggregation: str | None,
+    variant: str | None,
+    seed: int | None,
+    **of_kind: object,
 ) -> MeshOptions:
-    settings = {"cilium": cilium, "aggregation": aggregation, "seed": seed}
+    settings = {
+        "cilium": cilium,
+        "aggregation": aggregation,
+        "variant": None if variant is None else variants.load(variant),
+        "seed": seed,
+    }
     return MeshOptions(path, {key: value for key, value in settings.items() if value is not None}, kind.table(of_kind))
 
 
@@ -101,8 +112,7 @@ def plan(name: str | None, mesh: MeshOptions, form: str) -> None:
     """Print what `up` would do, and do nothing. S numbers: docs/walkthrough.md."""
     chosen, why = driver.choose_driver(name)
     remark(f"driver {chosen}: {why}")
-    LabOptions(kind=mesh.kind).check(chosen)
-    steps = labs.driver(chosen).plan(mesh.content)
+    steps = labs.plan(chosen, mesh.content, LabOptions(kind=mesh.kind))
     if form == "json":
         click.echo(json.dumps([asdict(step) for step in steps]))
         return

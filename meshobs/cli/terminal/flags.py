@@ -15,7 +15,7 @@ _ALIKE = (
     "namespace", "pod", "service", "ip", "port", "verdict", "cluster", "strict",
     "tls", "tls_ca_cert_files", "tls_client_cert_file", "tls_client_key_file", "tls_server_name", "tls_allow_insecure",
     "driver", "engine", "node_image", "chart_directory", "set", "force", "cleanup", "relay_binary", "accelerated",
-    "max_unproved", "limit",
+    "variant", "max_unproved", "limit",
 )  # fmt: skip
 _FLAGS = {**_OTHER, **{name: f"--{name.replace('_', '-')}" for name in _ALIKE}}
 # What a message ends with -> what to add: a database's file is an argument there and a flag here.

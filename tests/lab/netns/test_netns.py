@@ -94,8 +94,8 @@ def test_an_agent_spares_the_ranges_that_its_mesh_names() -> None:
     """What is described becomes the file that agents watch, the own pods first: an empty list means Cilium's own."""
     west = walkthrough().cluster("west")
 
-    assert programs.native_cidrs(west) == ["10.0.0.0/16", "10.1.0.0/16"]
-    assert programs.masquerade(programs.native_cidrs(west)) == (
+    assert west.native_cidrs == ("10.0.0.0/16", "10.1.0.0/16")
+    assert programs.masquerade(west.native_cidrs) == (
         "nonMasqueradeCIDRs:\n- 10.0.0.0/16\n- 10.1.0.0/16\nmasqLinkLocal: false\n"
     )
 
@@ -210,11 +210,12 @@ def test_the_truth_has_the_form_of_other_recordings() -> None:
     assert told["events"][0]["event"] == "one begins: webpod affinity=local"
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize(("protocol", "requests"), [("TCP", 3), ("UDP", 2)])
-def test_client_and_server_tell_of_each_other(tmp_path: Path, protocol: str, requests: int) -> None:
+def test_client_and_server_tell_of_each_other(tmp_path: Path, protocol: str, requests: int, address: str) -> None:
     """What the client says of its address is what the server saw, for each request on each connection."""
     port = 18_080
-    about = {"pod": "webpod-x", "cluster": "west", "node": "n", "address": "127.0.0.1", "port": port,
+    about = {"pod": "webpod-x", "cluster": "west", "node": "n", "addresses": [address], "port": port,
              "pings": str(tmp_path / "pings")}  # fmt: skip
     with subprocess.Popen(
         [sys.executable, "-I", "-S", SCRIPTS / "server.py", json.dumps(about)], stdout=subprocess.PIPE, text=True
@@ -224,8 +225,8 @@ def test_client_and_server_tell_of_each_other(tmp_path: Path, protocol: str, req
             pytest.skip("a server that notes pings needs root")
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
-        given = {"targets": [["127.0.0.1", port]], "protocol": protocol, "count": 5, "rate": 100, "requests": requests,
-                 "gap": 0.01, "source": "", "endless": False}  # fmt: skip
+        given = {"targets": [[address, port]], "protocol": protocol, "count": 5, "rate": 100, "requests": requests,
+                 "gap": 0.01, "sources": [address], "endless": False}  # fmt: skip
         told = subprocess.run(
             [sys.executable, "-I", "-S", SCRIPTS / "client.py", json.dumps(given)], capture_output=True, text=True,
             check=True,
@@ -325,10 +326,10 @@ def left_since(before: frozenset[str]) -> frozenset[str]:
     return left
 
 
-def needed(version: str) -> None:
+def needed(version: str, variant: str = "native") -> None:
     """Skip where a mesh of a version cannot be stood up; fail in CI."""
     try:
-        requirements.check(walkthrough(cilium=version))
+        requirements.check(mesh_of({"cilium": version, "variant": variant}))
     except MeshobsError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))
@@ -649,6 +650,29 @@ socket_lb = false
 
     assert set(map(frozenset, answered.values())) == {frozenset({"west", "east", "south"})}
     assert all(one["server_saw"].startswith(f"{one['client_address']}:") for one in direct)
+    assert not left_since(before)
+
+
+def test_a_tunnel_of_the_newest_version(tmp_path: Path) -> None:
+    """VXLAN on 1.20: other nodes are reached through it only, and the reports say what clients and servers saw."""
+    version = "1.20.2"
+    needed(version, "vxlan")
+    before = footprint()
+    made = Real(tmp_path, version)
+    made("lab", "up", "--driver", "netns", "--cilium", version, "--variant", "vxlan", "--traffic", 0, minutes=8)
+    try:
+        lines, code = experiments(made, "direct")
+        if code:  # events lost on a busy machine
+            lines, code = experiments(made, "direct")
+        refused = made("lab", "fault", "masquerade", "on", fine=False)
+    finally:
+        made("lab", "down")
+
+    assert code == 0, json.dumps(lines, indent=1)
+    assert all(line["clients"].endswith(" kept, 0 changed") for line in lines)
+    with Store.open(tmp_path / "direct.duckdb") as store:
+        assert store.value("select count(*) > 1000 from flows where observation_point = 'TO_OVERLAY'")
+    assert (refused.returncode, "in tunnels" in refused.stderr) == (2, True)
     assert not left_since(before)
 
 
