@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
+FUZZ := $(VENV)/.fuzz
+# How long `make fuzz` takes, half of it guided by coverage; and where it keeps the inputs that reached something new.
+FUZZ_SECONDS ?= 600
+CORPUS := build/fuzz
 DEMO := build/demo.duckdb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test tools check format bench proto docs lock clean
+.PHONY: help setup demo test tools check fuzz format bench proto docs lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 # A pip that is there already (22.3 and later) serves: unpacking another one takes as long as DuckDB and Arrow together.
 HAS_PIP := $(shell $(PYTHON) -c 'import pip; print([*map(int, pip.__version__.split(".")[:2])] >= [22, 3])' 2>/dev/null)
@@ -33,6 +37,10 @@ $(RUNS): requirements-run.lock pyproject.toml
 $(READY): $(RUNS) requirements.lock
 	$(PIP) --require-hashes -r requirements.lock
 	@$(BIN)/python -m ensurepip >/dev/null  # for hands that are used to it
+	@touch $@
+
+$(FUZZ): $(READY) requirements-fuzz.lock
+	$(PIP) --require-hashes -r requirements-fuzz.lock
 	@touch $@
 
 setup: $(READY) ## make .venv with everything in it
@@ -58,6 +66,11 @@ check: $(READY) ## format, lint, types, import contracts, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 
+fuzz: $(FUZZ) ## look for input that breaks importers and object readers (FUZZ_SECONDS=600)
+	@mkdir -p $(CORPUS)
+	$(BIN)/python tests/fuzz/readers.py $(CORPUS) -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/ -print_final_stats=1
+	FUZZ_EXAMPLES=$(FUZZ_SECONDS) $(BIN)/pytest -n 0 tests/collector/test_fuzz.py
+
 format: $(READY) ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -74,6 +87,7 @@ docs: $(READY) ## generate docs/reference from the commands and queries
 lock: ## choose the newest versions anew
 	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
 	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --all-extras --group dev --upgrade pyproject.toml --output-file requirements.lock
+	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group fuzz --upgrade --output-file requirements-fuzz.lock
 	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group build $(UNUSED:%=--no-emit-package %) -c requirements.lock pyproject.toml --output-file requirements-run.lock
 
 clean: ## remove .venv and everything generated that is not committed

@@ -1,9 +1,19 @@
 """Text from the outside, made safe to show: names, labels and paths in flows are whatever a sender chose."""
 
+import re
 import unicodedata
 
 # Control, format (as the marks that reverse the reading direction), surrogate and private characters.
 _UNSAFE = {"Cc", "Cf", "Cs", "Co"}
+
+
+# Halves of characters; Python also keeps bytes of a file's name as such that are no UTF-8.
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """Return text as a database can hold it: what UTF-8 has no bytes for becomes the sign for what cannot be read."""
+    return _HALF.sub("\ufffd", text)
 
 
 def printable(text: str) -> str:

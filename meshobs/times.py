@@ -19,7 +19,7 @@ _LONGEST = timedelta(days=36_500)
 # So much of a wrong duration is repeated.
 _SHOWN = 40
 # The whole years that 64 bits of nanoseconds hold.
-_FIRST, _END = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * SECOND for year in (1678, 2262))
+FIRST_MOMENT, END_OF_MOMENTS = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * SECOND for year in (1678, 2262))
 
 
 class MomentError(InputError):
@@ -41,6 +41,12 @@ def nanoseconds(text: str) -> int | None:
     except ValueError:
         return None
     return int(moment.timestamp()) * SECOND + int((fraction or "").ljust(9, "0"))
+
+
+def possible_moment(text: str) -> int | None:
+    """Return an RFC 3339 time as nanoseconds, None if it is none or not from 1678 to 2261, what a database can hold."""
+    found = nanoseconds(text)
+    return found if found is not None and FIRST_MOMENT <= found < END_OF_MOMENTS else None
 
 
 def rfc3339(nanoseconds: int) -> str:
@@ -70,7 +76,7 @@ def instant(value: Moment) -> int:
             return _ago(ago)
     if found is None:
         raise MomentError(f"{value!r} is neither a time (2026-03-01T10:00:00Z) nor how long ago (5m, 1h30m, 2d)")
-    if not _FIRST <= found < _END:
+    if not FIRST_MOMENT <= found < END_OF_MOMENTS:
         raise MomentError(f"{str(value)!r} is no time of a flow: give one from 1678 to 2261")
     return found
 

@@ -8,10 +8,13 @@ import pyarrow as pa
 import pyarrow.compute
 
 from meshobs.pb.relay.relay_pb2 import NodeState
+from meshobs.times import END_OF_MOMENTS, FIRST_MOMENT
 
 # Arrow makes these functions when it is loaded; type checkers know none of them.
 pc: Any = pyarrow.compute
 
+# What the stored half of an uuid is read from.
+_UUID = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}"
 _STATES = {value.number: value.name for value in NodeState.DESCRIPTOR.values}
 
 # Identities below are reserved and each cluster's own, those from 2^24 on are local to a node.
@@ -63,10 +66,13 @@ class Digest:
 
     @cached_property
     def regular(self) -> bool:
-        """Tell whether each flow has a time and an uuid, and no uuid comes twice."""
+        """Tell whether each flow has a time that can be and an uuid that is one, and no uuid comes twice."""
         uuids = pc.struct_field(self._flow, "uuid")
-        complete = not self._times.null_count and not pc.any(pc.equal(uuids, "")).as_py()
-        return bool(complete and pc.count_distinct(uuids).as_py() == self.flows)
+        if self._times.null_count or not pc.all(pc.match_substring_regex(uuids, _UUID)).as_py():
+            return False
+        ends = pc.min_max(self._times.cast(pa.int64())).as_py()
+        possible = ends["min"] >= FIRST_MOMENT and ends["max"] < END_OF_MOMENTS
+        return bool(possible and pc.count_distinct(uuids).as_py() == self.flows)
 
     @cached_property
     def spans(self) -> dict[str, tuple[int, int]]:

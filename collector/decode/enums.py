@@ -18,7 +18,7 @@ def _macro(enum: str) -> str:
     names = fields.enum_names(enum)
     listed = ", ".join("null" if name is None else f"'{name}'" for name in names)
     number = "try_cast(value as bigint)"
-    known = f"if({number} >= 0, list_extract([{listed}], {number} + 1), null)"
+    known = f"if({number} between 0 and {len(names) - 1}, list_extract([{listed}], {number}::int + 1), null)"
     text = f"nullif(coalesce({known}, value::varchar), '{names[0]}')"
     return f"create or replace temp macro {_name_macro(enum)}(value) as {text};\n"
 

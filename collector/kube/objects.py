@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshobs.collector.kube.document import Json, at, items, text
+from meshobs.times import possible_moment
 
 _PREFIX = "service.cilium.io/"
 _GLOBAL = (f"{_PREFIX}global", "io.cilium/global-service")
@@ -44,7 +45,7 @@ def state_of(document: Json, cluster: str) -> KubeState | None:
     if kind not in _FACTS:
         return None
     facts = _FACTS[kind](document, cluster)
-    name = text(document, "metadata", "name")
+    name, created = text(document, "metadata", "name"), text(document, "metadata", "creationTimestamp")
     if facts is None or not name:
         return None
     return KubeState(
@@ -52,7 +53,7 @@ def state_of(document: Json, cluster: str) -> KubeState | None:
         namespace=text(document, "metadata", "namespace"),
         name=name,
         uid=text(document, "metadata", "uid"),
-        created=text(document, "metadata", "creationTimestamp"),
+        created=created if possible_moment(created) is not None else "",
         state=json.dumps(facts, sort_keys=True),
     )
 

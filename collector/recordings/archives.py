@@ -3,7 +3,9 @@
 Names inside an archive are shown and never used as paths.
 """
 
+import lzma
 import shutil
+import struct
 import tarfile
 import tempfile
 import weakref
@@ -19,7 +21,10 @@ _ZIP = b"PK\x03\x04"
 _EMPTY_ZIP = b"PK\x05\x06"
 _TAR_AT, _TAR = 257, b"ustar"
 # What an archive raises that is damaged, cut off or locked with a password.
-_DAMAGED = (*BROKEN, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError, OSError, ValueError)
+_DAMAGED = (
+    *BROKEN, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, struct.error,
+    NotImplementedError, RuntimeError, OSError, ValueError,
+)  # fmt: skip
 
 
 def is_archive(head: bytes) -> bool:
@@ -79,6 +84,6 @@ def members(path: Path, name: str) -> Iterator[tuple[str, IO[bytes]]]:
 def _zipped(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            if not member.is_dir():
+            if not member.filename.endswith("/"):  # is_dir() breaks on an empty name
                 with archive.open(member) as content:
                     yield member.filename, content

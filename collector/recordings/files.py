@@ -18,6 +18,7 @@ from meshobs.collector.recordings.recognise import Content, FileKind, Layout, No
 from meshobs.collector.recordings.streams import ByteStream, Progress, open_file, standard_input
 from meshobs.collector.recordings.wrappers import Wrapper, unwrap
 from meshobs.errors import InputError
+from meshobs.text import storable
 
 _ENDINGS = re.compile(r"(\.(bin|jsonpb|jsonl|ndjson|json|yaml|yml|log|txt|csv|gz|zst))+$")
 # Files of these names are given as recordings: if they hold none, something is wrong with them.
@@ -64,7 +65,7 @@ class RecordingFile:
     @property
     def name(self) -> str:
         """Return what the user calls it."""
-        return self.label or (str(self.path) if self.path else "standard input")
+        return storable(self.label or (str(self.path) if self.path else "standard input"))
 
     @property
     def stem(self) -> str:

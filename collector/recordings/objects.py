@@ -17,15 +17,19 @@ from meshobs.collector.kube.objects import KINDS, KubeState, state_of
 from meshobs.collector.kube.sighting import BEFORE_NS, Sighting
 from meshobs.collector.node_name import DEFAULT_CLUSTER
 from meshobs.collector.span import Span
-from meshobs.times import nanoseconds
+from meshobs.times import possible_moment
 
 # Names of watch logs are watch-CLUSTER-KIND; a cluster's name may have dashes too.
 _KINDS = "svc|services?|endpointslices?|eps|namespaces?|ns|nodes?|ciliumnodes?|pods?|configmaps?|cm|ciliumendpoints?"
+# So many kinds that are not used are named, and so much of a name.
+_KINDS_TOLD, _SHOWN = 30, 60
+_USED = KINDS | {"Endpoints"}
 # `cilium sysdump` calls a kind so, with the time it was started (k8s-services-20260301-100000); others a cluster.
 _TIME = re.compile(r"-\d{8}-\d{6}(-prev)?$")
 _OF_SYSDUMP = re.compile(
     r"k8s-(endpoints|endpointslices|events|leases|metrics|namespaces|networkpolicies|nodes|pods|services|version)"
 )
+_DIGITS = re.compile(r"[0-9]{1,20}")
 _NAME = re.compile(rf"k8s-(?P<k8s>.+)|watch-(?P<watch>.+?)(-({_KINDS}))?|relay-(?P<relay>.+)", re.IGNORECASE)
 
 
@@ -44,7 +48,7 @@ class ObjectReading:
         cluster: whose objects they are.
         span: the flows beside them; a snapshot was taken at their end.
         watched: states with the time they were received at.
-        unused: kinds that reports have no use for, and how many objects.
+        unused: kinds that reports have no use for or that lack what they need, and how many objects.
         undated: changes of an object without a time: only its last state is known.
         cut: Endpoints from which Kubernetes left out addresses.
     """
@@ -62,9 +66,11 @@ class ObjectReading:
         """Take an object, a list of them, or an event of a watch."""
         if text(document, "type") and at(document, "object") is not None:
             event = text(document, "type")
-            received = nanoseconds(text(document, "received"))
+            received = possible_moment(text(document, "received"))
             if event in ("ADDED", "MODIFIED", "DELETED"):
                 self._add(at(document, "object"), received, deleted=event == "DELETED")
+            elif event != "BOOKMARK":  # which says no more than where a watch stands
+                self._leave_out("an event of an unknown type")
             return
         if isinstance(at(document, "items"), list):
             kind = text(document, "kind").removesuffix("List")
@@ -106,13 +112,16 @@ class ObjectReading:
         kind = text(document, "kind") or _kind_by_shape(document)
         if isinstance(document, dict):
             document = {**document, "kind": kind}
+        if kind in _USED and not text(document, "metadata", "name"):
+            self._leave_out(f"{kind} without a name")
+            return
         if kind == "Endpoints":
             self._add_endpoints(document, received, deleted=deleted)
             return
         state = state_of(document, self.cluster)
         if state is None:
-            if kind not in KINDS:
-                self.unused[kind or "an object without a kind"] += 1
+            # Of a kind that is used: a slice of another cluster or of no service, a ConfigMap that is not Cilium's.
+            self._leave_out(kind or "an object without a kind")
             return
         if received is not None:
             self.watched.append(Sighting(self.cluster, state, received, received, deleted))
@@ -123,6 +132,10 @@ class ObjectReading:
             self.undated += 1
         if not deleted:
             self._snapped[snapshot.object] = snapshot
+
+    def _leave_out(self, what: str) -> None:
+        shown = what if len(what) <= _SHOWN else f"{what[:_SHOWN]}..."
+        self.unused[shown if shown in self.unused or len(self.unused) < _KINDS_TOLD else "others"] += 1
 
     def _add_endpoints(self, document: Json, received: int | None, *, deleted: bool) -> None:
         name, namespace = text(document, "metadata", "name"), text(document, "metadata", "namespace")
@@ -205,7 +218,7 @@ def read_relay_nodes(document: Json, span: Span | None) -> list[RelayNode]:
 
 
 def _snapshot(state: KubeState, cluster: str, span: Span | None) -> Sighting:
-    created = nanoseconds(state.created) or 0
+    created = possible_moment(state.created) or 0
     if span is None:
         return Sighting(cluster, state, created, None)
     return Sighting(cluster, state, max(created, span.first - BEFORE_NS), span.last)
@@ -215,6 +228,7 @@ def _number(node: Json, *names: str) -> int:
     """Return a 64-bit number, which JSON writes as text."""
     for name in names:
         value = at(node, name)
-        if isinstance(value, int | str) and str(value).isdecimal() and int(value) < 2**64:
+        # Not longer than 64 bits are: Python refuses thousands of digits.
+        if isinstance(value, int | str) and _DIGITS.fullmatch(str(value)) and int(value) < 2**64:
             return int(value)
     return 0

@@ -18,6 +18,7 @@ from meshobs.collector.recordings.framing import LONGEST, numbered_lines
 from meshobs.collector.recordings.streams import BROKEN, ByteStream
 from meshobs.collector.recordings.wrappers import MARK, SURE_MARK, WRAPPERS, Wrapper, chain_of, is_message, unwrap
 from meshobs.errors import InputError
+from meshobs.text import printable
 
 _RELAY = {"GetNodes", "ServerStatus", "nodes"}
 _RELAY_NODE = {"num_flows", "numFlows", "max_flows", "maxFlows"}
@@ -219,7 +220,7 @@ def _look_at_values(stream: ByteStream, name: str) -> Content:
         return found
     if marked:
         raise InputError(_unknown(name, marked))
-    if problem.startswith("the file ends"):
+    if problem in values.OF_JSON:
         raise InputError(f"{name} is no readable JSON document ({problem})")
     return _search(stream, name)
 
@@ -282,7 +283,7 @@ def _none(name: str) -> str:
 
 
 def _unknown(name: str, line: str) -> str:
-    shown = " ".join(line.split())[:_SHOWN]
+    shown = printable(" ".join(line.split())[:_SHOWN])
     return f"{name} may hold messages of Hubble, but in no wrapping that is known, nor bare: {shown}..."
 
 

@@ -44,6 +44,9 @@ _SPACE = re.compile(r"[\s\0]*")
 _KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:\s*')
 # An error so close to the end of what was read may only mean that more must be read: `fals`, `\u00`.
 _MARGIN = 16
+_ENDS, _TOO_LONG = "the file ends in the middle of it", "a number in it has too many digits"
+# What is wrong only with a text that is JSON otherwise.
+OF_JSON = frozenset({_ENDS, _TOO_LONG})
 _CHUNK = 2**20
 
 
@@ -221,8 +224,10 @@ class _Scanner:
                 if not short or len(self._text) - self._at > LONGEST:
                     raise _BadError(f"no readable JSON ({error.msg})") from error
                 if not self._more():
-                    raise _BadError("the file ends in the middle of it") from error
+                    raise _BadError(_ENDS) from error
                 continue
+            except ValueError as error:  # Python reads no number of thousands of digits
+                raise _BadError(_TOO_LONG) from error
             # A number at the very end may go on.
             if end < len(self._text) or not self._more():
                 self._at = end
@@ -259,7 +264,7 @@ class _Scanner:
 
     def _told(self, reason: str) -> str:
         if self._ended and self._at >= len(self._text):
-            return "the file ends in the middle of it"
+            return _ENDS
         return f"no readable JSON ({reason})"
 
     def _more(self) -> bool:

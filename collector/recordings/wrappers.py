@@ -18,9 +18,10 @@ HUBBLE = frozenset(
     | {"lostEvents", "nodeStatus", "agentEvent", "debugEvent"}
 )
 # What every line with a message has, however often it is quoted: a key of HUBBLE or of a bare flow.
-MARK = re.compile(rb'\\*"+(?:flow|lost_?[eE]vents|node_?[sS]tatus|agent_?[eE]vent|debug_?[eE]vent|IP|verdict)\\*"+\s*:')
+# Nothing repeats before the key: in a run of quotes a search would look at the rest of it from each of them.
+MARK = re.compile(rb'"(?:flow|lost_?[eE]vents|node_?[sS]tatus|agent_?[eE]vent|debug_?[eE]vent|IP|verdict)\\*"+\s*:')
 # The same of the messages that are no bare flows, whose keys are not Hubble's alone.
-SURE_MARK = re.compile(rb'\\*"+(?:flow|lost_?[eE]vents|node_?[sS]tatus|agent_?[eE]vent|debug_?[eE]vent)\\*"+\s*:')
+SURE_MARK = re.compile(rb'"(?:flow|lost_?[eE]vents|node_?[sS]tatus|agent_?[eE]vent|debug_?[eE]vent)\\*"+\s*:')
 # Wrappers inside wrappers: kubectl's prefix, its time, a log line of the agent, and one more.
 _DEEPEST = 4
 # Docker cuts longer lines.
@@ -142,13 +143,14 @@ def _message(line: bytes) -> bytes | None:
     return _at_path(line, ("message",), ("msg",), ("@message",), ("data",), ("value",))
 
 
-_PREFIX = re.compile(rb'.*?(\{\s*"[A-Za-z_]+"\s*:.*\})\s*', re.DOTALL)
+_OPENED = re.compile(rb'\{\s*"[A-Za-z_]+"\s*:')
 
 
 def _prefix(line: bytes) -> bytes | None:
     # Syslog, docker compose, stern, logcli: any text, then the line.
-    match = _PREFIX.fullmatch(line) if line[:1] != b"{" else None
-    return match[1] if match else None
+    line = line.rstrip()
+    match = _OPENED.search(line) if line[:1] != b"{" and line.endswith(b"}") else None
+    return line[match.start() :] if match else None
 
 
 # Name, where its form is described, the line inside, whether a line goes on.

@@ -4,6 +4,7 @@ A file is cut into items by its lines, as kubectl and `cilium sysdump` write the
 only if its kind is of use.
 """
 
+import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ class _Loader(_Fastest):  # type: ignore[misc]  # chosen when it runs
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:  # noqa: ANN401, FBT002 - PyYAML's signature
+        """Return a mapping with texts for keys: YAML reads a label `1: x` or `on: x` as a number or a truth."""
+        found: dict[object, Any] = super().construct_mapping(node, deep)
+        return {key if isinstance(key, str) else json.dumps(key, default=str): value for key, value in found.items()}
 
 
 @dataclass(frozen=True)

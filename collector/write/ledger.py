@@ -13,6 +13,7 @@ from meshobs import sqlfiles
 from meshobs.collector.span import Span
 from meshobs.collector.write.counts import Counts
 from meshobs.store import Writer
+from meshobs.text import storable
 from meshobs.version import __version__
 
 
@@ -61,7 +62,7 @@ class Ledger:
         self.asked = ""
         self.excluded = ""
         self._batch = 0
-        self._parameters = {"kind": kind, "version": __version__, "arguments": list(arguments)}
+        self._parameters = {"kind": kind, "version": __version__, "arguments": [*map(storable, arguments)]}
 
     def begin(self) -> Self:
         """Write the run's row, and close those of runs that were killed."""
@@ -112,7 +113,7 @@ class Ledger:
                 "collection": self.number,
                 "state": state.value,
                 "sources": json.dumps(sources),
-                "problems": total.problems,
+                "problems": [*map(storable, total.problems)],
                 "first": self._first(span) if span else None,
                 "asked": self.asked,
                 "excluded": self.excluded,

@@ -64,7 +64,7 @@ def command(session: Session, paths: tuple[Path, ...], cluster: str | None, stri
 
 def _tell_summary(db: Path, result: "Result") -> None:
     for note in result.notes:
-        say(with_flags(note))
+        say(printable(with_flags(note)))
     for entry in result.ledger.entries:
         counts = entry.counts
         say(
@@ -73,7 +73,7 @@ def _tell_summary(db: Path, result: "Result") -> None:
             f"{f'; {counts.foreign} lines of something else' if counts.foreign else ''}"
         )
     for problem in result.ledger.total.problems:
-        say(f"  {with_flags(problem)}")
+        say(f"  {printable(with_flags(problem))}")
     span = result.ledger.span
     window = f"; flows from {rfc3339(span.first)} to {rfc3339(span.last)}" if span else ""
     say(f"{db}: run {result.ledger.number}, {result.objects} states of Kubernetes objects{window}")

@@ -20,17 +20,17 @@ create or replace macro address_number(address) as
     case
         when regexp_full_match(address, '\d{1,3}(\.\d{1,3}){3}')
             then list_reduce(string_split(address, '.')::uhugeint[], lambda number, byte: number * 256 + byte) + 281470681743360::uhugeint
-        when regexp_full_match(address, '[0-9a-fA-F]*(:[0-9a-fA-F]*){2,8}')
+        when regexp_full_match(address, '[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){2,8}') and len(ipv6_groups(address)) = 8
             then list_reduce(
-                list_transform(ipv6_groups(address), lambda digits: ('0x' || digits)::ubigint::uhugeint), lambda number, group_: number * 65536 + group_
+                list_transform(ipv6_groups(address), lambda digits: try_cast('0x' || digits as usmallint)::uhugeint), lambda number, group_: number * 65536 + group_
             )
     end;
 
 create or replace macro host_bits(cidr) as if(contains(cidr, ':'), 128, 32) - try_cast(split_part(cidr, '/', 2) as int);
 
--- The number of a range's last address by that of its first; null where its prefix has no sensible length.
+-- The number of a range's last address by that of any in it; null where its prefix has no sensible length.
 create or replace macro last_number(first, cidr) as
-    first + (1::uhugeint << if(host_bits(cidr) between 0 and 127, host_bits(cidr), null)::uhugeint) - 1;
+    first | ((1::uhugeint << if(host_bits(cidr) between 0 and 127, host_bits(cidr), null)::uhugeint) - 1);
 
 -- Addresses of nodes from Kubernetes and from what Relays say. One that several nodes share names none of them.
 create or replace view node_addresses as

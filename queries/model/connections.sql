@@ -71,7 +71,7 @@ telling as materialized (
     anti join losses_between(read_from(since), read_to(until)) l on l.cluster = s.cluster and l.node = s.node
     anti join gaps_between(since, until) g on g.cluster = s.cluster and g.node = s.node
     left join (
-        select cluster, node, string_split(version, '.')[1]::int * 100 + string_split(version, '.')[2]::int < 118 as old from node_versions
+        select cluster, node, try_cast(string_split(version, '.')[1] as usmallint)::int * 100 + try_cast(string_split(version, '.')[2] as usmallint) < 118 as old from node_versions
     ) v on v.cluster = s.cluster and v.node = s.node
     -- Where only some flows were asked for, a missing one says nothing.
     where not exists (from collections where asked <> '' and first_flow < until and last_flow >= since)

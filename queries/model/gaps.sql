@@ -5,11 +5,11 @@
 create or replace macro gaps_between(since, until) as table
 with restarts as materialized (
     -- What a live collection misses it writes down itself.
-    select distinct cluster, node, epoch_ns(time) - uptime_ns::bigint as ns
+    select distinct cluster, node, epoch_ns(time)::hugeint - uptime_ns as ns
     from relay_nodes
     where not exists (from gaps g where g.cluster = relay_nodes.cluster and g.node = relay_nodes.node)
         and not exists (from relays r where r.reader = relay_nodes.reader and r.time = relay_nodes.time)
-        and uptime_ns is not null and time is not null and epoch_ns(time) - uptime_ns::bigint between epoch_ns(since) and epoch_ns(until)
+        and uptime_ns is not null and time is not null and epoch_ns(time)::hugeint - uptime_ns between epoch_ns(since) and epoch_ns(until)
 ),
 losses as materialized (
     select s.cluster, s.node, s.reader, s.time, coalesce(s.message ilike '%error while dialing%', false) as redial

@@ -1,3 +1,6 @@
+-- How many events were lost in all; a damaged message may tell of more than 64 bits hold together.
+create or replace macro events_total(events) as least(coalesce(sum(events), 0), 18446744073709551615)::ubigint;
+
 -- Events lost per node. Loss before the ring is the same for every reader; ring loss is a reader's own, and a node whose
 -- other reader lost less has lost only that.
 create or replace macro losses_between(since, until) as table
@@ -20,7 +23,7 @@ ring as (
     left join lost l on l.cluster = r.cluster and l.node = r.node and l.reader = r.reader and l.in_ring
     group by all
 )
-select cluster, node, sum(events)::ubigint as events
+select cluster, node, events_total(events) as events
 from (
     select cluster, node, events from lost where not in_ring
     union all

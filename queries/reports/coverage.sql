@@ -102,7 +102,7 @@ with ends as materialized (
 select
     (select count(*) from watched_nodes(window_since(since, whole), window_until(since, until, whole)) where agent) as nodes_expected,
     (select count(*) from watched_nodes(window_since(since, whole), window_until(since, until, whole)) where watched and agent) as nodes_watched,
-    coalesce((select sum(events) from losses_between(window_since(since, whole), window_until(since, until, whole))), 0)::ubigint as lost_events,
+    (select events_total(events) from losses_between(window_since(since, whole), window_until(since, until, whole))) as lost_events,
     (select count(*) from gaps_between(window_since(since, whole), window_until(since, until, whole))) as gaps,
     coalesce(count(*) filter (outcome = 'one-sided') / nullif(count(*) filter (outcome in ('arrived', 'one-sided')), 0), 0.0) as one_sided_share,
     coalesce(count(*) filter (outcome = 'arrived' and client_kind = 'pod' and door = 'unknown') / nullif(count(*) filter (outcome = 'arrived' and client_kind = 'pod'), 0), 0.0) as door_unknown_share

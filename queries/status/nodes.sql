@@ -15,7 +15,7 @@ select
     (select any_value(r.state order by r.time desc) from relay_nodes r where r.cluster = k.cluster and r.node = k.node) as state,
     (select any_value(r.max_flows order by r.time desc) from relay_nodes r where r.cluster = k.cluster and r.node = k.node) as ring,
     (select count(*) from gaps g where g.cluster = k.cluster and g.node = k.node) as gaps,
-    (select coalesce(sum(l.num_events_lost), 0)::ubigint from lost_events l where l.cluster = k.cluster and l.node = k.node) as lost_events
+    (select events_total(l.num_events_lost) from lost_events l where l.cluster = k.cluster and l.node = k.node) as lost_events
 from known k
 left join seen s on s.cluster = k.cluster and s.node = k.node
 order by 1, 2;

@@ -6,5 +6,5 @@ select
     (select max(time) from flows) as last_flow,
     (select string_agg(cluster, ', ' order by cluster) from clusters) as clusters,
     (select count(*) from (select distinct cluster, node from flows where node <> '')) as nodes,
-    (select coalesce(sum(num_events_lost), 0)::ubigint from lost_events) as lost_events,
+    (select events_total(num_events_lost) from lost_events) as lost_events,
     (select count(distinct (namespace, service)) from services) as services;

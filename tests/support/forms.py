@@ -30,7 +30,7 @@ def value_of(line: str) -> dict[str, Any]:
     """Return a line as JSON; what is no object as the text of one."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {"text": line}
 

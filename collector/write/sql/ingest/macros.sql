@@ -32,15 +32,28 @@ create or replace temp macro lacks_fields(
         or protocol = 'TCP' and coalesce(tcp_flags, 0) = 0
     );
 
+-- A time that a flow can have, else null: DuckDB takes `infinity` for a time, and protobuf's reach far beyond 64 bits of
+-- nanoseconds, at whose ends no window can be made around one.
+create or replace temp macro possible(moment) as
+    if(moment >= timestamp_ns '1678-01-01' and moment < timestamp_ns '2262-01-01', moment, null);
+
+-- The same for nanoseconds since 1970.
+create or replace temp macro moment_of(nanoseconds) as
+    make_timestamp_ns(if(nanoseconds >= -9214560000000000000 and nanoseconds < 9214646400000000000, nanoseconds::bigint, null));
+
+-- A whole number of a JSON object in text, null for all other texts and for what no time has.
+create or replace temp macro json_number(text, path) as
+    try_cast(json_extract_string(if(json_valid(text), text, null), path) as bigint);
+
 -- A time as JSON has it: RFC 3339; since 1970 in seconds, milli-, micro- or nanoseconds; or protobuf's seconds and nanos.
 create or replace temp macro json_moment(text) as coalesce(
-    try_cast(text as timestamp_ns),
-    make_timestamp_ns(case
-        when starts_with(text, '{') then try_cast(json_extract_string(text, '$.seconds') as bigint) * 1000000000 + coalesce(try_cast(json_extract_string(text, '$.nanos') as bigint), 0)
-        when try_cast(text as double) < 1e11 then try_cast(try_cast(text as decimal(38, 9)) * 1000000000 as bigint)
-        when try_cast(text as double) < 1e14 then try_cast(try_cast(text as decimal(38, 9)) * 1000000 as bigint)
-        when try_cast(text as double) < 1e17 then try_cast(try_cast(text as decimal(38, 9)) * 1000 as bigint)
-        else try_cast(text as bigint)
+    possible(try_cast(text as timestamp_ns)),
+    moment_of(case
+        when starts_with(text, '{') then json_number(text, '$.seconds')::hugeint * 1000000000 + coalesce(json_number(text, '$.nanos'), 0)
+        when abs(try_cast(text as double)) < 1e11 then try_cast(try_cast(text as decimal(38, 9)) * 1000000000 as hugeint)
+        when abs(try_cast(text as double)) < 1e14 then try_cast(try_cast(text as decimal(38, 9)) * 1000000 as hugeint)
+        when abs(try_cast(text as double)) < 1e17 then try_cast(try_cast(text as decimal(38, 9)) * 1000 as hugeint)
+        else try_cast(text as hugeint)
     end)
 );
 

@@ -4,7 +4,7 @@
 create or replace temp view {projected} as
 select
     position,
-    coalesce(flow.time, time)::timestamp_ns as time,
+    possible(coalesce(flow.time, time)::timestamp_ns) as time,
     coalesce(nullif(flow.node_name, ''), node_name, '') as full_node_name,
     first_64_bits(flow.uuid) as uuid,
     cluster_of(full_node_name) as cluster,
@@ -59,6 +59,6 @@ select
     flow.source.workloads[1].name as source_workload,
     flow.destination.labels as destination_labels,
     flow.destination.workloads[1].name as destination_workload,
-    if(coalesce(flow.time, time) is null, 'a flow without a time', null) as problem
+    case when coalesce(flow.time, time) is null then 'a flow without a time' when possible(coalesce(flow.time, time)::timestamp_ns) is null then 'its time is not between 1678 and 2261' end as problem
 from {messages}
 where flow is not null;

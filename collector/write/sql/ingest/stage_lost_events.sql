@@ -5,14 +5,14 @@ insert into staged_lost_events by name
 with seen as (
     select
         position,
-        coalesce(time, lost_events.last)::timestamp_ns as time,
+        possible(coalesce(time, lost_events.last)::timestamp_ns) as time,
         cluster_of(coalesce(node_name, '')) as cluster,
         node_of(coalesce(node_name, '')) as node,
         coalesce(lost_event_source_name(lost_events.source), 'UNKNOWN') as source,
         lost_events.num_events_lost as num_events_lost,
         lost_events.cpu as cpu,
-        lost_events.first::timestamp_ns as first,
-        lost_events.last::timestamp_ns as last
+        possible(lost_events.first::timestamp_ns) as first,
+        possible(lost_events.last::timestamp_ns) as last
     from {messages}
     where lost_events is not null
 )

@@ -4,10 +4,11 @@ insert into staged_node_status by name
 with seen as (
     select
         position,
-        time::timestamp_ns as time,
+        possible(time::timestamp_ns) as time,
         nullif(node_name, '') as relay,
         coalesce(node_state_name(node_status.state_change), 'UNKNOWN_NODE_STATE') as state,
-        unnest(if(len(node_status.node_names) = 0, [''], node_status.node_names)) as full_node_name,
+        list_filter(node_status.node_names, lambda name: name is not null) as names,
+        unnest(if(len(names) = 0, [''], names)) as full_node_name,
         nullif(node_status.message, '') as message
     from {messages}
     where node_status is not null
