@@ -12,7 +12,7 @@ CORPUS := build/fuzz
 DEMO := build/demo.duckdb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test tools check fuzz format bench proto docs lock clean
+.PHONY: help setup demo test tools check fuzz lab-matrix format bench proto docs lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -70,6 +70,9 @@ fuzz: $(FUZZ) ## look for input that breaks importers and object readers (FUZZ_S
 	@mkdir -p $(CORPUS)
 	$(BIN)/python tests/fuzz/readers.py $(CORPUS) -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/ -print_final_stats=1
 	FUZZ_EXAMPLES=$(FUZZ_SECONDS) $(BIN)/pytest -n 0 tests/collector/test_fuzz.py
+
+lab-matrix: $(READY) ## run all experiments on each kind of mesh, for hours (MATRIX="vxlan 1.20.2": some) -> build/lab-matrix
+	$(BIN)/python tests/lab/matrix.py $(MATRIX)
 
 format: $(READY) ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
