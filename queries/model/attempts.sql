@@ -46,7 +46,7 @@ matched_first as materialized (
 came_alone as materialized (
     select c.* exclude (slice), unnest(slices_around(c.ns)) as slice from came c anti join matched_first using (arrival)
 ),
-passed as materialized (from passed_on('came_alone', 'seen_to_pass', 'doors', 'owners', 'pods')),
+passed as materialized (from passed_on('came_alone', 'came', 'seen_to_pass', 'doors', 'owners', 'pods')),
 sent as materialized (from sent_by_hosts('came_alone', 'seen_of_hosts', 'doors')),
 through_nodeport as materialized (from nodeport_backends('came_alone', 'doors')),
 went_alone as materialized (

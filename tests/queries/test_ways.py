@@ -426,3 +426,28 @@ def test_a_known_balancer_makes_hairpins(at_once: int, answer: Callable[..., Rep
     assert hops.verdict.value == "violation"
     assert sum(row["hairpins"] for row in hops.rows.rows(named=True)) == 3 * at_once
     assert sum(row["connections"] for row in hops.rows.rows(named=True)) == 3 * at_once
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_client_calls_again_from_the_same_port(again: bool, answer: Callable[..., Report]) -> None:
+    """A node of the other cluster led the first call; the next one from that port, a pod's on the same node, is no such."""
+    mesh = Mesh()
+    client, _, backends = shop(mesh)
+    for cluster in mesh.clusters:
+        mesh.service(cluster, "door", backends[cluster], node_port=30080)
+    near, node = backends["west"][0], mesh.node("east")
+    for n in range(3):
+        mesh.leave(client, node, (45_000 + n, 30080))
+        mesh.passes(node, client, near, (45_000 + n, 8080), node_port=30080)
+        mesh.arrive(node, near, (45_000 + n, 8080), later=0.025)
+        mesh.now += int(1.9 * SECOND)
+        if again:
+            mesh.leave(client, near, (45_000 + n, 8080))
+            mesh.arrive(client, near, (45_000 + n, 8080))
+        mesh.now += 10 * SECOND
+
+    hops = answer(mesh, "hops")
+
+    rows = hops.rows.rows(named=True)
+    assert sum(row["trombones"] for row in rows) == 3
+    assert sum(row["connections"] for row in rows) == 3 + 3 * again

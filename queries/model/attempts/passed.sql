@@ -1,19 +1,37 @@
 -- Arrivals without a departure that an ingress node let in through a door of a service: who called, and which door.
--- Parameters are names of relations: arrivals without a departure, of `ingresses`, doors_of, address_owners, pod_addresses.
-create or replace macro passed_on(arrivals, passages, doors, owners, pods) as table
+-- A client may call again from the same port within seconds: what was let in belongs to the arrival that is nearest to it.
+-- Parameters are names of relations: arrivals without a departure, all arrivals, of `ingresses`, doors_of, address_owners,
+-- pod_addresses.
+create or replace macro passed_on(lone_arrivals, arrivals, passages, doors, owners, pods) as table
+with
+candidates as materialized (
+    select
+        l.arrival, l.ns as arrived, p.ns, p.last_ns, p.protocol, p.client, p.client_port, p.frontend, p.frontend_port,
+        p.cluster as ingress_cluster, p.node as ingress_node, greatest(p.ns - l.ns, l.ns - p.last_ns, 0) as apart
+    from query_table(lone_arrivals) l
+    join query_table(passages) p
+        on p.slice = l.slice and p.protocol = l.protocol and p.client_port = l.source_port
+        -- DSR keeps the client's address on the way to another node's backend.
+        and (p.client = l.source or p.cluster = l.owner_cluster and p.node = l.owner_node and p.client <> l.source)
+        and l.ns between p.ns - nearby_ns() and p.last_ns + nearby_ns()
+),
+others as (
+    select c.arrival, c.ns, c.client, c.frontend, c.frontend_port, c.ingress_cluster, c.ingress_node
+    from candidates c
+    join query_table(arrivals) a
+        on a.protocol = c.protocol and a.source_port = c.client_port and a.arrival <> c.arrival
+        and (c.client = a.source or c.ingress_cluster = a.owner_cluster and c.ingress_node = a.owner_node)
+    where greatest(c.ns - a.ns, a.ns - c.last_ns, 0) < c.apart
+)
 select
-    l.arrival, p.client, p.client_port, p.frontend, p.frontend_port, p.cluster as ingress_cluster, p.node as ingress_node,
-    d.door, d.namespace, d.service, o.cluster as owner_cluster, o.node as owner_node, c.cluster as pod_cluster
-from query_table(arrivals) l
-join query_table(passages) p
-    on p.slice = l.slice and p.protocol = l.protocol and p.client_port = l.source_port
-    -- DSR keeps the client's address on the way to another node's backend.
-    and (p.client = l.source or p.cluster = l.owner_cluster and p.node = l.owner_node and p.client <> l.source)
-    and l.ns between p.ns - nearby_ns() and p.last_ns + nearby_ns()
-join query_table(doors) d on d.address = p.frontend and d.port = p.frontend_port and d.protocol = p.protocol
-left join query_table(owners) o on o.address = p.client
-left join query_table(pods) c on c.address = p.client
-qualify row_number() over (partition by l.arrival order by abs(p.ns - l.ns), d.door, d.namespace, d.service, p.client) = 1;
+    arrival, client, client_port, frontend, frontend_port, ingress_cluster, ingress_node,
+    d.door, d.namespace, d.service, o.cluster as owner_cluster, o.node as owner_node, m.cluster as pod_cluster
+from candidates c
+anti join others using (arrival, ns, client, frontend, frontend_port, ingress_cluster, ingress_node)
+join query_table(doors) d on d.address = c.frontend and d.port = c.frontend_port and d.protocol = c.protocol
+left join query_table(owners) o on o.address = c.client
+left join query_table(pods) m on m.address = c.client
+qualify row_number() over (partition by arrival order by abs(ns - arrived), d.door, d.namespace, d.service, client) = 1;
 
 -- Arrivals without a departure that a node sent itself: straight to the pod, to a door of a service, or to the NodePort of
 -- another node, under whose address they came in with the source port kept. Parameters are names of relations: arrivals
