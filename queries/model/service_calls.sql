@@ -2,6 +2,8 @@
 -- Proven direct calls, NodePort calls and clients that are no pods are not here.
 --   proved:   the door is known to be the service's; else exactly one service of the client's cluster leads to that backend
 --   rivals:   several services, or ports of one, lead to that backend and nothing tells which was called: one row for each
+--   port:     which of a service's ports, empty where it has one only; all that lead to that backend where nothing tells which
+--             was called and all have the same backends: that is no rivalry
 --   settled:  no change of setting or backends from 2 s before to 0.2 s after; a change takes up to 0.7 s to reach the
 --             datapath. Clocks that are apart widen this by as much.
 --   assumed:  the state in force is known only from a later look
@@ -96,7 +98,6 @@ stated as materialized (
             when p.internal_traffic_policy is distinct from 'Local' then p.local_backends
             when r.client_node is not null then coalesce(p.local_nodes[r.client_node], 0)
         end as local_backends,
-        -- Which of a service's ports; empty where it has one only.
         if(p.frontends > 1, concat_ws(' ', concat(coalesce(nullif(p.port_name, ''), p.port::varchar), if(p.protocol <> 'TCP', '/' || p.protocol, '')), if(p.family = 'IPv6', 'IPv6', null)), '') as port,
         p.known_from is null or p.known_from > r.time as assumed
     from rivalled r
@@ -105,12 +106,29 @@ stated as materialized (
         and p.port_name = r.port_name and p.protocol = r.protocol and p.family = address_family(r.server_address)
         and p.valid_from <= r.time and p.valid_end > r.time
 ),
+-- Ports of one service that have the same backends are one choice.
+alike as materialized (
+    select *, list(port) over one as ports, row_number() over (one order by port) as number, min(state) over one = max(state) over one as same
+    from (
+        select *, hash(row(namespace, service, setting, shared, local_backends, remote_backends, hidden_backends, setting_from, setting_to, closed, doubtful, unknown_backends, misnamed_backends)) as state
+        from stated
+        where rivals
+    )
+    window one as (partition by attempt)
+),
+decided as materialized (
+    from stated where not rivals
+    union all by name
+    select * exclude (ports, number, same, state) replace (not same as rivals, if(same, array_to_string(list_sort(ports), ', '), port) as port)
+    from alike
+    where not same or number = 1
+),
 -- States in force around the moment of the call.
 around as materialized (
     select
         s.attempt, s.namespace, s.service, s.port_name, count(*) = 1 as settled,
         bool_or(p.local_backends = 0) as local_empty, bool_or(p.remote_backends = 0) as remote_empty
-    from stated s
+    from decided s
     join periods p
         on p.cluster = s.client_cluster and p.namespace = s.namespace and p.service = s.service
         and p.port_name = s.port_name and p.protocol = s.protocol and p.family = address_family(s.server_address)
@@ -146,5 +164,5 @@ select
     end as class,
     -- What a load balancer that knows no settings at all would do.
     s.local_backends / nullif(s.local_backends + s.remote_backends + s.hidden_backends, 0) as blind_local_share
-from stated s
+from decided s
 left join around a on a.attempt = s.attempt and a.namespace = s.namespace and a.service = s.service and a.port_name = s.port_name;

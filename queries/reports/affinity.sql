@@ -181,7 +181,10 @@ judged as (
             when len(t.doubtful) > 0 and (t.violations > 0 or unbalanced) and not (t.setting = 'literal-none' and x.cluster is not null)
                 then {'cause': 'unknown-namespace', 'reason': format('{}: this breaks the setting unless namespace {} of {} is not global, and no Namespace of it was seen', counts, t.namespace, array_to_string(t.doubtful, ', '))}
             when t.proved_violations > 0
-                then {'cause': 'against-setting', 'reason': format('{} of {} went against the setting while its side had active backends', violations, connections) || by_client}
+                then {'cause': 'against-setting', 'reason': concat(
+                    format('{} of {} went against the setting while its side had active backends', violations, connections), by_client,
+                    if(t.session_affinity = 'ClientIP', '; clients stick to a backend that they had before the setting was made (sessionAffinity ClientIP)', '')
+                )}
             when m.what is not null then missing
             when t.rivalled > 0
                 then {'cause': 'rival-services', 'reason': format('{} connections may have been meant for another service on the same pods; nothing tells which', rivalled)}

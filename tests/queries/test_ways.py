@@ -451,3 +451,32 @@ def test_a_client_calls_again_from_the_same_port(again: bool, answer: Callable[.
     rows = hops.rows.rows(named=True)
     assert sum(row["trombones"] for row in rows) == 3
     assert sum(row["connections"] for row in rows) == 3 + 3 * again
+
+
+@pytest.mark.parametrize(("annotations", "fitting"), [(GLOBAL, True), (LOCAL, True), (LOCAL, False)])
+def test_two_ports_that_lead_to_one(annotations: dict[str, str], fitting: bool, answer: Callable[..., Report]) -> None:
+    """Where nothing tells which was called, both are one choice as long as they have the same backends."""
+    mesh = Mesh()
+    client = mesh.pod("west", "front-1")
+    ports = [
+        {"name": name, "port": port, "protocol": "TCP", "targetPort": 8080} for name, port in (("a", 80), ("b", 81))
+    ]
+    backends = {cluster: [mesh.pod(cluster, f"back-{n}", n) for n in (1, 2)] for cluster in mesh.clusters}
+    for cluster in mesh.clusters:
+        mesh.service(cluster, "back", backends[cluster], annotations=annotations, spec={"ports": ports})
+        # Of the other cluster port b has no backend where it does not fit.
+        mesh.objects[cluster][-1]["ports"] = [
+            {"name": one["name"], "port": 8080, "protocol": "TCP"}
+            for one in ports
+            if fitting or cluster == "west" or one["name"] == "a"
+        ]
+    for n in range(60):
+        mesh.call(client, backends["east" if annotations is GLOBAL and n % 2 else "west"][n // 2 % 2])
+
+    rows = answer(mesh, "affinity").rows.rows(named=True)
+
+    if fitting:
+        (row,) = rows
+        assert (row["port"], row["connections"], row["verdict"]) == ("a, b", 60, "ok")
+    else:
+        assert {row["cause"] for row in rows} == {"rival-services"}
