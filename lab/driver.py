@@ -81,10 +81,12 @@ class Capabilities:
     Attributes:
         protocols: that its clients and servers speak.
         faults: names of those that it can make.
+        specs: it has Services with more fields of their spec, and pods that drain.
     """
 
     protocols: frozenset[str] = frozenset(PROTOCOLS)
     faults: frozenset[str] = frozenset(FAULTS)
+    specs: bool = True
 
 
 class Stage(Protocol):

@@ -19,9 +19,9 @@ class Traffic:
 
     Attributes:
         client: CLUSTER, CLUSTER/POD, CLUSTER/NAMESPACE/POD, `host/NODE` or `outside`.
-        target: `svc/[NAMESPACE/]NAME` as the client's cluster resolves it, `pods/CLUSTER/APP` in turn, `pod/NAME`,
-            `node/NODE:PORT` for a NodePort, `nodes/CLUSTER:PORT` in turn, `balancer:PORT`, or ADDRESS:PORT. By IPv6
-            where the mesh has it: `svc6/`, `pods6/`, `pod6/`, `node6/`, `nodes6/`.
+        target: `svc/[NAMESPACE/]NAME[:PORT]` as the client's cluster resolves it, `pods/CLUSTER/APP` in turn,
+            `pod/NAME`, `node/NODE:PORT` for a NodePort, `nodes/CLUSTER:PORT` in turn, `balancer:PORT`, or ADDRESS:PORT.
+            By IPv6 where the mesh has it: `svc6/`, `pods6/`, `pod6/`, `node6/`, `nodes6/`.
         protocol: TCP, UDP or ICMP.
         count: of connections (pings of one process for ICMP: of processes).
         rate: connections a second.
@@ -90,6 +90,18 @@ def run_timed(actions: Sequence[tuple[float, Callable[[], None]]]) -> Iterator[N
     finally:
         for timer in timers:
             timer.cancel()
+
+
+def service_name(text: str) -> tuple[str, str, int]:
+    """Return namespace, name and port of a service as a target names it; port 0: its first.
+
+    Raises:
+        InputError: its port is none.
+    """
+    namespace, _, name = text.rpartition("/")
+    if ":" not in name:
+        return namespace or "default", name, 0
+    return namespace or "default", *host_port(name)
 
 
 def host_port(text: str) -> tuple[str, int]:

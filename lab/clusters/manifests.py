@@ -64,7 +64,7 @@ def service(one: Service, *, dual_stack: bool = False) -> Manifest:
     if dual_stack:
         # What the API gives by itself is one family.
         spec["ipFamilyPolicy"] = "RequireDualStack"
-    return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec | dict(one.spec)}
 
 
 def text(objects: Iterable[object]) -> str:
@@ -94,7 +94,11 @@ def _spec(one: Workload) -> Manifest:
         container["ports"] = [{"containerPort": one.port}]
         if one.port != _OWN_PORT:
             container["env"] = [{"name": "WHOAMI_PORT_NUMBER", "value": str(one.port)}]
-    spec: Manifest = {"terminationGracePeriodSeconds": 0, "containers": [container]}
+    if one.drain:
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": one.drain}}}
+    # Time for the hook, and a moment for the process behind it.
+    grace = one.drain + 1 if one.drain else 0
+    spec: Manifest = {"terminationGracePeriodSeconds": grace, "containers": [container]}
     if one.host_network:
         spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
     return spec

@@ -6,12 +6,14 @@ from typing import Any, TypeVar
 
 from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Mesh, Node
-from meshobs.lab.traffic import CLIENT, host_port
+from meshobs.lab.traffic import CLIENT, host_port, service_name
 
 # Pods there are the cluster's own.
 _SYSTEM = ("kube-system", "kube-public", "kube-node-lease", "local-path-storage", "cilium-secrets")
 # The same by IPv6.
 _KINDS6 = ("svc6", "service6", "pod6", "pods6", "node6", "nodes6")
+# The address of a Service that has none.
+_HEADLESS = "None"
 T = TypeVar("T")
 
 
@@ -49,7 +51,13 @@ class LivePod:
 
 @dataclass(frozen=True)
 class LiveService:
-    """A Service as the API shows it; `address6` is empty where it has IPv4 only."""
+    """A Service as the API shows it.
+
+    Attributes:
+        port, node_port: of its first port.
+        ports: of all: port, protocol, node_port (0 for none).
+        address6: empty where it has IPv4 only.
+    """
 
     cluster: str
     namespace: str
@@ -58,6 +66,7 @@ class LiveService:
     port: int
     node_port: int
     annotations: Mapping[str, str]
+    ports: Sequence[Mapping[str, Any]]
     address6: str = ""
 
     @property
@@ -119,12 +128,19 @@ def services_of(cluster: str, items: Iterable[Mapping[str, Any]]) -> list[LiveSe
         meta, spec = one["metadata"], one["spec"]
         if meta["namespace"] in _SYSTEM or (meta["namespace"], meta["name"]) == ("default", "kubernetes"):
             continue
-        port = (spec.get("ports") or [{}])[0]
+        ports = [
+            {
+                "port": int(each["port"]),
+                "protocol": each.get("protocol", "TCP"),
+                "node_port": int(each.get("nodePort", 0)),
+            }
+            for each in spec.get("ports") or ()
+        ]
+        first = ports[0] if ports else {"port": 0, "node_port": 0}
         found.append(
             LiveService(
-                cluster, meta["namespace"], meta["name"], spec.get("clusterIP", ""), int(port.get("port", 0)),
-                int(port.get("nodePort", 0)), _own_annotations(meta.get("annotations", {})),
-                _first6(spec.get("clusterIPs", ())),
+                cluster, meta["namespace"], meta["name"], spec.get("clusterIP", ""), first["port"], first["node_port"],
+                _own_annotations(meta.get("annotations", {})), ports, _first6(spec.get("clusterIPs", ())),
             )
         )  # fmt: skip
     return found
@@ -249,12 +265,14 @@ def _service(live: LiveObjects, client: Client, text: str) -> tuple[Sequence[str
     if isinstance(client, OutsideClient):
         raise InputError("a client outside the mesh reaches no ClusterIP: aim at node/NODE:PORT or balancer:PORT")
     cluster = client.cluster if isinstance(client, LivePod) else client.node.cluster
-    namespace, _, name = text.rpartition("/")
-    wanted = (cluster, namespace or "default", name)
+    namespace, name, port = service_name(text)
+    wanted = (cluster, namespace, name)
     found = next((one for one in live.services if (one.cluster, one.namespace, one.name) == wanted), None)
     if not found:
-        raise InputError(f"cluster {cluster} has no service {namespace or 'default'}/{name}")
-    return found.addresses, found.port
+        raise InputError(f"cluster {cluster} has no service {namespace}/{name}")
+    if found.address == _HEADLESS:
+        raise InputError(f"service {namespace}/{name} is headless: aim at its pods, as pods/CLUSTER/APP")
+    return found.addresses, port or found.port
 
 
 def _pods(live: LiveObjects, kind: str, text: str) -> list[tuple[Sequence[str], int]]:

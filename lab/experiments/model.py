@@ -10,6 +10,7 @@ from meshobs import catalog
 from meshobs.errors import InputError
 from meshobs.lab.driver import Capabilities
 from meshobs.lab.faults import find_fault
+from meshobs.lab.mesh.model import Mesh
 from meshobs.lab.traffic import Traffic
 from meshobs.verdict import Verdict
 
@@ -21,10 +22,17 @@ _TOP = {"question", "source", "report", "workloads", "services", "phases", "need
 
 @dataclass(frozen=True)
 class TimedChange:
-    """A change in mid-traffic: after so many seconds, what `set` says from then on."""
+    """A change in mid-traffic.
+
+    Attributes:
+        after: seconds.
+        set: what is set from then on, as of a phase; None where that stays as it is.
+        scale: as of a phase.
+    """
 
     after: float
-    set: Mapping[str, Mapping[str, str]]
+    set: Mapping[str, Mapping[str, str]] | None = None
+    scale: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class ExperimentPhase:
         report: which report answers.
         expect: report -> verdict that it must give of this phase.
         share: client cluster -> share of calls that stay at home by the promise; None where it promises none.
+        needs: as of the experiment; where a lab has it not, only this phase is left out.
     """
 
     name: str
@@ -53,6 +62,7 @@ class ExperimentPhase:
     faults: Sequence[str] = ()
     during: Sequence[TimedChange] = ()
     share: Mapping[str, float] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,13 @@ class Experiment:
     question: str
     source: str
     phases: Sequence[ExperimentPhase]
-    extras: Mapping[str, object] = field(default_factory=dict)
+    extras: Mapping[str, Mapping[str, Mapping[str, object]]] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_specs(self) -> bool:
+        """Tell whether it adds Services or pods as only real API servers know them, see `Capabilities.specs`."""
+        return any(key in one for table in self.extras.values() for one in table.values() for key in ("spec", "drain"))
 
 
 def names() -> list[str]:
@@ -103,22 +118,31 @@ def load(name: str, folder: Path = _FOLDER) -> Experiment:
         raise InputError(f"{path}: {error}") from error
 
 
-def select_possible(experiments: Sequence[Experiment], can: Capabilities) -> tuple[list[Experiment], list[str]]:
+def select_possible(
+    experiments: Sequence[Experiment], can: Capabilities, mesh: Mesh
+) -> tuple[list[Experiment], list[str]]:
     """Return experiments without the phases that a lab cannot run, and what is left out and why, a line each."""
     fit, left_out = [], []
     for one in experiments:
-        lacking = {phase.name: _find_lacks(phase, can) for phase in one.phases}
+        if not can.specs and one.has_specs:
+            left_out.append(f"{one.name}: no fields of its Services' specs, nor pods that drain, here")
+            continue
+        lacking = {phase.name: _find_lacks(phase, can, mesh) for phase in one.phases}
         left_out += [f"{one.name}, {name}: {', '.join(words)}" for name, words in lacking.items() if words]
         if phases := tuple(phase for phase in one.phases if not lacking[phase.name]):
             fit.append(replace(one, phases=phases))
     return fit, left_out
 
 
-def _find_lacks(phase: ExperimentPhase, can: Capabilities) -> list[str]:
+def _find_lacks(phase: ExperimentPhase, can: Capabilities, mesh: Mesh) -> list[str]:
     """Return what a phase asks for that a lab cannot do."""
     protocols = {one.protocol for one in phase.traffic} - can.protocols
     faults = {fault.partition(" ")[0] for fault in phase.faults} - can.faults
-    return [*(f"no {name} here" for name in sorted(protocols)), *(f"no fault {name} here" for name in sorted(faults))]
+    return [
+        *(f"no {name} here" for name in sorted(protocols)),
+        *(f"no fault {name} here" for name in sorted(faults)),
+        *(f"needs {key} {value}" for key, value in phase.needs.items() if not mesh.has(key, value)),
+    ]
 
 
 def _experiment(name: str, content: Mapping[str, Any]) -> Experiment:
@@ -143,8 +167,12 @@ def _experiment(name: str, content: Mapping[str, Any]) -> Experiment:
                 one.get("set", {}),
                 one.get("scale", {}),
                 tuple(one.get("faults", ())),
-                tuple(TimedChange(float(given["after"]), given["set"]) for given in one.get("during", ())),
+                tuple(
+                    TimedChange(float(given["after"]), given.get("set"), given.get("scale", {}))
+                    for given in one.get("during", ())
+                ),
                 one.get("share", {}),
+                one.get("needs", {}),
             )
         )
     if mistakes:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from meshobs.errors import InputError
 from meshobs.lab.driver import Stage
-from meshobs.lab.experiments.model import Experiment, ExperimentPhase
+from meshobs.lab.experiments.model import Experiment, ExperimentPhase, TimedChange
 from meshobs.lab.faults import find_fault
 from meshobs.lab.mesh import file
-from meshobs.lab.mesh.model import ANNOTATIONS, Service
-from meshobs.lab.traffic import Request, Traffic
+from meshobs.lab.mesh.model import ANNOTATIONS, Service, Workload
+from meshobs.lab.traffic import Request, Traffic, service_name
 
 # A connection within 2 s after a change may follow either state, and reports leave it out; agents need up to 0.7 s.
 SETTLE_SECONDS = 2.8
@@ -65,6 +65,7 @@ class Runner:
         self._mesh = lab.mesh
         self._tell = tell
         self._wait = wait
+        self._extras: tuple[Sequence[Workload], Sequence[Service]] = ((), ())
 
     def run(self, experiment: Experiment) -> Iterator[PhaseRun]:
         """Run all phases, yield each when it is over, and leave the mesh as it was, whatever happens.
@@ -73,7 +74,7 @@ class Runner:
             InputError: the lab does not have what the experiment needs.
         """
         self._check(experiment)
-        workloads, services = file.extras(experiment.extras, self._mesh, experiment.name)
+        self._extras = workloads, services = file.extras(experiment.extras, self._mesh, experiment.name)
         try:
             self._lab.add(workloads, services)
             before = None if workloads or services else _AS_DESCRIBED
@@ -103,9 +104,7 @@ class Runner:
         for fault in phase.faults:
             self._switch(fault, on=True)
         self._apply(experiment, phase.set)
-        for target, replicas in phase.scale.items():
-            for cluster, name in self._targets(target):
-                self._lab.scale(cluster, "default", name, replicas)
+        self._scale(phase.scale)
         self._wait(pause)
         started = self._clock()
         changed: list[int] = []
@@ -127,17 +126,19 @@ class Runner:
     def _traffic(self, experiment: Experiment, phase: ExperimentPhase, changed: list[int]) -> list[Request]:
         """Run a phase's traffic, with the changes that fall into it."""
 
-        def change(settings: Mapping[str, Mapping[str, str]]) -> None:
+        def change(one: TimedChange) -> None:
             changed.append(self._clock())
-            self._apply(experiment, settings)
+            if one.set is not None:
+                self._apply(experiment, one.set)
+            self._scale(one.scale)
 
-        meanwhile = [(one.after, lambda one=one: change(one.set)) for one in phase.during]
+        meanwhile = [(one.after, lambda one=one: change(one)) for one in phase.during]
         return self._lab.traffic(phase.traffic, meanwhile)
 
     def _apply(self, experiment: Experiment, settings: Mapping[str, Mapping[str, str]]) -> None:
         """Let every Service that the experiment touches have exactly these settings beside its first ones."""
         touched = {
-            key for phase in experiment.phases for key in (*phase.set, *(k for c in phase.during for k in c.set))
+            key for phase in experiment.phases for key in (*phase.set, *(k for c in phase.during for k in c.set or ()))
         }
         for cluster, name in sorted({one for key in touched for one in self._targets(key)}):
             first = self._first(name)
@@ -151,11 +152,15 @@ class Runner:
         for fault in [fault for phase in experiment.phases for fault in phase.faults]:
             self._switch(fault, on=False)
         self._apply(experiment, {})
+        first = {one.name: one.replicas for one in (*self._mesh.workloads, *self._extras[0])}
         for phase in experiment.phases:
-            for target in phase.scale:
-                for cluster, name in self._targets(target):
-                    replicas = next(one.replicas for one in self._mesh.workloads if one.name == name)
-                    self._lab.scale(cluster, "default", name, replicas)
+            scaled = [*phase.scale, *(target for one in phase.during for target in one.scale)]
+            self._scale({target: first[target.rpartition("/")[2]] for target in scaled})
+
+    def _scale(self, wanted: Mapping[str, int]) -> None:
+        for target, replicas in wanted.items():
+            for cluster, name in self._targets(target):
+                self._lab.scale(cluster, "default", name, replicas)
 
     def _switch(self, fault: str, *, on: bool) -> None:
         name, _, scope = fault.partition(" ")
@@ -167,7 +172,8 @@ class Runner:
 
     def _first(self, name: str) -> Mapping[str, str]:
         """Return a Service's annotations as they were described."""
-        return next((one.annotations for one in self._mesh.services if one.name == name), {})
+        services = (*self._mesh.services, *self._extras[1])
+        return next((one.annotations for one in services if one.name == name), {})
 
 
 def find_services(traffic: Sequence[Traffic], services: Sequence[Service]) -> frozenset[tuple[str, str]]:
@@ -176,8 +182,8 @@ def find_services(traffic: Sequence[Traffic], services: Sequence[Service]) -> fr
     for one in traffic:
         kind, _, rest = one.target.partition("/")
         if kind in ("svc", "service", "svc6", "service6"):
-            namespace, _, name = rest.rpartition("/")
-            found.add((namespace or "default", name))
+            namespace, name, _ = service_name(rest)
+            found.add((namespace, name))
             continue
         port = one.target.rpartition(":")[2]
         by_port = {(each.namespace, each.name) for each in services if each.node_port and str(each.node_port) == port}
@@ -187,8 +193,11 @@ def find_services(traffic: Sequence[Traffic], services: Sequence[Service]) -> fr
 
 def _state(phase: ExperimentPhase, *, at_end: bool) -> tuple[object, ...]:
     """Return what is in force at the start or the end of a phase; a fault is over then."""
-    last = phase.during[-1].set if phase.during and at_end else phase.set
-    return dict(last), dict(phase.scale), () if at_end else tuple(phase.faults)
+    settings, scale = phase.set, dict(phase.scale)
+    for one in phase.during if at_end else ():
+        settings = settings if one.set is None else one.set
+        scale.update(one.scale)
+    return dict(settings), scale, () if at_end else tuple(phase.faults)
 
 
 def _saw(requests: Sequence[Request]) -> str:

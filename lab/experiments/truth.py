@@ -43,8 +43,9 @@ def truth(name: str, mesh: Mesh, status: Mapping[str, Any], runs: Sequence[Phase
         },
         "services": [
             {"cluster": one["cluster"], "namespace": one["namespace"], "name": one["name"], "ip": one["address"],
-             "port": one["port"], "node_port": one["node_port"] or None}
+             "port": each["port"], "protocol": each["protocol"], "node_port": each["node_port"] or None}
             for one in status["services"]
+            for each in one["ports"]
         ],
         "verdicts": verdicts,
         "lossy": any(
@@ -102,15 +103,18 @@ def _events(runs: Sequence[PhaseRun]) -> list[dict[str, str]]:
     found = []
     for run in runs:
         phase = run.phase
-        settings = [f"{service} {key}={value}" for service, keys in phase.set.items() for key, value in keys.items()]
-        settings += [f"{workload} has {count} pods" for workload, count in phase.scale.items()]
-        settings += [f"fault {fault}" for fault in phase.faults]
+        settings = [*_changes(phase.set, phase.scale), *(f"fault {fault}" for fault in phase.faults)]
         found.append((run.started, f"{phase.name} begins: {', '.join(settings) or 'as described'}"))
         for moment, change in zip(run.changed, phase.during, strict=False):
-            parts = [f"{service} {key}={value}" for service, keys in change.set.items() for key, value in keys.items()]
+            parts = _changes(change.set or {}, change.scale)
             found.append((moment, f"{phase.name}: {', '.join(parts) or 'as described'} from here on"))
         found.append((run.ended, f"{phase.name} ends"))
     return [{"t": rfc3339(moment), "event": text} for moment, text in sorted(found)]
+
+
+def _changes(settings: Mapping[str, Mapping[str, str]], scale: Mapping[str, int]) -> list[str]:
+    found = [f"{service} {key}={value}" for service, keys in settings.items() for key, value in keys.items()]
+    return [*found, *(f"{workload} has {count} pods" for workload, count in scale.items())]
 
 
 def _common(values: Any) -> str:  # noqa: ANN401 - any iterable of texts

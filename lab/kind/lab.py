@@ -98,6 +98,7 @@ class KindLab:
                 {
                     "cluster": one.cluster, "namespace": one.namespace, "name": one.name, "address": one.address,
                     "port": one.port, "node_port": one.node_port, "annotations": dict(one.annotations),
+                    "ports": list(one.ports),
                 }
                 for one in live.services
             ],

@@ -25,11 +25,12 @@ _CLUSTER: Mapping[str, type] = {
 }  # fmt: skip
 _WORKLOAD: Mapping[str, type] = {
     "app": str, "image": str, "replicas": int, "port": int, "clusters": list, "namespace": str, "bare": bool,
-    "host_network": bool,
+    "host_network": bool, "drain": int,
 }  # fmt: skip
 _SERVICE: Mapping[str, type] = {
     "app": str, "port": int, "target_port": int, "protocol": str, "node_port": int, "clusters": list,
     "namespace": str, "global": bool, "affinity": str, "shared": bool, "annotations": dict,
+    "spec": dict,
 }  # fmt: skip
 _WALKTHROUGH = walkthrough()
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")

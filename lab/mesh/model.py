@@ -134,6 +134,7 @@ class Workload:
         port: what they listen on, 0 for a client.
         bare: pods of their own without a Deployment, named as the workload.
         host_network: with their node's address.
+        drain: seconds for which they still serve after they were told to end.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Workload:
     namespace: str = "default"
     bare: bool = False
     host_network: bool = False
+    drain: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class Service:
         app: label of the pods behind it.
         node_port: 0 for a ClusterIP.
         annotations: as they are first.
+        spec: more fields of its spec, as Kubernetes calls them; `ports` there stand for `port` and `target_port`.
     """
 
     name: str
@@ -166,6 +169,7 @@ class Service:
     namespace: str = "default"
     node_port: int = 0
     annotations: Mapping[str, str] = field(default_factory=dict)
+    spec: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,8 @@ NAMED: Mapping[str, Variant] = {
         ),
         Variant("dsr", {"bpf-lb-mode": "dsr", "bpf-lb-algorithm": "maglev"}),
         Variant("dual-stack", dual_stack=True),
+        # Agents read what trafficDistribution makes of EndpointSlices: off unless it is asked for.
+        Variant("topology", {"enable-service-topology": "true"}),
         Variant("kvstoremesh", kvstoremesh=True),
     )
 }

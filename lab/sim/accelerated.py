@@ -44,7 +44,9 @@ class AcceleratedLab:
     """
 
     # No servers: what only they have needs real time.
-    capabilities = Capabilities(faults=frozenset(name for name, fault in FAULTS.items() if not fault.served))
+    capabilities = Capabilities(
+        faults=frozenset(name for name, fault in FAULTS.items() if not fault.served), specs=False
+    )
 
     def __init__(self, mesh: Mesh, folder: Path, start: int) -> None:
         self.mesh = mesh

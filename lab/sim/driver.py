@@ -7,7 +7,7 @@ from pathlib import Path
 
 from meshobs import private
 from meshobs.lab import shell, state
-from meshobs.lab.driver import ClusterState, LabState, Step
+from meshobs.lab.driver import Capabilities, ClusterState, LabState, Step
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.remote import process
 from meshobs.lab.remote.lab import RemoteLab
@@ -74,6 +74,11 @@ class SimDriver:
 
 class SimLab(RemoteLab):
     """A sim that is up."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what its mesh can do."""
+        return Capabilities(specs=False)
 
     @property
     def alive(self) -> bool:

@@ -39,6 +39,7 @@ class SimService(LabService):
                 {
                     "cluster": one.cluster, "namespace": one.namespace, "name": one.name, "address": one.address,
                     "port": one.port, "node_port": one.node_port, "annotations": dict(one.annotations),
+                    "ports": [{"port": one.port, "protocol": one.protocol, "node_port": one.node_port}],
                 }
                 for one in world.services
             ],

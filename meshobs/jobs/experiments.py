@@ -94,9 +94,10 @@ def run_accelerated(
         say: told what the user should know, a line each.
         tell: told of progress, a line each.
     """
-    fit = _select_whole(group, say) if skip else group
+    mesh = mesh_of(content)
+    fit = _select_whole(group, mesh, say) if skip else group
     with Store.open(Path(db), write=True) as store:
-        yield from prove_accelerated(store, mesh_of(content), fit, tell)
+        yield from prove_accelerated(store, mesh, fit, tell)
 
 
 def groups(chosen: Sequence[Experiment]) -> list[tuple[Mapping[str, str], list[Experiment]]]:
@@ -122,13 +123,18 @@ def _lab(needs: Mapping[str, str], driver: str, say: Callable[[str], None]) -> I
         labs.stop(made)
 
 
-def _select_whole(group: Sequence[Experiment], say: Callable[[str], None]) -> list[Experiment]:
+def _select_whole(group: Sequence[Experiment], mesh: Mesh, say: Callable[[str], None]) -> list[Experiment]:
     """Return experiments that run as a whole where time is skipped; the others are said to be left out."""
     from meshobs.lab.sim.accelerated import AcceleratedLab  # noqa: PLC0415 - the sim, only here
 
-    fit = [one for one in group if not select_possible([one], AcceleratedLab.capabilities)[1]]
-    if left := [one.name for one in group if one not in fit]:
-        say(f"left out: {', '.join(left)} (needs real time)")
+    fit = [one for one in group if not select_possible([one], AcceleratedLab.capabilities, mesh)[1]]
+    left = [one for one in group if one not in fit]
+    for names, what in (
+        ([one.name for one in left if not one.has_specs], "real time"),
+        ([one.name for one in left if one.has_specs], "real API servers"),
+    ):
+        if names:
+            say(f"left out: {', '.join(names)} (needs {what})")
     return fit
 
 
@@ -239,7 +245,7 @@ def prove_accelerated(
 
 def _select(experiments: Sequence[Experiment], lab: Stage, tell: Callable[[str], None]) -> list[Experiment]:
     """Return what a lab can run of experiments; tell what is left out."""
-    fit, left_out = select_possible(experiments, lab.capabilities)
+    fit, left_out = select_possible(experiments, lab.capabilities, lab.mesh)
     for line in left_out:
         tell(f"left out: {line}")
     return fit

@@ -43,13 +43,23 @@ class LabOptions:
             mesh: what it is to stand up, None where that does not matter.
 
         Raises:
-            InputError: an option, or a variant of Cilium in the mesh, is another driver's.
+            InputError: an option, or something in the mesh, is another driver's.
         """
         kinds = {str(one.variant) for one in mesh.clusters if one.variant != NATIVE} if mesh else set()
         if kinds and chosen != "netns":
             raise InputError(
                 f"`variant` {', '.join(sorted(kinds))}: only the driver netns knows that, and this is {chosen}"
             )
+        own_fields = (
+            [
+                *(f"services.{one.name}: spec" for one in mesh.services if one.spec),
+                *(f"workloads.{one.name}: drain" for one in mesh.workloads if one.drain),
+            ]
+            if mesh and chosen == "sim"
+            else []
+        )
+        if own_fields:
+            raise InputError(f"{', '.join(own_fields)}: the drivers netns and kind know that, and this is {chosen}")
         own = [*self.kind, *(["force"] if self.force else []), *(["cleanup"] if self.cleanup else [])]
         if own and chosen != "kind":
             named = ", ".join(f"`{name}`" for name in own)
@@ -119,7 +129,7 @@ def plan(chosen: str, content: Mapping[str, object], options: LabOptions = LabOp
         options: how.
 
     Raises:
-        InputError: the driver does not know an option, or a variant of Cilium.
+        InputError: the driver does not know an option, or something in the mesh.
     """
     from meshobs.lab.mesh import file  # noqa: PLC0415 - only where a lab begins
 

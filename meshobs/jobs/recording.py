@@ -29,7 +29,8 @@ def record(found: LabState, folder: Path, experiment: Experiment | None, say: Ca
     Args:
         found: the lab.
         folder: made where it is not there; must hold nothing.
-        experiment: whose phases are recorded; None for 100 calls of each cluster's client to each of its services.
+        experiment: whose phases are recorded; None for 100 calls of each cluster's client to each of its services,
+            and from outside to each NodePort.
         say: told of progress, a line each.
 
     Raises:
@@ -40,7 +41,7 @@ def record(found: LabState, folder: Path, experiment: Experiment | None, say: Ca
     wanted = experiment or _plain(lab.mesh)
     if not wanted.phases[0].traffic:
         raise InputError("the lab's mesh has no service that a client of its cluster calls: name an experiment")
-    fit, left_out = select_possible([wanted], lab.capabilities)
+    fit, left_out = select_possible([wanted], lab.capabilities, lab.mesh)
     for line in left_out:
         say(f"left out: {line}")
     if not fit:
@@ -126,6 +127,12 @@ def _plain(mesh: Mesh) -> Experiment:
         for one in mesh.services
         for cluster in one.clusters
         if cluster in callers
+    ]
+    traffic += [
+        Traffic("outside", f"nodes/{cluster}:{one.node_port}", one.protocol)
+        for one in mesh.services
+        if one.node_port
+        for cluster in one.clusters
     ]
     phase = ExperimentPhase("as described", "", tuple(traffic), "affinity", {"affinity": Verdict.OK, "nat": Verdict.OK})
     return Experiment("as described", "What does the mesh do as it was described?", "", (phase,))

@@ -34,18 +34,23 @@ class Lab:
     capabilities: Capabilities = field(default_factory=Capabilities)
     mesh: Mesh = field(default_factory=walkthrough)
     done: list[str] = field(default_factory=list)
+    meanwhile: list[float] = field(default_factory=list)
+    annotations: dict[str, Mapping[str, str | None]] = field(default_factory=dict)
 
     def traffic(
         self, traffic: Sequence[Traffic], meanwhile: Sequence[tuple[float, Callable[[], None]]] = ()
     ) -> list[Request]:
-        del meanwhile
+        for after, action in meanwhile:
+            self.meanwhile.append(after)
+            action()
         if self.broken in [one.target for one in traffic]:
             raise MeshobsError("the lab breaks")
         self.done.append("traffic")
         return []
 
     def annotate(self, cluster: str, namespace: str, service: str, changes: Mapping[str, str | None]) -> None:
-        del namespace, changes
+        del namespace
+        self.annotations[f"{cluster}/{service}"] = changes
         if "kube-down on" in self.done and "kube-down off" not in self.done:
             raise MeshobsError("the API server is away")
         self.done.append(f"annotate {cluster} {service}")
@@ -79,12 +84,54 @@ def test_what_a_lab_cannot_do_is_left_out_by_phase() -> None:
     first, second = Experiment("a", "?", "", (phase("calls"), udp, skew)), Experiment("b", "?", "", (udp,))
     can = Capabilities(frozenset({"TCP", "ICMP"}), frozenset({"masquerade"}))
 
-    fit, left_out = experiments.select_possible([first, second], can)
+    fit, left_out = experiments.select_possible([first, second], can, walkthrough())
 
     assert [(one.name, [each.name for each in one.phases]) for one in fit] == [("a", ["calls"])]
     assert left_out == [
         "a, datagrams: no UDP here", "a, skewed: no fault clock-skew here", "b, datagrams: no UDP here",
     ]  # fmt: skip
+
+
+def test_phases_that_need_another_mesh_are_left_out() -> None:
+    """As phases that the driver cannot run, with what they need."""
+    one = Experiment("a", "?", "", (phase("any"), phase("new", needs={"cilium": "1.20.2"})))
+
+    fit, left_out = experiments.select_possible([one], Capabilities(), walkthrough())
+
+    assert [each.name for each in fit[0].phases] == ["any"]
+    assert left_out == ["a, new: needs cilium 1.20.2"]
+
+
+def test_services_that_only_real_api_servers_know() -> None:
+    """A driver that would pass over fields of their spec leaves the experiment out."""
+    extras = {"services": {"sticky": {"spec": {"sessionAffinity": "ClientIP"}}}}
+    one = Experiment("a", "?", "", (phase("any"),), extras)
+
+    fit, left_out = experiments.select_possible([one], Capabilities(specs=False), walkthrough())
+
+    assert not fit
+    assert left_out == ["a: no fields of its Services' specs, nor pods that drain, here"]
+    assert experiments.select_possible([one], Capabilities(), walkthrough()) == ([one], [])
+
+
+def test_what_an_experiment_adds_is_set_and_scaled_like_the_rest() -> None:
+    """Its own Services keep the annotations that it gives them; its workloads come back to their first number."""
+    lab = Lab()
+    extras: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+        "workloads": {"ending": {"port": 80, "replicas": 3}},
+        "services": {"ending": {"global": True, "affinity": "local"}},
+    }
+    change = experiments.TimedChange(1.0, scale={"west/ending": 0})
+    one = Experiment("a", "?", "", (phase("ends", set={"ending": {}}, during=(change,)),), extras)
+    runner = Runner(lab, lambda _text: None, lambda _seconds: None)
+
+    list(runner.run(one))
+
+    assert lab.meanwhile == [1.0]
+    assert lab.annotations["west/ending"] == {
+        "service.cilium.io/global": "true", "service.cilium.io/affinity": "local", "service.cilium.io/shared": None,
+    }  # fmt: skip
+    assert [word for word in lab.done if word.startswith("scale")] == ["scale west ending 0", "scale west ending 3"]
 
 
 def test_the_phases_before_a_failure_come_and_the_mesh_is_put_back() -> None:

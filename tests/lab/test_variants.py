@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.command_line import Call
 
 from meshobs.errors import InputError
+from meshobs.jobs.labs import LabOptions
 from meshobs.lab import plan
 from meshobs.lab.clusters import manifests
 from meshobs.lab.clusters.targets import HostClient, LiveObjects, nodes_of, pods_of, services_of, targets_of
@@ -64,6 +65,7 @@ _CHANGES: Mapping[str, Mapping[str, str | None]] = {
         "enable-ipv6": "true", "enable-ipv6-masquerade": "true", "k8s-require-ipv6-pod-cidr": "true",
         "ipv6-native-routing-cidr": "fd00:a::/48",
     },
+    "topology": {"enable-service-topology": "true"},
     "kvstoremesh": {},
 }  # fmt: skip
 
@@ -144,7 +146,7 @@ def test_flags_of_the_store_s_server() -> None:
 _BAD: Mapping[str, tuple[object, str]] = {
     "name": (
         "vxlam",
-        "there is no variant 'vxlam': one of native, vxlan, chart-defaults, iptables, dsr, dual-stack, kvstoremesh",
+        "there is no variant 'vxlam': one of native, vxlan, chart-defaults, iptables, dsr, dual-stack, topology, kvstoremesh",
     ),
     "number": (7, "a variant is a name or a table, not 7"),
     "key": ({"setings": {}}, "unknown key setings (known: name, base, dual_stack, kvstoremesh, "),
@@ -276,8 +278,8 @@ def test_a_name_that_nobody_knows(meshobs: Call) -> None:
 
     assert outcome.code == 2
     assert outcome.err == (
-        "meshobs: there is no variant 'geneve': one of native, vxlan, chart-defaults, iptables, dsr, dual-stack, kvstoremesh, or a"
-        " file *.toml\n"
+        "meshobs: there is no variant 'geneve': one of native, vxlan, chart-defaults, iptables, dsr, dual-stack, topology,"
+        " kvstoremesh, or a file *.toml\n"
     )
 
 
@@ -415,6 +417,45 @@ def test_targets_by_family(target: str, four: list[tuple[str, int]], six: list[t
     assert targets_of(live(plain), client, target) == four
     with pytest.raises(InputError, match="it has no IPv6 address; the variant dual-stack has both"):
         targets_of(live(plain), client, f"{kind}6/{rest}")
+
+
+def test_ports_of_a_service() -> None:
+    """The first unless a target names another one; a headless Service has no address to call."""
+    mesh = mesh_of({})
+    client = HostClient(mesh.cluster("west").nodes[1])
+    spec = {"clusterIP": "10.2.0.9", "ports": [{"port": 80, "nodePort": 30080}, {"port": 53, "protocol": "UDP"}]}
+    services = services_of("west", [{**_SERVICE, "spec": spec}])
+    found = LiveObjects([], services, [])
+
+    assert targets_of(found, client, "svc/webpod") == [("10.2.0.9", 80)]
+    assert targets_of(found, client, "svc/default/webpod:53") == [("10.2.0.9", 53)]
+    assert services[0].ports == [
+        {"port": 80, "protocol": "TCP", "node_port": 30080}, {"port": 53, "protocol": "UDP", "node_port": 0},
+    ]  # fmt: skip
+    headless = LiveObjects([], services_of("west", [{**_SERVICE, "spec": {**spec, "clusterIP": "None"}}]), [])
+    with pytest.raises(InputError, match="headless: aim at its pods"):
+        targets_of(headless, client, "svc/webpod")
+
+
+def test_specs_and_hooks_reach_the_api() -> None:
+    """As Kubernetes calls them; what only real API servers know is refused on the twin."""
+    mesh = mesh_of({
+        "workloads": {"web": {"port": 80, "drain": 8}},
+        "services": {"web": {"spec": {"externalTrafficPolicy": "Local", "ports": [{"port": 81, "targetPort": 80}]}}},
+    })  # fmt: skip
+    deployment, service = manifests.of(mesh.workloads, mesh.services, mesh.clusters[0])
+
+    pod = deployment["spec"]["template"]["spec"]
+    assert (pod["terminationGracePeriodSeconds"], pod["containers"][0]["lifecycle"]) == (
+        9, {"preStop": {"sleep": {"seconds": 8}}},
+    )  # fmt: skip
+    assert service["spec"]["ports"] == [{"port": 81, "targetPort": 80}]
+    assert service["spec"]["externalTrafficPolicy"] == "Local"
+    with pytest.raises(
+        InputError, match=r"services.web: spec, workloads.web: drain: the drivers netns and kind know that"
+    ):
+        LabOptions().check("sim", mesh)
+    LabOptions().check("netns", mesh)
 
 
 def test_iptables_spares_the_whole_mesh() -> None:

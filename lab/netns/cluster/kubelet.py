@@ -47,11 +47,18 @@ class RunningPod:
     addresses: Sequence[str] = ()
     place: Place | None = None
     server: shell.Child | None = None
+    draining: bool = False
 
     @property
     def uid(self) -> str:
         """Return the API's name for it."""
         return str(self.pod["metadata"]["uid"])
+
+    @property
+    def drain_seconds(self) -> float:
+        """Return how long it serves on when it is to end."""
+        hooks = self.pod["spec"]["containers"][0].get("lifecycle") or {}
+        return float(hooks.get("preStop", {}).get("sleep", {}).get("seconds", 0))
 
     @property
     def host_network(self) -> bool:
@@ -131,7 +138,7 @@ class Kubelet:
         if fresh:
             self._workers.submit(self._run_logged, self._run, self._running[uid])
         elif "deletionTimestamp" in pod["metadata"]:
-            self._remove_pod(pod, confirm=True)
+            self._drain(pod)
 
     def _bind(self, pod: Object) -> None:
         """Do the scheduler's part."""
@@ -140,6 +147,20 @@ class Kubelet:
         self._placed[meta["uid"]] = objects.app_of(pod), node.name
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding"
         self._api.create(path, objects.make_binding(pod, node.name))
+
+    def _drain(self, pod: Object) -> None:
+        """End a pod when its hook is over, as kubelets do; it serves until then."""
+        with self._lock:
+            running = self._running.get(pod["metadata"]["uid"])
+            if running is None or running.draining:
+                return
+            running.draining = True
+        if not running.drain_seconds:
+            self._remove_pod(pod, confirm=True)
+            return
+        timer = threading.Timer(running.drain_seconds, self._remove_pod, [pod], {"confirm": True})
+        timer.daemon = True
+        timer.start()
 
     def _remove_pod(self, pod: Object, *, confirm: bool = False) -> None:
         """End a pod; `told`: the API waits for the kubelet's word that it is gone."""

@@ -7,7 +7,7 @@ from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.datapath.call import Host, Outside
 from meshobs.lab.sim.world.world import Pod, World
-from meshobs.lab.traffic import CLIENT, host_port
+from meshobs.lab.traffic import CLIENT, host_port, service_name
 
 _BALANCER = "balancer"
 T = TypeVar("T")
@@ -62,11 +62,11 @@ def _service(world: World, client: Pod | Host | Outside, text: str) -> tuple[str
     if isinstance(client, Outside):
         raise InputError("a client outside the mesh reaches no ClusterIP: aim at node/NODE:PORT or balancer:PORT")
     cluster = client.cluster if isinstance(client, Pod) else client.node.cluster
-    namespace, _, name = text.rpartition("/")
-    found = world.service(cluster, namespace or "default", name)
+    namespace, name, port = service_name(text)
+    found = world.service(cluster, namespace, name)
     if not found:
-        raise InputError(f"cluster {cluster} has no service {namespace or 'default'}/{name}")
-    return found.address, found.port
+        raise InputError(f"cluster {cluster} has no service {namespace}/{name}")
+    return found.address, port or found.port
 
 
 def _node(world: World, name: str) -> Node:

@@ -13,7 +13,8 @@ from meshobs.lab.experiments import model
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--experiment", "name", metavar="NAME|FILE.toml",
-    help="Whose phases are recorded.  [default: 100 calls of each cluster's client to each of its services]",
+    help="Whose phases are recorded.  [default: 100 calls of each cluster's client to each of its services, and of each"
+    " NodePort from outside]",
 )  # fmt: skip
 def record(folder: Path, name: str | None) -> None:
     """Record what happens on the lab into a new FOLDER: flows, Kubernetes objects and their changes, the ground truth.

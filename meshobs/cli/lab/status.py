@@ -5,6 +5,7 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -55,7 +56,7 @@ def status(form: str) -> None:
         "clusters",
     )
     _table("nodes", answer["nodes"])
-    _table("services", answer["services"])
+    _table("services", [_with_ports(one) for one in answer["services"]])
     _table("pods", answer["pods"])
     if answer["paused"]:
         remark(f"background traffic of {answer['paused']} clients is paused (meshobs lab background RATE)")
@@ -97,6 +98,16 @@ def _table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
         headings = list(rows[0])
         cells = [[_cell(row[name]) for name in headings] for row in rows]
         print_table(headings, cells, {name for name in headings if isinstance(rows[0][name], int)}, title)
+
+
+def _with_ports(service: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return a Service's row with all its ports, as kubectl writes them."""
+    ports = [
+        "{port}:{node_port}/{protocol}".format_map(one) if one["node_port"] else "{port}/{protocol}".format_map(one)
+        for one in service["ports"]
+    ]
+    row = {key: value for key, value in service.items() if key not in ("port", "node_port", "annotations")}
+    return {**row, "ports": ",".join(ports), "annotations": service["annotations"]}
 
 
 def _cell(value: object) -> str:
