@@ -421,6 +421,10 @@ _EXPLANATIONS = (
         "{path} was written by a newer DuckDB: upgrade meshobs, or choose another file",
     ),
     (
+        "replaying WAL",
+        "{path} does not go with the log beside it, {path}.wal: if another file of this name left that, delete it",
+    ),
+    (
         "Corrupt database file|Could not read enough bytes|deserialization",
         "{path} is damaged: restore it from a copy, or import again into another file ({text})",
     ),
@@ -436,7 +440,8 @@ _EXPLANATIONS = (
 
 
 def _explain(error: duckdb.Error, path: Path, *, write: bool) -> DatabaseError:
-    text = " ".join(str(error).split())
+    # What follows is for DuckDB's own people.
+    text = " ".join(str(error).partition("Stack Trace:")[0].split())
     if not write and "attached in read-only mode" in text:
         return DatabaseError(f"{path} is opened read only")
     holder = re.search(r"Conflicting lock is held in (\S+) \(PID (\d+)\)", text)

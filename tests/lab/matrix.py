@@ -44,7 +44,7 @@ def run(variant: str, version: str, aggregation: str) -> Sequence[Line]:
     """Stand a mesh up, run all experiments, take it down; return their findings."""
     name = f"{variant}-{version}-{aggregation}"
     database = FOLDER / f"{name}.duckdb"
-    database.unlink(missing_ok=True)
+    _remove(database)
     kind = ("--variant", variant, "--cilium", version, "--aggregation", aggregation)
     if meshobs("lab", "up", "--driver", "netns", *kind).returncode:
         sys.exit(f"{name}: the mesh could not be stood up")
@@ -55,8 +55,16 @@ def run(variant: str, version: str, aggregation: str) -> Sequence[Line]:
             lines = [line for line in lines if line["experiment"] not in wrong] + again
     finally:
         meshobs("lab", "down")
-    database.unlink(missing_ok=True)
+    if not lines:
+        sys.exit(f"{name}: no experiment ran")
+    _remove(database)
     return lines
+
+
+def _remove(database: Path) -> None:
+    """Remove a database, and the log of one that was killed: another file of its name would take it for its own."""
+    for path in (database, Path(f"{database}.wal")):
+        path.unlink(missing_ok=True)
 
 
 def _ask(database: Path, *names: str) -> list[Line]:

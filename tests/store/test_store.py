@@ -287,6 +287,21 @@ import_into(Path({str(db)!r}), *map(Path, {list(map(str, paths))!r}))
     assert content(db) == content(whole)
 
 
+def test_the_log_of_another_file(db: Path) -> None:
+    """DuckDB cannot replay what a killed program left beside a file that was removed: one line says what to do."""
+    said = (
+        'INTERNAL Error: Failure while replaying WAL file "/x/mesh.duckdb.wal": Could not find node in column segment tree!'
+        ' Attempting to find row number "0" in 0 nodes\n\nStack Trace:\n\n/x/_duckdb.so(_ZN6duckdb9Exception6ToJSON)'
+    )
+
+    with Store.open(db, write=True) as store, pytest.raises(DatabaseError) as told, store.translate_errors():
+        raise duckdb.InternalException(said)
+
+    assert str(told.value) == (
+        f"{db} does not go with the log beside it, {db}.wal: if another file of this name left that, delete it"
+    )
+
+
 def content(db: Path) -> list[tuple[object, ...]]:
     """Return what makes up the stored flows and events."""
     with Store.open(db) as store:
