@@ -109,6 +109,11 @@ def find_fault(name: str) -> Fault:
     return FAULTS[name]
 
 
+def possible_faults(mesh: Mesh) -> frozenset[str]:
+    """Return the names of the faults that a mesh can have: in a tunnel everything keeps its address."""
+    return frozenset(FAULTS) - ({"masquerade"} if mesh.tunnels else set())
+
+
 def scopes(fault: Fault, scope: str, mesh: Mesh) -> Sequence[str]:
     """Return what a fault is made on: names of clusters, full names of nodes, or one empty text for the whole mesh.
 
@@ -192,6 +197,8 @@ class FaultSwitch:
                 return
             if name not in self._makers:
                 raise InputError(f"this lab has no {name}: all of its nodes share one clock")
+            if name not in possible_faults(self._mesh()):
+                raise InputError(f"this lab has no {name}: what goes into a tunnel keeps its address")
             places = scopes(fault, scope, self._mesh())
             undoings: list[Undo] = []
             self.on[key] = lambda: _undo_all(undoings)

@@ -204,6 +204,11 @@ class Mesh:
         """Tell whether any cluster speaks IPv6."""
         return any(cluster.variant.dual_stack for cluster in self.clusters)
 
+    @cached_property
+    def tunnels(self) -> bool:
+        """Tell whether what pods send crosses to other nodes in a tunnel; all clusters of a mesh do alike."""
+        return any(cluster.variant.tunnels for cluster in self.clusters)
+
     def on_link6(self, address: str) -> str:
         """Return what stands in IPv6 for an address on the nodes' network, with the length of its prefix."""
         return ipv6.on_link(address, self.network)

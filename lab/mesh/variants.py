@@ -112,6 +112,8 @@ NAMED: Mapping[str, Variant] = {
         Variant("kvstoremesh", kvstoremesh=True),
     )
 }
+# Which the twin imitates, too.
+IMITATED = (NATIVE, _VXLAN)
 
 
 def load(text: str) -> str | Mapping[str, object]:

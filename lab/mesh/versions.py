@@ -15,7 +15,7 @@ SERVER_IMAGE = "traefik/whoami"
 
 @dataclass(frozen=True)
 class Traits:
-    """What differs between versions and shows in flows; each as measured on 1.17.6, 1.19.4 and 1.19.6.
+    """What differs between versions and shows in flows; each as measured on 1.17.6, 1.19.4, 1.19.6 and 1.20.2.
 
     Attributes:
         literal_none_is_local: `affinity: none` written out drops every remote backend (cilium#46623).
@@ -26,6 +26,7 @@ class Traits:
         merges_losses: losses of a ring come as one event a second with its span, not as one per flow.
         names_emitter: every flow says which version sent it.
         refuses_unreachable: connecting to a service without backends fails with EHOSTUNREACH, else with EPERM.
+        names_backend_of_nodeport: a node's answer for its own backend has the pod's identity beside the node's address.
     """
 
     literal_none_is_local: bool
@@ -35,6 +36,7 @@ class Traits:
     merges_losses: bool
     names_emitter: bool
     refuses_unreachable: bool
+    names_backend_of_nodeport: bool
 
 
 def traits(version: str) -> Traits:
@@ -53,6 +55,7 @@ def traits(version: str) -> Traits:
         merges_losses=modern,
         names_emitter=modern,
         refuses_unreachable=modern,
+        names_backend_of_nodeport=number >= (1, 20, 0),
     )
 
 

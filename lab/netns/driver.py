@@ -9,7 +9,7 @@ from pathlib import Path
 from meshobs import private
 from meshobs.lab import shell, state
 from meshobs.lab.driver import Capabilities, ClusterState, LabState, Step
-from meshobs.lab.faults import FAULTS
+from meshobs.lab.faults import possible_faults
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.netns import requirements
 from meshobs.lab.netns.host import cgroup
@@ -85,11 +85,7 @@ class NetnsLab(RemoteLab):
     def capabilities(self) -> Capabilities:
         """Return what its mesh can do."""
         # All nodes share this machine's clock.
-        lacking = {"clock-skew"}
-        if any(cluster.variant.tunnels for cluster in self.mesh.clusters):
-            # What goes into a tunnel keeps its address, whatever the settings.
-            lacking.add("masquerade")
-        return Capabilities(faults=frozenset(FAULTS) - lacking)
+        return Capabilities(faults=possible_faults(self.mesh) - {"clock-skew"})
 
     @property
     def alive(self) -> bool:

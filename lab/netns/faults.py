@@ -41,10 +41,6 @@ class NetnsFaults(FaultSwitch):
     def _masquerade(self, cluster: str) -> Undo:
         nodes = self._machine.nodes
         one = self._machine.mesh.cluster(cluster)
-        if one.variant.tunnels:
-            raise MeshobsError(
-                f"{cluster} sends to other clusters in tunnels, and what goes into one keeps its address"
-            )
         own = _pods(one)
         if one.variant.has_masquerade_agent:
             # Not an empty list: Cilium would put all private ranges in its place.

@@ -10,7 +10,7 @@ from typing import Self
 
 from meshobs.lab.driver import Capabilities
 from meshobs.lab.experiments.recording import Recording
-from meshobs.lab.faults import FAULTS
+from meshobs.lab.faults import FAULTS, possible_faults
 from meshobs.lab.mesh.model import Mesh, Service, Workload
 from meshobs.lab.sim.faults import SimFaults
 from meshobs.lab.sim.kubeapi.objects import objects
@@ -31,6 +31,13 @@ _REST = 2.0
 _APART = SECOND // 1000
 
 
+def capabilities_of(mesh: Mesh) -> Capabilities:
+    """Return what a mesh can do without servers: what only they have needs real time."""
+    return Capabilities(
+        faults=frozenset(name for name in possible_faults(mesh) if not FAULTS[name].served), specs=False
+    )
+
+
 class AcceleratedLab:
     """A lab without servers.
 
@@ -43,15 +50,15 @@ class AcceleratedLab:
         now: its clock.
     """
 
-    # No servers: what only they have needs real time.
-    capabilities = Capabilities(
-        faults=frozenset(name for name, fault in FAULTS.items() if not fault.served), specs=False
-    )
-
     def __init__(self, mesh: Mesh, folder: Path, start: int) -> None:
         self.mesh = mesh
         self.now = start
         self._recording = Recording(folder)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what its mesh can do."""
+        return capabilities_of(self.mesh)
 
     def start(self) -> Self:
         """Begin the recording and the mesh's time."""

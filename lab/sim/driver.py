@@ -8,6 +8,7 @@ from pathlib import Path
 from meshobs import private
 from meshobs.lab import shell, state
 from meshobs.lab.driver import Capabilities, ClusterState, LabState, Step
+from meshobs.lab.faults import possible_faults
 from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.remote import process
 from meshobs.lab.remote.lab import RemoteLab
@@ -78,7 +79,7 @@ class SimLab(RemoteLab):
     @property
     def capabilities(self) -> Capabilities:
         """Return what its mesh can do."""
-        return Capabilities(specs=False)
+        return Capabilities(faults=possible_faults(self.mesh), specs=False)
 
     @property
     def alive(self) -> bool:

@@ -125,9 +125,9 @@ def _lab(needs: Mapping[str, str], driver: str, say: Callable[[str], None]) -> I
 
 def _select_whole(group: Sequence[Experiment], mesh: Mesh, say: Callable[[str], None]) -> list[Experiment]:
     """Return experiments that run as a whole where time is skipped; the others are said to be left out."""
-    from meshobs.lab.sim.accelerated import AcceleratedLab  # noqa: PLC0415 - the sim, only here
+    from meshobs.lab.sim.accelerated import capabilities_of  # noqa: PLC0415 - the sim, only here
 
-    fit = [one for one in group if not select_possible([one], AcceleratedLab.capabilities, mesh)[1]]
+    fit = [one for one in group if not select_possible([one], capabilities_of(mesh), mesh)[1]]
     left = [one for one in group if one not in fit]
     for names, what in (
         ([one.name for one in left if not one.has_specs], "real time"),

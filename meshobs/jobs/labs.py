@@ -12,7 +12,7 @@ from meshobs.lab import driver as drivers
 from meshobs.lab import state
 from meshobs.lab.driver import Driver, Lab, LabState, Step
 from meshobs.lab.mesh.model import Mesh
-from meshobs.lab.mesh.variants import NATIVE
+from meshobs.lab.mesh.variants import IMITATED, NATIVE
 
 
 def _silent(_text: str) -> None:
@@ -45,7 +45,8 @@ class LabOptions:
         Raises:
             InputError: an option, or something in the mesh, is another driver's.
         """
-        kinds = {str(one.variant) for one in mesh.clusters if one.variant != NATIVE} if mesh else set()
+        possible = IMITATED if chosen == "sim" else (NATIVE,)
+        kinds = {str(one.variant) for one in mesh.clusters if one.variant not in possible} if mesh else set()
         if kinds and chosen != "netns":
             raise InputError(
                 f"`variant` {', '.join(sorted(kinds))}: only the driver netns knows that, and this is {chosen}"

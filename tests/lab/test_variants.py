@@ -257,13 +257,13 @@ def test_names_that_no_file_has(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("command", ["up", "plan"])
 def test_other_drivers_refuse(meshobs: Call, command: str) -> None:
-    """Only real agents can be of another kind: the twin and kind say so, and nothing begins."""
-    for driver in ("sim", "kind"):
-        outcome = meshobs("lab", command, "--driver", driver, "--variant", "vxlan")
+    """Only real agents can be of any kind: the twin, which imitates tunnels only, and kind say so, and nothing begins."""
+    for driver, variant in (("sim", "dsr"), ("kind", "vxlan")):
+        outcome = meshobs("lab", command, "--driver", driver, "--variant", variant)
 
         assert outcome.code == 2
         assert outcome.err.splitlines()[-1] == (
-            f"meshobs: --variant vxlan: only the driver netns knows that, and this is {driver}"
+            f"meshobs: --variant {variant}: only the driver netns knows that, and this is {driver}"
         )
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from typing import NamedTuple
 
 from meshobs.lab.mesh.model import Cluster, Mesh, Node
+from meshobs.lab.mesh.variants import NAMED
 from meshobs.lab.sim.datapath.attempt import REFUSED, TIMED_OUT
 from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, carry_call
 from meshobs.lab.sim.datapath.packets import CURL, ClientBehaviour
@@ -21,6 +22,8 @@ from meshobs.pb.flow import flow_pb2
 # Client and server of all recordings but kind's: a Python client that asks for its peer's name once, a Python server
 # that answers in two segments.
 PYTHON = ClientBehaviour(segments=2, peers=1, peers_again=1, client_first=0.22, prompt=0.35)
+# Client and server of the driver netns: nobody asks for a peer's name, an answer is one segment, the server closes.
+LAB = ClientBehaviour(peers=0, client_first=0.1, prompt=0.4)
 
 _RESERVED = {1: "host", 2: "world", 6: "remote-node", 7: "kube-apiserver"}
 _OUTCOMES = {"": "answered", TIMED_OUT: "TimeoutError", REFUSED: "ConnectionRefusedError"}
@@ -79,6 +82,7 @@ class Way(NamedTuple):
     aggregation: str
     balancing: str
     programs: str
+    variant: str
     client: str
     aimed: str
     ingress: str
@@ -100,6 +104,7 @@ class Facts:
     masquerades: bool
     denying: bool
     programs: str
+    variant: str
     nodes: Mapping[str, Node]
     pods: Mapping[str, Pod]
     services: tuple[Service, ...]
@@ -221,7 +226,10 @@ def described(facts: Facts, attempt: Attempt) -> tuple[Way, Roles]:
     }
     addresses |= {service.address: "service" for service in facts.services}
     host = attempt.source not in facts.pods
-    if host and here is not None and here == there:
+    tunnels = NAMED[facts.variant].tunnels
+    if tunnels and ingress is not None and there != ingress:
+        addresses |= {attempt.saw: "router of ingress", ingress.router: "router of ingress"}
+    if host and here is not None and (here == there or (tunnels and ingress is None)):
         addresses |= {attempt.saw: "router", here.router: "router"}
     elif attempt.source not in facts.nodes:
         addresses[attempt.source] = "client"
@@ -236,6 +244,7 @@ def described(facts: Facts, attempt: Attempt) -> tuple[Way, Roles]:
         facts.aggregation,
         "socket" if facts.socket_lb else "packet",
         facts.programs,
+        facts.variant,
         f"{'host' if here and host else 'pod' if here else 'outside'} {_place(here, None)}",
         aimed + (" known" if aimed == "nodeport" and own_door else ""),
         f"{_place(ingress, here)}, server {_place(there, ingress)}" if ingress else "",
@@ -281,6 +290,7 @@ def world_of(facts: Facts, backend: str) -> World:
         Cluster(
             name, number, cidr, "", tuple(node for node in facts.nodes.values() if node.cluster == name), cidr,
             () if facts.masquerades else (other,), facts.version, facts.aggregation, facts.socket_lb,
+            variant=NAMED[facts.variant],
         )
         for name, number, cidr, other in (
             ("west", 1, "10.0.0.0/16", "10.1.0.0/16"), ("east", 2, "10.1.0.0/16", "10.0.0.0/16"),
@@ -315,7 +325,7 @@ def simulated(
     facts, attempt = recorded.facts, recorded.attempt
     world = world_of(facts, attempt.server)
     port = chance.randrange(32768, 61000) if attempt.protocol != "ICMP" else 0
-    manner = PYTHON if facts.programs == "python" else CURL
+    manner = {"python": PYTHON, "curl": CURL, "lab": LAB}[facts.programs]
     manner = replace(manner, patience=attempt.end - attempt.start)
     outcome = carry_call(
         world,

@@ -96,7 +96,7 @@ def _events(
 def _flow(hop: ObservationPoint, packet: Packet, protocol: str) -> flow_pb2.Flow:
     flow = fill(hop.template, protocol, packet.flags, echo=packet.forward)
     if hop.tracked:
-        flow.trace_reason = conntrack.reason(packet)
+        flow.trace_reason = flow_pb2.NEW if hop.anew else conntrack.reason(packet)
     return flow
 
 

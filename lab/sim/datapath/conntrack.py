@@ -34,7 +34,7 @@ class Tracker:
         """Tell whether a point reports a packet."""
         if hop.once and not packet.opens:
             return False
-        if hop.always or hop.once or not self._medium[hop.node.cluster]:
+        if hop.always or hop.anew or hop.once or not self._medium[hop.node.cluster]:
             return True
         if hop.quiet:
             return False

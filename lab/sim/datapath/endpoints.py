@@ -11,6 +11,8 @@ from meshobs.lab.sim.world.world import Pod, World
 from meshobs.pb.flow import flow_pb2
 
 _HOST, _WORLD, _REMOTE_NODE, _KUBE_APISERVER = 1, 2, 6, 7
+OF_WORLD = flow_pb2.Endpoint(identity=_WORLD, labels=["reserved:world"])
+OF_REMOTE_NODE = flow_pb2.Endpoint(identity=_REMOTE_NODE, labels=["reserved:remote-node"])
 
 
 def describe(world: World, observer: Node, address: str) -> flow_pb2.Endpoint:
@@ -19,7 +21,15 @@ def describe(world: World, observer: Node, address: str) -> flow_pb2.Endpoint:
     if pod is not None:
         return _of_pod(pod, local=pod.node == observer.full)
     node = world.node_at.get(address)
-    return _of_world() if node is None else _of_node(node, observer)
+    if node is None:
+        return OF_WORLD
+    return OF_REMOTE_NODE if address == node.router and node != observer else _of_node(node, observer)
+
+
+def identity(world: World, observer: Node, address: str) -> flow_pb2.Endpoint:
+    """Return what a node's agent says of a packet that has the identity of an address, but another address."""
+    known = describe(world, observer, address)
+    return flow_pb2.Endpoint(identity=known.identity, labels=known.labels, cluster_name=known.cluster_name)
 
 
 @lru_cache(maxsize=4096)
@@ -51,12 +61,7 @@ def _of_node(node: Node, observer: Node) -> flow_pb2.Endpoint:
         return flow_pb2.Endpoint(identity=_HOST, labels=labels)
     if node.control_plane and node.cluster == observer.cluster:
         return flow_pb2.Endpoint(identity=_KUBE_APISERVER, labels=["reserved:kube-apiserver", "reserved:remote-node"])
-    return flow_pb2.Endpoint(identity=_REMOTE_NODE, labels=["reserved:remote-node"])
-
-
-@lru_cache(maxsize=1)
-def _of_world() -> flow_pb2.Endpoint:
-    return flow_pb2.Endpoint(identity=_WORLD, labels=["reserved:world"])
+    return OF_REMOTE_NODE
 
 
 @lru_cache(maxsize=1024)

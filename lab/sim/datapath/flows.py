@@ -15,6 +15,7 @@ from meshobs.pb.flow import flow_pb2
 _DROP, _TRACE, _VERDICT, _SOCKET = 1, 4, 5, 7
 _L3_ONLY, _ALL = 1, 4
 ETH0 = (2, "eth0")
+VXLAN = (7, "cilium_vxlan")
 
 
 class Point(IntEnum):
@@ -22,22 +23,26 @@ class Point(IntEnum):
 
     TO_ENDPOINT = 0
     TO_STACK = 3
+    TO_OVERLAY = 4
     FROM_ENDPOINT = 5
     FROM_HOST = 7
+    FROM_OVERLAY = 9
     FROM_NETWORK = 10
     TO_NETWORK = 11
 
     @property
     def incoming(self) -> bool:
         """Tell whether it is one of those that aggregation leaves out."""
-        return self in {Point.FROM_ENDPOINT, Point.FROM_HOST, Point.FROM_NETWORK}
+        return self in {Point.FROM_ENDPOINT, Point.FROM_HOST, Point.FROM_OVERLAY, Point.FROM_NETWORK}
 
 
 _POINTS = {
     Point.TO_ENDPOINT: flow_pb2.TO_ENDPOINT,
     Point.TO_STACK: flow_pb2.TO_STACK,
+    Point.TO_OVERLAY: flow_pb2.TO_OVERLAY,
     Point.FROM_ENDPOINT: flow_pb2.FROM_ENDPOINT,
     Point.FROM_HOST: flow_pb2.FROM_HOST,
+    Point.FROM_OVERLAY: flow_pb2.FROM_OVERLAY,
     Point.FROM_NETWORK: flow_pb2.FROM_NETWORK,
     Point.TO_NETWORK: flow_pb2.TO_NETWORK,
 }

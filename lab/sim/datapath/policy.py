@@ -11,7 +11,10 @@ from meshobs.pb.flow import flow_pb2
 def is_masqueraded(world: World, cluster: Cluster, address: str) -> bool:
     """Tell whether a cluster's nodes hide their pods from a destination on another node."""
     if address in world.node_at:
-        return False  # never towards a node: native routing
+        # Natively never towards a node; into a tunnel goes only what is for pods.
+        return cluster.variant.tunnels
+    if cluster.variant.tunnels:
+        return not any(is_within(address, one.pod_cidr) for one in world.mesh.clusters)
     return not any(
         is_within(address, network) for network in (cluster.native_routing_cidr, *cluster.non_masquerade_cidrs)
     )

@@ -33,6 +33,7 @@ class Route:
         policy: that selects the server.
         drop: why the policy refuses, None if it does not.
         error: empty if it is answered.
+        tunnelled: it ends at a pod, and crosses to the pod's node in a tunnel.
     """
 
     pod: Pod | None
@@ -51,6 +52,7 @@ class Route:
     policy: Policy | None = None
     drop: flow_pb2.DropReason | None = None
     error: str = ""
+    tunnelled: bool = False
 
     @property
     def wire(self) -> str:
@@ -61,6 +63,11 @@ class Route:
     def local(self) -> bool:
         """Tell whether it never leaves the client's node."""
         return self.node is not None and self.node == self.server_node and self.ingress is None
+
+    @property
+    def host_tunnelled(self) -> bool:
+        """Tell whether a host's packets go into the tunnel, under its router's address."""
+        return self.tunnelled and self.pod is None and self.node is not None and self.source == self.node.router
 
     @property
     def to_pod(self) -> bool:
@@ -108,6 +115,10 @@ def _complete(draft: _Draft, pod: Pod | None, node: Node | None, source: str, fi
     world, call = draft.world, draft.call
     server = _server(world, call, draft.backend, final)
     server_node = _node_of(world, server, final.address)
+    tunnelled = world.mesh.tunnels and any(is_within(final.address, one.pod_cidr) for one in world.mesh.clusters)
+    into_tunnel = tunnelled and pod is None and draft.ingress is None and final.address in world.pod_at
+    if into_tunnel and node is not None and node != server_node:
+        source = node.router
     inside = pod is not None and node is not None and server_node is not None and draft.ingress is None
     local = inside and server_node == node
     masquerade = ""
@@ -117,7 +128,7 @@ def _complete(draft: _Draft, pod: Pod | None, node: Node | None, source: str, fi
         masquerade = node.address
     saw = masquerade or source
     if draft.ingress is not None and server_node != draft.ingress:
-        saw = draft.ingress.address
+        saw = draft.ingress.router if tunnelled else draft.ingress.address
     elif pod is None and node is not None and server_node == node and server is not None and not server.host_network:
         saw = node.router
     per_packet = draft.frontend is not None and pod is not None and not world.clusters[pod.cluster].socket_lb
@@ -128,7 +139,7 @@ def _complete(draft: _Draft, pod: Pod | None, node: Node | None, source: str, fi
     return Route(
         pod, node, source, End(call.address, call.port, named), draft.first, final,
         draft.frontend is not None and not per_packet, per_packet, draft.ingress, masquerade, saw,
-        server, server_node, policy, drop, error,
+        server, server_node, policy, drop, error, tunnelled,
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def mesh_options(function: Command) -> Command:
         click.option("--config", "path", type=click.Path(path_type=Path), help="A mesh description, see docs/lab.md."),
         click.option("--cilium", metavar="VERSION", help=f"Of all clusters.  [default: {versions.CILIUM}]"),
         click.option("--aggregation", type=click.Choice(["none", "medium"]), help="Hubble's.  [default: none]"),
-        click.option("--variant", metavar="NAME|FILE.toml", help="netns: a kind of Cilium.  [default: native]"),
+        click.option("--variant", metavar="NAME|FILE.toml", help="Kind of Cilium, netns.  [default: native]"),
         click.option("--seed", type=int, help="sim: what its chance starts from.  [default: 1]"),
     )  # fmt: skip
     function = gather("mesh", _mesh, ("path", "cilium", "aggregation", "variant", "seed", *kind.KEYS))(function)

@@ -27,6 +27,7 @@ SECOND = 10**9
 VERSIONS = ("1.17.6", "1.19.6")
 NODE_PORT = 30080
 CALLS = 40
+_SOCKET = 7
 
 
 def test_every_recorded_path_looks_like_its_recording() -> None:
@@ -40,8 +41,8 @@ def test_every_recorded_path_looks_like_its_recording() -> None:
     assert not wrong, "\n".join(wrong[:40])
     compared = sum(map(len, recorded.values()))
     print(f"{len(recorded)} paths, {compared} connections compared; {early} left out: aggregation not yet in force")
-    assert len(recorded) >= 94
-    assert compared >= 4400
+    assert len(recorded) >= 150
+    assert compared >= 5200
     assert early < 20
 
 
@@ -52,10 +53,11 @@ def test_paths_cover_what_the_recordings_hold() -> None:
         for name, value in way._asdict().items():
             ways[name, str(value)] += len(examples)
     wanted = {
-        "version": ("1.17.6", "1.19.6", "1.19.4"),
+        "version": ("1.17.6", "1.19.6", "1.19.4", "1.20.2"),
         "aggregation": ("none", "medium"),
         "balancing": ("socket", "packet"),
-        "programs": ("curl", "python"),
+        "programs": ("curl", "python", "lab"),
+        "variant": ("native", "vxlan"),
         "client": ("pod worker", "host worker", "outside "),
         "aimed": ("pod", "service", "nodeport", "nodeport known"),
         "server": ("same worker", "next control plane", "abroad worker", "abroad control plane"),
@@ -79,8 +81,8 @@ def test_events_come_in_the_recorded_order() -> None:
     rarer ones may be missing. The same time counts as either order.
 
     Known difference: on some paths up to 40 % of the recorded connections show the client's FIN before the server's
-    first data (curl's: 11 of 296). Whether clients half-close or agents stamp late what comes in is not known; in the
-    twin they close after the answer.
+    first data (curl's: 11 of 296), and up to 27 % in tunnels before the socket event of the server that takes the call.
+    Whether clients half-close or agents stamp late what comes in is not known; in the twin they close after the answer.
     """
     compared, wrong = Counter[str](), list[str]()
     for way, examples in _recorded()[0].items():
@@ -92,7 +94,7 @@ def test_events_come_in_the_recorded_order() -> None:
             compared["fixed" if fixed else "in between"] += 1
             if made >= 0.95 if fixed else made or recorded < 0.25:
                 continue
-            if not fixed and recorded <= 0.4 and _closed_before_data(first, second):
+            if not fixed and recorded <= 0.4 and _closed_early(first, second):
                 compared["known"] += 1
             else:
                 wrong.append(f"{way}\n  {recorded:.2f} recorded, {made:.2f} made:\n  {first}\n  {second}")
@@ -100,8 +102,8 @@ def test_events_come_in_the_recorded_order() -> None:
     print(
         f"{compared['paths']} paths, {compared['fixed']} fixed and {compared['in between']} open orders compared; {compared['known']} known"
     )
-    assert compared["paths"] >= 45
-    assert compared["fixed"] >= 9500
+    assert compared["paths"] >= 60
+    assert compared["fixed"] >= 13000
     assert compared["in between"] >= 10000
     assert compared["known"] < 30
 
@@ -444,9 +446,11 @@ def _firsts(events: Iterable[tuple[int, flow_pb2.Flow]], roles: Roles) -> dict[S
     return found
 
 
-def _closed_before_data(first: Signature, second: Signature) -> bool:
-    """Tell whether the first is the client's FIN and the second the server's data."""
-    return first.source.port == "own" and "FIN" in first.text and second.source.port != "own" and "PSH" in second.text
+def _closed_early(first: Signature, second: Signature) -> bool:
+    """Tell whether the first is the client's FIN and the second the server's data, or the server's taking the call."""
+    data = second.source.port != "own" and "PSH" in second.text
+    accepted = second.kind[:2] == (_SOCKET, flow_pb2.SOCK_XLATE_POINT_PRE_DIRECTION_REV)
+    return first.source.port == "own" and "FIN" in first.text and (data or accepted)
 
 
 def _share(first: list[int | None], second: list[int | None]) -> float:

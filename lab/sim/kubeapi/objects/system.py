@@ -51,6 +51,7 @@ def _config(maker: Maker, cluster: Cluster) -> None:
     }
     if not cluster.socket_lb:
         data["bpf-lb-sock-hostns-only"] = "true"
+    data = cluster.variant.apply(data)
     maker.add(Key("configmaps", _SYSTEM, "cilium-config"), "v1", "ConfigMap", labels=_of_cilium(""), data=data)
     lines = ("nonMasqueradeCIDRs:", *(f"- {cidr}" for cidr in cluster.non_masquerade_cidrs), "masqLinkLocal: false", "")
     config = "\n".join(lines)
