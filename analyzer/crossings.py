@@ -14,14 +14,26 @@ def summary(rows: Sequence[Row]) -> str:
     Args:
         rows: of `report_hops`.
     """
-    calls = crossed = avoidable = undecided = 0
+    calls = crossed = avoidable = undecided = unplaced = 0
     for row in rows:
         counts = [int(str(row[name])) for name in ("connections", "crossed", "avoidable", "undecided")]
-        calls, crossed, undecided = calls + counts[0], crossed + counts[1], undecided + counts[3]
+        # Where the client's cluster is unknown, it is not even known whether they crossed.
+        needs_unknown = min(counts[3], counts[1])
+        calls, crossed, undecided = calls + counts[0], crossed + counts[1], undecided + needs_unknown
+        unplaced += counts[3] - needs_unknown
         # By an unknown door: had it been the service's, it would have been avoidable.
-        avoidable += min(counts[2], counts[1] - counts[3])
+        avoidable += min(counts[2], counts[1] - needs_unknown)
     if not calls:
         return ""
+    if not unplaced:
+        return _crossed(rows, calls, crossed, avoidable, undecided)
+    found = f"none of {calls} calls is known to have crossed"
+    if crossed:
+        found = _crossed(rows, calls, crossed, avoidable, undecided)
+    return f"{found}; of {unplaced} it is not known whether they did"
+
+
+def _crossed(rows: Sequence[Row], calls: int, crossed: int, avoidable: int, undecided: int) -> str:
     if not crossed:
         return f"none of {calls} calls crossed"
     # Where the setting was local already, it is not what lacks.

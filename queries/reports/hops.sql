@@ -80,7 +80,7 @@ judged as (
         case
             when connections = 0 then format('all {} attempts were dropped', dropped)
             when source_cluster = '' then format('{} came from outside the mesh', connections)
-            when source_cluster = 'unknown' then format('{} came in under the address of a node of {}; from where is not known', connections, destination_cluster)
+            when source_cluster = 'unknown' then format('{} came in under the address of a node; from where is not known', connections)
             when crossings = 0 then format('{} stayed in {}', connections, source_cluster)
             when door = 'pod' then format('{} called a pod of {} by its own address', connections, destination_cluster)
             when service = '' then format('{} crossed; which service they called is not known', connections)

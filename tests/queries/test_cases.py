@@ -679,6 +679,12 @@ def test_what_crossings_cost_is_said(aggregation: str, answer: Callable[..., Rep
         ([(5, 4, 3, 0)], "against-setting", "4 of 5 calls crossed, 3 avoidable"),
         ([(5, 4, 3, 1)], "", "4 of 5 calls crossed, 3 known to be avoidable with affinity local, 1 not known"),
         ([(5, 4, 4, 4)], "", "4 of 5 calls crossed, whether they needed to is not known"),
+        (
+            [(5, 4, 4, 0), (7, 0, 0, 7)],
+            "",
+            "4 of 12 calls crossed, all avoidable with affinity local; of 7 it is not known whether they did",
+        ),
+        ([(5, 0, 0, 5)], "", "none of 5 calls is known to have crossed; of 5 it is not known whether they did"),
         ([(5, 4, 0, 1)], "", "4 of 5 calls crossed, none known to be avoidable with affinity local, 1 not known"),
     ],
 )

@@ -22,7 +22,7 @@ from support.twin import SECOND, Attempt, Connection, Facts, described
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 # Of kinds of mesh that the twin does not imitate: DSR, dual stack, iptables, kube-proxy, namespaces that are not global,
 # fields of a Service's spec; of 1.20 NodePorts at medium, or in tunnels.
-OTHER_MESHES = ("dsr", "dual", "ipt", "vxd", "v20-kinds2", "v20ns", "v20m", "vx20-nodeport")
+OTHER_MESHES = ("dsr", "dual", "ipt", "vxd", "v20-kinds2", "v20ns", "v17m", "v20m", "vx20-nodeport")
 # Whose clients are those of `meshobs lab record`.
 BY_LAB = ("dsr", "dual", "ipt", "v20", "vx")
 NAMES = sorted(one.name for one in RECORDINGS.iterdir() if not one.name.startswith(OTHER_MESHES))
