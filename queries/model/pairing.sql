@@ -69,10 +69,19 @@ create or replace macro at_once(later_ns) as later_ns between -seconds_ns(0.2) a
 --   by_clock:          the calls left at an even pace of seconds
 create or replace macro turning_rates(outward, callers, pairs) as table
 with
-lags as (
-    select destination, count(*) as close, least(min(later), 0) as earliest, greatest(max(later), seconds_ns(0.001)) as latest
+-- The middle nine tenths of the lags: an agent stamps some event tens of milliseconds late.
+spans as (
+    select
+        destination, least(quantile_disc(later, 0.05), 0) as earliest, greatest(quantile_disc(later, 0.95), seconds_ns(0.001)) as latest
     from query_table(pairs)
     where at_once(later)
+    group by destination
+),
+lags as (
+    select destination, count(*) as close, any_value(earliest) as earliest, any_value(latest) as latest
+    from query_table(pairs)
+    join spans using (destination)
+    where later between earliest and latest
     group by destination
 ),
 paces as (
@@ -93,5 +102,5 @@ select c.destination, c.by_clock
 from chances c
 join (select client_address as destination, count(*) as calls from query_table(callers) group by all) n using (destination)
 where c.chance > 0 and c.close > n.calls * c.chance
-    -- The lags were chosen to fit: as many tries as calls.
-    and n.calls * binomial_test(c.close, n.calls, c.chance) < 1e-4;
+    -- Both ends of the lags were chosen to fit: as many tries as calls, for each.
+    and n.calls * n.calls * binomial_test(c.close, n.calls, c.chance) < 1e-4;
