@@ -102,5 +102,5 @@ select c.destination, c.by_clock
 from chances c
 join (select client_address as destination, count(*) as calls from query_table(callers) group by all) n using (destination)
 where c.chance > 0 and c.close > n.calls * c.chance
-    -- Both ends of the lags were chosen to fit: as many tries as calls, for each.
-    and n.calls * n.calls * binomial_test(c.close, n.calls, c.chance) < 1e-4;
+    -- The lags were chosen to fit: as many tries as calls.
+    and n.calls * binomial_test(c.close, n.calls, c.chance) < 1e-4;
