@@ -195,7 +195,7 @@ def test_the_truth_has_the_form_of_other_recordings() -> None:
     status = {
         "pods": [{"cluster": "west", "name": "curl-pod", "node": "west-worker", "address": "10.0.1.2"}],
         "services": [{"cluster": "west", "namespace": "default", "name": "webpod", "address": "10.2.0.1", "port": 80,
-                      "node_port": 0}],
+                      "ports": [{"port": 80, "protocol": "TCP", "node_port": 0}]}],
     }  # fmt: skip
 
     told: Any = truth("name", walkthrough(), status, [PhaseRun("x", phase, 10**9, 4 * 10**9, (answered, refused))])
