@@ -672,7 +672,7 @@ def test_a_tunnel_of_the_newest_version(tmp_path: Path) -> None:
     assert all(line["clients"].endswith(" kept, 0 changed") for line in lines)
     with Store.open(tmp_path / "direct.duckdb") as store:
         assert store.value("select count(*) > 1000 from flows where observation_point = 'TO_OVERLAY'")
-    assert (refused.returncode, "in tunnels" in refused.stderr) == (2, True)
+    assert (refused.returncode, "into a tunnel" in refused.stderr) == (2, True)
     assert not left_since(before)
 
 
