@@ -54,8 +54,7 @@ class LiveService:
     """A Service as the API shows it.
 
     Attributes:
-        port, node_port: of its first port.
-        ports: of all: port, protocol, node_port (0 for none).
+        ports: of each: port, protocol, node_port (0 for none).
         address6: empty where it has IPv4 only.
     """
 
@@ -63,11 +62,19 @@ class LiveService:
     namespace: str
     name: str
     address: str
-    port: int
-    node_port: int
     annotations: Mapping[str, str]
     ports: Sequence[Mapping[str, Any]]
     address6: str = ""
+
+    @property
+    def port(self) -> int:
+        """Return its first port, 0 if it has none."""
+        return int(self.ports[0]["port"]) if self.ports else 0
+
+    @property
+    def node_port(self) -> int:
+        """Return the NodePort of its first port, 0 if there is none."""
+        return int(self.ports[0]["node_port"]) if self.ports else 0
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -136,10 +143,9 @@ def services_of(cluster: str, items: Iterable[Mapping[str, Any]]) -> list[LiveSe
             }
             for each in spec.get("ports") or ()
         ]
-        first = ports[0] if ports else {"port": 0, "node_port": 0}
         found.append(
             LiveService(
-                cluster, meta["namespace"], meta["name"], spec.get("clusterIP", ""), first["port"], first["node_port"],
+                cluster, meta["namespace"], meta["name"], spec.get("clusterIP", ""),
                 _own_annotations(meta.get("annotations", {})), ports, _first6(spec.get("clusterIPs", ())),
             )
         )  # fmt: skip

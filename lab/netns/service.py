@@ -171,4 +171,5 @@ class NetnsService(LabService):
 
 def _service(one: LiveService, address: str) -> Mapping[str, Any]:
     """Return a Service as `status` tells it: one of two families comes twice."""
-    return {key: value for key, value in asdict(one).items() if key != "address6"} | {"address": address}
+    known = {key: value for key, value in asdict(one).items() if key != "address6"}
+    return known | {"address": address, "port": one.port, "node_port": one.node_port}

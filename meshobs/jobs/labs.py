@@ -51,22 +51,22 @@ class LabOptions:
             raise InputError(
                 f"`variant` {', '.join(sorted(kinds))}: only the driver netns knows that, and this is {chosen}"
             )
-        own_fields = (
-            [
-                *(f"services.{one.name}: spec" for one in mesh.services if one.spec),
-                *(f"workloads.{one.name}: drain" for one in mesh.workloads if one.drain),
-            ]
-            if mesh and chosen == "sim"
-            else []
-        )
-        if own_fields:
-            raise InputError(f"{', '.join(own_fields)}: the drivers netns and kind know that, and this is {chosen}")
+        if chosen == "sim" and mesh and (fields := _fields_of_real_servers(mesh)):
+            raise InputError(f"{', '.join(fields)}: the drivers netns and kind know that, and this is {chosen}")
         own = [*self.kind, *(["force"] if self.force else []), *(["cleanup"] if self.cleanup else [])]
         if own and chosen != "kind":
             named = ", ".join(f"`{name}`" for name in own)
             raise InputError(f"{named}: only the driver kind knows that, and this is {chosen}")
         if self.relay_binary and chosen != "sim":
             raise InputError(f"`relay_binary`: only the driver sim knows that, and this is {chosen}")
+
+
+def _fields_of_real_servers(mesh: Mesh) -> list[str]:
+    """Return what only real API servers and kubelets act on, as a mesh description names it."""
+    return [
+        *(f"services.{one.name}: spec" for one in mesh.services if one.spec),
+        *(f"workloads.{one.name}: drain" for one in mesh.workloads if one.drain),
+    ]
 
 
 def driver(name: str, options: LabOptions = LabOptions(), show: Callable[[str], None] = _silent) -> Driver:

@@ -209,11 +209,8 @@ def mesh_api_server(layout: Layout, cluster: Cluster) -> list[str]:
     return [
         "clustermesh-apiserver",
         "clustermesh",
-        f"--cluster-name={cluster.name}",
-        f"--cluster-id={cluster.id}",
+        *_own_store(layout, cluster),
         f"--k8s-kubeconfig-path={layout.kubeconfig(f'{cluster.name}-local')}",
-        "--kvstore-opt",
-        f"etcd.config={layout.folder / f'{cluster.name}.etcd'}",
         "--k8s-client-qps=100",
         "--k8s-client-burst=200",
         "--health-port=9880",
@@ -227,12 +224,19 @@ def kvstoremesh(layout: Layout, cluster: Cluster) -> list[str]:
     return [
         "clustermesh-apiserver",
         "kvstoremesh",
+        *_own_store(layout, cluster),
+        f"--clustermesh-config={layout.remotes(cluster.name)}",
+        "--health-port=9881",
+    ]
+
+
+def _own_store(layout: Layout, cluster: Cluster) -> list[str]:
+    """Return how a program of clustermesh-apiserver knows its cluster and reaches its store."""
+    return [
         f"--cluster-name={cluster.name}",
         f"--cluster-id={cluster.id}",
         "--kvstore-opt",
         f"etcd.config={layout.folder / f'{cluster.name}.etcd'}",
-        f"--clustermesh-config={layout.remotes(cluster.name)}",
-        "--health-port=9881",
     ]
 
 
