@@ -348,6 +348,18 @@ def test_stored_types_are_the_measured_ones(db: Path) -> None:
     }
 
 
+def test_a_race_inside_duckdb_costs_no_answer(db: Path) -> None:
+    """DuckDB 1.5.5 fails now and then in a window function over few rows (1.7 % of these); the answer comes all the same."""
+    Store.open(db, write=True).close()
+    asked = """
+        with one as (select i from range(1) r(i)),
+        few as (from one where i >= 5 union all from one where not exists (from one where i >= 5))
+        select i, count(*) over () from few order by i limit 5
+    """
+    with Store.open(db) as store:
+        assert {tuple(store.rows(asked)) for _ in range(1000)} == {((0, 1),)}
+
+
 @pytest.mark.parametrize("ask", ["rows", "run", "frame"])
 def test_a_query_that_the_user_stops(ask: str, tmp_path: Path) -> None:
     """Ctrl-C while DuckDB works is an interruption like any other, which DuckDB tells as a RuntimeError."""
