@@ -9,6 +9,8 @@ from meshobs.errors import InputError
 
 PROTOCOLS = ("TCP", "UDP", "ICMP")
 CLIENT = "curl-pod"
+# Kinds of target that are aimed at by IPv6.
+KINDS6 = ("svc6", "service6", "pod6", "pods6", "node6", "nodes6")
 # A rate that two cores carry with collection beside it; an event of each packet is made, sent, read and stored.
 _MOST_PER_SECOND = 2000.0
 

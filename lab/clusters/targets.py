@@ -6,12 +6,10 @@ from typing import Any, TypeVar
 
 from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Mesh, Node
-from meshobs.lab.traffic import CLIENT, host_port, service_name
+from meshobs.lab.traffic import CLIENT, KINDS6, host_port, service_name
 
 # Pods there are the cluster's own.
 _SYSTEM = ("kube-system", "kube-public", "kube-node-lease", "local-path-storage", "cilium-secrets")
-# The same by IPv6.
-_KINDS6 = ("svc6", "service6", "pod6", "pods6", "node6", "nodes6")
 # The address of a Service that has none.
 _HEADLESS = "None"
 T = TypeVar("T")
@@ -209,7 +207,7 @@ def targets_of(live: LiveObjects, client: Client, text: str) -> list[tuple[str, 
         InputError: there is no such thing.
     """
     kind, _, rest = text.partition("/")
-    six = kind in _KINDS6
+    six = kind in KINDS6
     kind = kind.removesuffix("6") if six else kind
     if kind in ("svc", "service"):
         return _of_family([_service(live, client, rest)], text, six=six)

@@ -34,9 +34,13 @@ def on_link(address: str, network: str) -> str:
 
     172.18.0.3 of 172.18.0.0/16 -> fd00:ac:12::3/64.
     """
-    nodes = IPv4Network(network)
-    host = int(IPv4Address(address)) - int(nodes.network_address)
-    return f"{IPv6Network((_base(nodes), _LINK_BITS))[host]}/{_LINK_BITS}"
+    host = int(IPv4Address(address)) - int(IPv4Network(network).network_address)
+    return f"{IPv6Network(link_of(network))[host]}/{_LINK_BITS}"
+
+
+def link_of(network: str) -> str:
+    """Return what stands in IPv6 for the nodes' network: 172.18.0.0/16 -> fd00:ac:12::/64."""
+    return str(IPv6Network((_base(IPv4Network(network)), _LINK_BITS)))
 
 
 def _base(network: IPv4Network) -> int:

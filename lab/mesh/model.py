@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_network
 
 from meshobs.lab.mesh import ipv6, versions
 from meshobs.lab.mesh.variants import NATIVE, Variant
@@ -54,7 +54,12 @@ class Node:
     @property
     def router(self) -> str:
         """Return the address of cilium_host on this node."""
-        return str(IPv4Network(self.pod_cidr)[_ROUTER])
+        return self.routers[0]
+
+    @property
+    def routers(self) -> tuple[str, ...]:
+        """Return the address of cilium_host of each family."""
+        return tuple(str(ip_network(cidr)[_ROUTER]) for cidr in self.pod_cidrs)
 
     @property
     def labels(self) -> dict[str, str]:

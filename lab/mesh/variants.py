@@ -113,7 +113,7 @@ NAMED: Mapping[str, Variant] = {
     )
 }
 # Which the twin imitates, too.
-IMITATED = (NATIVE, _VXLAN)
+IMITATED = (NATIVE, _VXLAN, NAMED["dual-stack"])
 
 
 def load(text: str) -> str | Mapping[str, object]:

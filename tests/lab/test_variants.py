@@ -257,7 +257,7 @@ def test_names_that_no_file_has(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("command", ["up", "plan"])
 def test_other_drivers_refuse(meshobs: Call, command: str) -> None:
-    """Only real agents can be of any kind: the twin, which imitates tunnels only, and kind say so, and nothing begins."""
+    """Only real agents can be of any kind: the twin, which imitates some, and kind say so, and nothing begins."""
     for driver, variant in (("sim", "dsr"), ("kind", "vxlan")):
         outcome = meshobs("lab", command, "--driver", driver, "--variant", variant)
 

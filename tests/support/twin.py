@@ -83,6 +83,7 @@ class Way(NamedTuple):
     balancing: str
     programs: str
     variant: str
+    family: str
     client: str
     aimed: str
     ingress: str
@@ -224,13 +225,13 @@ def described(facts: Facts, attempt: Attempt) -> tuple[Way, Roles]:
         address: "node:" + ("+".join(role for role, one in roles if one == node) or "other")
         for address, node in facts.nodes.items()
     }
-    addresses |= {service.address: "service" for service in facts.services}
+    addresses |= {address: "service" for service in facts.services for address in service.addresses}
     host = attempt.source not in facts.pods
     tunnels = NAMED[facts.variant].tunnels
     if tunnels and ingress is not None and there != ingress:
-        addresses |= {attempt.saw: "router of ingress", ingress.router: "router of ingress"}
+        addresses |= dict.fromkeys((attempt.saw, *ingress.routers), "router of ingress")
     if host and here is not None and (here == there or (tunnels and ingress is None)):
-        addresses |= {attempt.saw: "router", here.router: "router"}
+        addresses |= dict.fromkeys((attempt.saw, *here.routers), "router")
     elif attempt.source not in facts.nodes:
         addresses[attempt.source] = "client"
     if ingress is None or there != ingress or attempt.server != attempt.target:
@@ -245,6 +246,7 @@ def described(facts: Facts, attempt: Attempt) -> tuple[Way, Roles]:
         "socket" if facts.socket_lb else "packet",
         facts.programs,
         facts.variant,
+        "IPv6" if ":" in attempt.target else "IPv4",
         f"{'host' if here and host else 'pod' if here else 'outside'} {_place(here, None)}",
         aimed + (" known" if aimed == "nodeport" and own_door else ""),
         f"{_place(ingress, here)}, server {_place(there, ingress)}" if ingress else "",
@@ -288,7 +290,8 @@ def world_of(facts: Facts, backend: str) -> World:
     """Return the recording's mesh; every Service leads to the one backend that answered."""
     clusters = tuple(
         Cluster(
-            name, number, cidr, "", tuple(node for node in facts.nodes.values() if node.cluster == name), cidr,
+            name, number, cidr, "",
+            tuple(node for node in dict.fromkeys(facts.nodes.values()) if node.cluster == name), cidr,
             () if facts.masquerades else (other,), facts.version, facts.aggregation, facts.socket_lb,
             variant=NAMED[facts.variant],
         )
@@ -304,18 +307,19 @@ def world_of(facts: Facts, backend: str) -> World:
         )
         for cluster in clusters
     }  # fmt: skip
-    return World(Mesh(clusters, (), ()), tuple(facts.pods.values()), facts.services, policies, programmed)
+    pods = tuple(dict.fromkeys(facts.pods.values()))
+    return World(Mesh(clusters, (), ()), pods, facts.services, policies, programmed)
 
 
-def client_of(world: World, attempt: Attempt) -> Client:
+def client_of(facts: Facts, world: World, attempt: Attempt) -> Client:
     """Return an attempt's client as the twin knows it."""
-    pod = world.pod_at.get(attempt.source)
+    pod = facts.pods.get(attempt.source)
     if pod is not None:
         return pod
-    node = world.node_at.get(attempt.source) or next(
-        (node for node in world.mesh.nodes if attempt.client.endswith(f"/host/{node.name}")), None
-    )
-    return Outside(attempt.source) if node is None else Host(node)
+    node = facts.nodes.get(attempt.source) or _hosting(facts, attempt.client)
+    if node is not None:
+        return Host(node)
+    return Outside(attempt.source if ":" not in attempt.source else world.mesh.outside)
 
 
 def simulated(
@@ -330,7 +334,7 @@ def simulated(
     outcome = carry_call(
         world,
         Call(
-            client_of(world, attempt), attempt.target, attempt.aimed_port, attempt.protocol, port,
+            client_of(facts, world, attempt), attempt.target, attempt.aimed_port, attempt.protocol, port,
             attempt.requests, attempt.gap if attempt.requests > 1 else 0,
         ),
         at, chance, sockets or Sockets(), manner,

@@ -13,16 +13,29 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from meshobs.lab.mesh.model import Node
+from meshobs.lab.mesh import ipv6
+from meshobs.lab.mesh.model import Mesh, Node
 from meshobs.lab.sim.world.world import Pod, Service
 from meshobs.pb.flow import flow_pb2
 from meshobs.pb.observer import observer_pb2
 from support.twin import SECOND, Attempt, Connection, Facts, described
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
-# Of kinds of mesh that the twin does not imitate: DSR, dual stack, iptables, kube-proxy, namespaces that are not global,
-# fields of a Service's spec; of 1.20 NodePorts at medium, or in tunnels.
-OTHER_MESHES = ("dsr", "dual", "ipt", "vxd", "v20-kinds2", "v20ns", "v17m", "v20m", "vx20-nodeport")
+# Of kinds of mesh that the twin does not imitate: DSR, iptables, kube-proxy, namespaces that are not global, fields of a
+# Service's spec; of 1.20 NodePorts at medium, or in tunnels, and its limited socket events; of two families those whose ranges are not the lab's.
+OTHER_MESHES = (
+    "dsr",
+    "dual17-dual",
+    "dual17-mix6",
+    "dual20m",
+    "ipt",
+    "vxd",
+    "v20-kinds2",
+    "v20ns",
+    "v17m",
+    "v20m",
+    "vx20-nodeport",
+)
 # Whose clients are those of `meshobs lab record`.
 BY_LAB = ("dsr", "dual", "ipt", "v20", "vx")
 NAMES = sorted(one.name for one in RECORDINGS.iterdir() if not one.name.startswith(OTHER_MESHES))
@@ -46,29 +59,41 @@ def truth(name: str) -> dict[str, Any]:
 def facts_of(name: str, aggregation: str = "") -> Facts:
     """Return what is true for a whole recording, or for evidence of the same mesh at another aggregation."""
     loaded = truth(name)
+    dual_stack = name.startswith("dual")
     nodes = {
-        one["ip"]: Node(one["cluster"], key, one["ip"], one["cidr"], control_plane="control-plane" in key)
+        address: node
         for key, one in loaded["nodes"].items()
-    }
+        for node in [
+            Node(
+                one["cluster"], key, one["ip"], one["cidr"], control_plane="control-plane" in key,
+                address6=ipv6.on_link(one["ip"], Mesh.network) if dual_stack else "",
+            )
+        ]
+        for address in node.addresses
+    }  # fmt: skip
     full = {node.name: node.full for node in nodes.values()}
     ids = {"west": 1, "east": 2}
     pods = {
-        one["ip"]: Pod(
-            one["cluster"], full[one["node"]], "default", one["name"], app, one["ip"],
-            (ids[one["cluster"]] << 16) + 300 + (app == "webpod"), 500 + number,
-            "webpod" if app == "webpod" else "", f"lxc{number:012x}", 6 + 2 * number, 80,
-        )
-        for number, one in enumerate(loaded["pods"])
-        if one["ip"]
+        address: pod
+        for number, (one, addresses) in enumerate(_by_families(loaded["pods"], "cluster", "name"))
         # A Deployment's pod is called after it.
         for app in [one.get("app") or one["name"].partition("-")[0]]
+        for pod in [
+            Pod(
+                one["cluster"], full[one["node"]], "default", one["name"], app, addresses[0],
+                (ids[one["cluster"]] << 16) + 300 + (app == "webpod"), 500 + number,
+                "" if app == "curl" else app, f"lxc{number:012x}", 6 + 2 * number, 80,
+                address6="".join(addresses[1:]),
+            )
+        ]
+        for address in addresses
     }  # fmt: skip
     services = tuple(
         Service(
             one["cluster"], one["namespace"], one["name"], "webpod", one["ip"], one["port"], 80, "TCP",
-            one["node_port"] or 0, MappingProxyType({}),
+            one["node_port"] or 0, MappingProxyType({}), "".join(addresses[1:]),
         )
-        for one in _services(name)
+        for one, addresses in _by_families(_services(name), "cluster", "namespace", "name")
     )  # fmt: skip
     scenario = name.removeprefix("v19-")
     return Facts(
@@ -78,23 +103,34 @@ def facts_of(name: str, aggregation: str = "") -> Facts:
         "snat" in scenario,
         scenario == "policy",
         "curl" if name.startswith("kind") else "lab" if name.startswith(BY_LAB) else "python",
-        "vxlan" if name.startswith("vx") else "native",
+        "vxlan" if name.startswith("vx") else "dual-stack" if dual_stack else "native",
         nodes,
         pods,
         services,
     )
 
 
+def _by_families(told: Iterable[Mapping[str, Any]], *key: str) -> Iterable[tuple[Mapping[str, Any], Sequence[str]]]:
+    """Yield what the ground truth tells once for each address, with its addresses, that of IPv4 first."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for one in told:
+        if one["ip"]:
+            found.setdefault(tuple(one[part] for part in key), []).append(one)
+    for several in found.values():
+        several.sort(key=lambda one: ":" in one["ip"])
+        yield several[0], [one["ip"] for one in several]
+
+
 def _services(name: str) -> Iterable[Mapping[str, Any]]:
     """Return the Services of a recording; some of them tell in the ground truth only those that were there at its end."""
-    found = {(one["cluster"], one["namespace"], one["name"]): one for one in truth(name)["services"]}
+    found = {(one["cluster"], one["namespace"], one["name"], one["ip"]): one for one in truth(name)["services"]}
     for path in (RECORDINGS / name).glob("watch-*-svc.jsonl") if name.startswith(BY_LAB) else ():
         for line in path.read_text().splitlines():
             one, cluster = json.loads(line)["object"], path.name.split("-")[1]
             meta, spec = one["metadata"], one["spec"]
             if "nodePort" in spec["ports"][0]:
                 found.setdefault(
-                    (cluster, meta["namespace"], meta["name"]),
+                    (cluster, meta["namespace"], meta["name"], spec["clusterIP"]),
                     {"cluster": cluster, "namespace": meta["namespace"], "name": meta["name"], "ip": spec["clusterIP"],
                      "port": spec["ports"][0]["port"], "node_port": spec["ports"][0]["nodePort"]},
                 )  # fmt: skip
@@ -164,10 +200,10 @@ def _attempts(name: str, by_port: Mapping[int, Sequence[flow_pb2.Flow]]) -> Iter
 
 
 def _answered(one: Mapping[str, Any], again: Sequence[int]) -> Attempt:
-    target, _, port = one["target"].partition(":")
+    target, _, port = one["target"].rpartition(":")
     return Attempt(
         one["client_ip"], one["client"], one["client_port"], target, int(port), one["answered_by"]["ip"],
-        one["server_saw"].split(":")[0], nanoseconds(one["t"]), max([nanoseconds(one["t_end"]), *again]),
+        one["server_saw"].rpartition(":")[0], nanoseconds(one["t"]), max([nanoseconds(one["t_end"]), *again]),
         requests=1 + len(again),
     )  # fmt: skip
 
@@ -178,7 +214,7 @@ def _unanswered(
     """Return an attempt that failed, with the port and the destination of its SYN; None if it sent none."""
     cluster, _, pod = one["client"].split("/")
     source = next(p.address for p in facts_of(name).pods.values() if (p.cluster, p.name) == (cluster, pod))
-    target, _, aimed = one["target"].partition(":")
+    target, _, aimed = one["target"].rpartition(":")
     start, end = nanoseconds(one["t"]), nanoseconds(one["t_end"])
     outcome = one["error"].split(":")[0]
     for port in by_port.keys() - known:
@@ -203,7 +239,7 @@ def _by_port(flows: Sequence[flow_pb2.Flow]) -> dict[int, list[flow_pb2.Flow]]:
 def _pings(name: str) -> Iterable[Connection]:
     """Yield one connection per ping process: what both ends said of each other while it ran."""
     facts = facts_of(name)
-    for one in truth(name).get("pings", ()):
+    for one in truth(name).get("pings", _pings_among_requests(name)):
         source, target = one["client_ip"], one["target"]
         here, there = (
             next(n for n in facts.nodes.values() if n.full == facts.pods[at].node) for at in (source, target)
@@ -214,14 +250,37 @@ def _pings(name: str) -> Iterable[Connection]:
             source, one["client"], 0, target, 0, target, saw, start, end,
             "answered" if one["received"] else "TimeoutError", "ICMP", one["sent"],
         )  # fmt: skip
-        pairs = {(8, source, target), (0, target, source), (8, saw, target), (0, target, saw)}
+        pairs = {(True, source, target), (False, target, source), (True, saw, target), (False, target, saw)}
         flows = [
             flow for flow in flows_of(name)
-            if flow.l4.HasField("ICMPv4")
-            and (flow.l4.ICMPv4.type, flow.IP.source, flow.IP.destination) in pairs
+            if (_echo(flow), flow.IP.source, flow.IP.destination) in pairs
             and start - SECOND // 10 < flow.time.ToNanoseconds() < end + SECOND // 5
         ]  # fmt: skip
         yield Connection(*described(facts, attempt), attempt, facts, flows)
+
+
+def _pings_among_requests(name: str) -> Iterable[Mapping[str, Any]]:
+    """Yield ping processes: of those that `lab record` ran, each ping is a request."""
+    processes: list[list[Mapping[str, Any]]] = []
+    for one in truth(name)["requests"]:
+        if one.get("protocol") == "ICMP" and name.startswith("dual"):
+            if one.get("reused"):
+                processes[-1].append(one)
+            else:
+                processes.append([one])
+    for pings in processes:
+        yield {
+            "client": pings[0]["client"], "client_ip": pings[0]["client_ip"], "sent": len(pings),
+            "target": pings[0]["target"].rpartition(":")[0], "received": len(pings),
+            "t": pings[0]["t"], "t_end": pings[-1]["t_end"],
+        }  # fmt: skip
+
+
+def _echo(flow: flow_pb2.Flow) -> bool | None:
+    """Tell whether a flow is a ping, or its answer; None: neither."""
+    kind = flow.l4.WhichOneof("protocol")
+    known = {"ICMPv4": {8: True, 0: False}, "ICMPv6": {128: True, 129: False}}
+    return known[kind].get(getattr(flow.l4, kind).type) if kind in known else None
 
 
 class _Sockets:

@@ -51,6 +51,11 @@ class Call:
     requests: int = 1
     gap: int = 0
 
+    @property
+    def by_ipv6(self) -> bool:
+        """Tell whether it aims at an address of IPv6."""
+        return ":" in self.address
+
 
 @dataclass(frozen=True)
 class Event:

@@ -4,7 +4,9 @@ Held to recordings of real meshes by tests/lab/sim/test_twin.py; what differs st
 """
 
 import random
+from dataclasses import replace
 
+from meshobs.lab.mesh import ipv6
 from meshobs.lab.sim.datapath import conntrack, packets, points
 from meshobs.lab.sim.datapath.attempt import REFUSED, Call, Client, Event, Host, Outcome, Outside
 from meshobs.lab.sim.datapath.flows import fill
@@ -12,10 +14,10 @@ from meshobs.lab.sim.datapath.packets import CURL, ClientBehaviour, Exchange, Pa
 from meshobs.lab.sim.datapath.points import ObservationPoint
 from meshobs.lab.sim.datapath.route import Route, decide
 from meshobs.lab.sim.datapath.sockets import Sockets, socket_events
-from meshobs.lab.sim.world.world import World
+from meshobs.lab.sim.world.world import Pod, World
 from meshobs.pb.flow import flow_pb2
 
-__all__ = ["Call", "Client", "Event", "Host", "Outcome", "Outside", "Sockets", "carry_call"]
+__all__ = ["Call", "Client", "Event", "Host", "Outcome", "Outside", "Sockets", "carry_call", "in_family"]
 
 # Nanoseconds from one end to the other. All nodes of a lab are neighbours: another cluster is hardly farther.
 _WAY_SAME, _WAY_OTHER, _WAY_ABROAD, _DETOUR = 3_500, 60_000, 90_000, 50_000
@@ -38,6 +40,8 @@ def carry_call(
         sockets: what the nodes remember between calls.
         manner: of the client's and the server's programs.
     """
+    call = in_family(world, call)
+    world = world.by_ipv6 if call.by_ipv6 else world
     route = decide(world, call, chance)
     if isinstance(route, str):
         return Outcome((), None, "", route, ())
@@ -50,6 +54,18 @@ def carry_call(
         route.error,
         exchange.answers,
     )
+
+
+def in_family(world: World, call: Call) -> Call:
+    """Return a call whose client has the address that it calls from: of the family of what it aims at."""
+    client = call.client
+    if not call.by_ipv6:
+        return call
+    if isinstance(client, Pod):
+        return replace(call, client=replace(client, address=client.address6, address6=""))
+    if isinstance(client, Host):
+        return replace(call, client=Host(world.by_ipv6.nodes[client.node.full]))
+    return replace(call, client=Outside(ipv6.on_link(client.address, world.mesh.network).partition("/")[0]))
 
 
 def _exchange(route: Route, call: Call, chance: random.Random, manner: ClientBehaviour) -> Exchange:

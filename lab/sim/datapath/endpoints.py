@@ -10,8 +10,11 @@ from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.world.world import Pod, World
 from meshobs.pb.flow import flow_pb2
 
-_HOST, _WORLD, _REMOTE_NODE, _KUBE_APISERVER = 1, 2, 6, 7
+_HOST, _WORLD, _REMOTE_NODE, _KUBE_APISERVER, _WORLD_IPV4, _WORLD_IPV6 = 1, 2, 6, 7, 9, 10
 OF_WORLD = flow_pb2.Endpoint(identity=_WORLD, labels=["reserved:world"])
+# With both families Cilium tells them apart.
+_OF_WORLD_IPV4 = flow_pb2.Endpoint(identity=_WORLD_IPV4, labels=["reserved:world-ipv4"])
+_OF_WORLD_IPV6 = flow_pb2.Endpoint(identity=_WORLD_IPV6, labels=["reserved:world-ipv6"])
 OF_REMOTE_NODE = flow_pb2.Endpoint(identity=_REMOTE_NODE, labels=["reserved:remote-node"])
 
 
@@ -22,8 +25,12 @@ def describe(world: World, observer: Node, address: str) -> flow_pb2.Endpoint:
         return _of_pod(pod, local=pod.node == observer.full)
     node = world.node_at.get(address)
     if node is None:
-        return OF_WORLD
-    return OF_REMOTE_NODE if address == node.router and node != observer else _of_node(node, observer)
+        if not world.clusters[observer.cluster].variant.dual_stack:
+            return OF_WORLD
+        return _OF_WORLD_IPV6 if ":" in address else _OF_WORLD_IPV4
+    if address == node.router and node != observer:
+        return OF_REMOTE_NODE
+    return _of_node(node, observer, by_ipv6=":" in address)
 
 
 def identity(world: World, observer: Node, address: str) -> flow_pb2.Endpoint:
@@ -54,12 +61,12 @@ def _of_pod(pod: Pod, *, local: bool) -> flow_pb2.Endpoint:
 
 
 @lru_cache(maxsize=4096)
-def _of_node(node: Node, observer: Node) -> flow_pb2.Endpoint:
-    """Return a node as another sees it: an API server is known as one in its own cluster only."""
+def _of_node(node: Node, observer: Node, *, by_ipv6: bool) -> flow_pb2.Endpoint:
+    """Return a node as another sees it: an API server is known as one in its own cluster only, and by IPv4."""
     if node == observer:
         labels = ["reserved:host", "reserved:kube-apiserver"] if node.control_plane else ["reserved:host"]
         return flow_pb2.Endpoint(identity=_HOST, labels=labels)
-    if node.control_plane and node.cluster == observer.cluster:
+    if node.control_plane and not by_ipv6 and node.cluster == observer.cluster:
         return flow_pb2.Endpoint(identity=_KUBE_APISERVER, labels=["reserved:kube-apiserver", "reserved:remote-node"])
     return OF_REMOTE_NODE
 

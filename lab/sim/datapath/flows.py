@@ -174,8 +174,10 @@ def fill(template: flow_pb2.Flow, protocol: str, flags: Sequence[str], *, echo: 
     elif protocol == "UDP":
         flow.Summary = "UDP"
     else:
-        flow.l4.ICMPv4.type = 8 if echo else 0
-        flow.Summary = "ICMPv4 EchoRequest" if echo else "ICMPv4 EchoReply"
+        four = flow.IP.ipVersion == flow_pb2.IPv4
+        layer, kinds = (flow.l4.ICMPv4, (8, 0)) if four else (flow.l4.ICMPv6, (128, 129))
+        layer.type = kinds[0] if echo else kinds[1]
+        flow.Summary = f"ICMPv{4 if four else 6} {'EchoRequest' if echo else 'EchoReply'}"
     return flow
 
 
@@ -183,7 +185,9 @@ def _blank(world: World, node: Node, ends: Ends, wire: str) -> flow_pb2.Flow:
     flow = flow_pb2.Flow()
     flow.CopyFrom(_node_fields(node, world.clusters[node.cluster].cilium))
     source, destination = ends.source, ends.destination
-    flow.IP.source, flow.IP.destination, flow.IP.ipVersion = source.address, destination.address, flow_pb2.IPv4
+    flow.IP.source, flow.IP.destination = source.address, destination.address
+    four = ":" not in destination.address
+    flow.IP.ipVersion = flow_pb2.IPv4 if four else flow_pb2.IPv6
     if wire:
         flow.ethernet.source = hardware(f"{node.full}/{wire}/{source.address}")
         flow.ethernet.destination = hardware(f"{node.full}/{wire}/{destination.address}")
@@ -192,7 +196,7 @@ def _blank(world: World, node: Node, ends: Ends, wire: str) -> flow_pb2.Flow:
     elif ends.protocol == "UDP":
         flow.l4.UDP.source_port, flow.l4.UDP.destination_port = source.port, destination.port
     else:
-        flow.l4.ICMPv4.SetInParent()
+        (flow.l4.ICMPv4 if four else flow.l4.ICMPv6).SetInParent()
     flow.source.CopyFrom(describe(world, node, source.address))
     flow.destination.CopyFrom(describe(world, node, destination.address))
     if world.clusters[node.cluster].traits.names_services:

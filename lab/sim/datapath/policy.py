@@ -1,7 +1,7 @@
 """Rules that a connection meets on its way: who is masqueraded, whom a policy refuses."""
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 
 from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.sim.world.world import Pod, Policy, World
@@ -22,8 +22,8 @@ def is_masqueraded(world: World, cluster: Cluster, address: str) -> bool:
 
 @lru_cache(maxsize=65536)
 def is_within(address: str, network: str) -> bool:
-    """Tell whether an address lies in a network; an empty one holds none."""
-    return bool(network) and IPv4Address(address) in IPv4Network(network)
+    """Tell whether an address lies in a network; an empty one holds none, nor one of the other family."""
+    return bool(network) and ip_address(address) in ip_network(network)
 
 
 def policy_verdict(

@@ -23,7 +23,7 @@ class Sockets:
 
     def __init__(self) -> None:
         self._cookies: dict[str, int] = {}
-        self._spent: dict[str, int] = {}
+        self._spent: dict[tuple[str, bool], int] = {}
 
     def cookie(self, node: Node) -> int:
         """Return a new socket's cookie."""
@@ -31,12 +31,12 @@ class Sockets:
         self._cookies[node.full] = known + 1
         return known + 1
 
-    def permits(self, node: Node, at: int) -> bool:
-        """Spend a node's one token of these 5 s; False if it is spent."""
-        last = self._spent.get(node.full)
+    def permits(self, node: Node, at: int, *, by_ipv6: bool) -> bool:
+        """Spend a node's one token of these 5 s, of which each family has its own; False if it is spent."""
+        last = self._spent.get((node.full, by_ipv6))
         if last is not None and 0 <= at - last < _INTERVAL:
             return False
-        self._spent[node.full] = at
+        self._spent[node.full, by_ipv6] = at
         return True
 
 
@@ -82,7 +82,7 @@ def _client(
     cookie, limited = sockets.cookie(node), _is_limited(world, node)
     own = End(pod.address, 0)
     aimed, first = Ends(own, route.aimed, protocol), Ends(own, route.first, protocol)
-    if route.by_socket and (not limited or sockets.permits(node, at)):
+    if route.by_socket and not route.silent and (not limited or sockets.permits(node, at, by_ipv6=":" in pod.address)):
         yield SocketEvent(node, 0, socket(world, node, pod, _PRE_FWD, aimed, cookie))
         if not limited:
             yield SocketEvent(node, _AFTER, socket(world, node, pod, _POST_FWD, first, cookie))

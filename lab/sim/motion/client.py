@@ -3,7 +3,7 @@
 import random
 from typing import Protocol
 
-from meshobs.lab.sim.datapath.call import Call, Host, Outcome, Outside
+from meshobs.lab.sim.datapath.call import Call, Host, Outcome, Outside, in_family
 from meshobs.lab.sim.motion.targets import client_of, target_of
 from meshobs.lab.sim.motion.timeline import Timeline
 from meshobs.lab.sim.world.world import Pod, World
@@ -92,7 +92,7 @@ class SimulatedClient:
         if address == world.mesh.balancer:
             outcome = self._through_balancer(world, call, at, number)
         over = at + (outcome.answers[-1] if outcome.answers else _timeout(outcome))
-        self._mesh.timeline.at(over, lambda _moment: self._tell(call, outcome, at))
+        self._mesh.timeline.at(over, lambda _moment: self._tell(world, call, outcome, at))
 
     def _through_balancer(self, world: World, call: Call, at: int, number: int) -> Outcome:
         """Let the balancer pass a call on: a connection of its own to a node's port."""
@@ -104,13 +104,13 @@ class SimulatedClient:
         )  # fmt: skip
         return self._mesh.call(onward, at, self._chance)
 
-    def _tell(self, call: Call, outcome: Outcome, at: int) -> None:
+    def _tell(self, world: World, call: Call, outcome: Outcome, at: int) -> None:
         self._open -= 1
         before = at
         answers = outcome.answers or (_timeout(outcome),)
         for number, offset in enumerate(answers):
             if not self._endless:
-                self.requests.append(_request(call, outcome, before, at + offset, reused=number > 0))
+                self.requests.append(_request(world, call, outcome, before, at + offset, reused=number > 0))
             before = at + offset + call.gap
 
     def _next_port(self) -> int:
@@ -123,8 +123,9 @@ def _timeout(outcome: Outcome) -> int:
     return 3 * SECOND // 2 if "time" in outcome.error else 1_000_000
 
 
-def _request(call: Call, outcome: Outcome, began: int, ended: int, *, reused: bool) -> Request:
-    client, answered = call.client, outcome.answered
+def _request(world: World, call: Call, outcome: Outcome, began: int, ended: int, *, reused: bool) -> Request:
+    answered = outcome.answered
+    client = in_family(world, call).client
     if isinstance(client, Pod):
         name, cluster, address = client.full, client.cluster, client.address
     elif isinstance(client, Host):

@@ -7,7 +7,7 @@ from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.datapath.call import Host, Outside
 from meshobs.lab.sim.world.world import Pod, World
-from meshobs.lab.traffic import CLIENT, host_port, service_name
+from meshobs.lab.traffic import CLIENT, KINDS6, host_port, service_name
 
 _BALANCER = "balancer"
 T = TypeVar("T")
@@ -34,31 +34,60 @@ def client_of(world: World, text: str) -> Pod | Host | Outside:
 
 
 def target_of(world: World, client: Pod | Host | Outside, text: str, number: int) -> tuple[str, int]:
-    """Return address and port that the `number`-th connection to a target aims at, see `Traffic.target`."""
+    """Return address and port that the `number`-th connection to a target aims at, see `Traffic.target`.
+
+    Raises:
+        InputError: there is no such target, or it or the client has no address of that family.
+    """
     kind, _, rest = text.partition("/")
+    six = kind in KINDS6
+    found = _target(world, client, kind.removesuffix("6") if six else kind, rest, number)
+    if found is None:
+        address, port = host_port(text)
+        return (world.mesh.balancer if address == _BALANCER else address), port
+    addresses, port = found
+    if six:
+        _require_ipv6(text, addresses)
+        if not isinstance(client, Outside):
+            _require_ipv6(*_named(client))
+    return addresses[six], port
+
+
+def _require_ipv6(name: str, addresses: Sequence[str]) -> None:
+    if len(addresses) == 1:
+        raise InputError(f"{name}: it has no IPv6 address; the variant dual-stack has both")
+
+
+def _named(client: Pod | Host) -> tuple[str, Sequence[str]]:
+    return (client.full, client.addresses) if isinstance(client, Pod) else (client.node.full, client.node.addresses)
+
+
+def _target(
+    world: World, client: Pod | Host | Outside, kind: str, rest: str, number: int
+) -> tuple[Sequence[str], int] | None:
+    """Return the addresses of a target and its port; None if it is an address itself."""
     if kind in ("svc", "service"):
         return _service(world, client, rest)
     if kind == "pods":
         cluster, _, app = rest.partition("/")
         pods = [pod for pod in world.pods if pod.cluster == cluster and pod.app == app]
         pod = _in_turn(pods, number, f"cluster {cluster} has no pod of app {app}")
-        return pod.address, pod.port
+        return pod.addresses, pod.port
     if kind == "pod":
         named = [pod for pod in world.pods if rest in (pod.name, f"{pod.namespace}/{pod.name}", pod.full)]
         pod = _in_turn(named, 0, f"there is no pod {rest}")
-        return pod.address, pod.port
+        return pod.addresses, pod.port
     if kind == "node":
         name, port = host_port(rest)
-        return _node(world, name).address, port
+        return _node(world, name).addresses, port
     if kind == "nodes":
         cluster, port = host_port(rest)
         nodes = [node for node in world.mesh.nodes if cluster in (node.cluster, "")]
-        return _in_turn(nodes, number, f"there is no cluster {cluster}").address, port
-    address, port = host_port(text)
-    return (world.mesh.balancer if address == _BALANCER else address), port
+        return _in_turn(nodes, number, f"there is no cluster {cluster}").addresses, port
+    return None
 
 
-def _service(world: World, client: Pod | Host | Outside, text: str) -> tuple[str, int]:
+def _service(world: World, client: Pod | Host | Outside, text: str) -> tuple[Sequence[str], int]:
     if isinstance(client, Outside):
         raise InputError("a client outside the mesh reaches no ClusterIP: aim at node/NODE:PORT or balancer:PORT")
     cluster = client.cluster if isinstance(client, Pod) else client.node.cluster
@@ -66,7 +95,7 @@ def _service(world: World, client: Pod | Host | Outside, text: str) -> tuple[str
     found = world.service(cluster, namespace, name)
     if not found:
         raise InputError(f"cluster {cluster} has no service {namespace}/{name}")
-    return found.address, port or found.port
+    return found.addresses, port or found.port
 
 
 def _node(world: World, name: str) -> Node:

@@ -7,11 +7,12 @@ a real mesh; both are here.
 import random
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from types import MappingProxyType
 
+from meshobs.lab.mesh import ipv6
 from meshobs.lab.mesh.model import Cluster, Mesh, Node, Workload
 from meshobs.lab.mesh.model import Service as Described
 
@@ -31,6 +32,7 @@ class Pod:
         interface: name and index of its veth on the node.
         ready: its EndpointSlice says so.
         terminating: it is going away, still serving.
+        address6: beside `address`; empty where its cluster has IPv4 only.
     """
 
     cluster: str
@@ -48,6 +50,12 @@ class Pod:
     host_network: bool = False
     ready: bool = True
     terminating: bool = False
+    address6: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return its address of each family."""
+        return (self.address, self.address6) if self.address6 else (self.address,)
 
     @property
     def active(self) -> bool:
@@ -62,7 +70,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Service:
-    """A Service of one cluster as its API says."""
+    """A Service of one cluster as its API says; `address6` is empty where its cluster has IPv4 only."""
 
     cluster: str
     namespace: str
@@ -74,6 +82,12 @@ class Service:
     protocol: str
     node_port: int
     annotations: Mapping[str, str]
+    address6: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return its address of each family."""
+        return (self.address, self.address6) if self.address6 else (self.address,)
 
 
 @dataclass(frozen=True)
@@ -131,6 +145,31 @@ class World:
         """Return the clusters by name."""
         return {cluster.name: cluster for cluster in self.mesh.clusters}
 
+    @cached_property
+    def by_ipv6(self) -> "World":
+        """Return what of it can be reached by IPv6, with the addresses of that family in place of IPv4's.
+
+        The datapath does the same in both families, so it knows of one at a time.
+        """
+        clusters = tuple(_by_ipv6(one) for one in self.mesh.clusters)
+        return replace(
+            self,
+            mesh=replace(self.mesh, clusters=clusters, network=ipv6.link_of(self.mesh.network)),
+            pods=tuple(replace(one, address=one.address6, address6="") for one in self.pods if one.address6),
+            services=tuple(replace(one, address=one.address6, address6="") for one in self.services if one.address6),
+            programmed={
+                name: tuple(
+                    Frontend(
+                        replace(one.service, address=one.service.address6, address6=""),
+                        tuple(replace(pod, address=pod.address6, address6="") for pod in one.backends if pod.address6),
+                    )
+                    for one in frontends
+                    if one.service.address6
+                )
+                for name, frontends in self.programmed.items()
+            },
+        )
+
     def service(self, cluster: str, namespace: str, name: str) -> Service | None:
         """Return a Service, None if there is none."""
         wanted = (cluster, namespace, name)
@@ -157,7 +196,7 @@ def build(mesh: Mesh) -> World:
 
 def service_of(mesh: Mesh, one: Described, cluster: str) -> Service:
     """Return a cluster's own Service of a description; its address follows from the seed and its name."""
-    address = _cluster_ip(mesh, cluster, f"{one.namespace}/{one.name}")
+    address, address6 = _cluster_ips(mesh, cluster, f"{one.namespace}/{one.name}")
     annotations = MappingProxyType(dict(one.annotations))
     return Service(
         cluster,
@@ -170,6 +209,7 @@ def service_of(mesh: Mesh, one: Described, cluster: str) -> Service:
         one.protocol,
         one.node_port,
         annotations,
+        address6,
     )
 
 
@@ -199,11 +239,14 @@ def place_pod(
     key = (cluster_name, workload.namespace, workload.app)
     known = sum(1 for other in identities if other[0] == cluster_name)
     identity = identities.setdefault(key, (cluster.id << 16) + _FIRST_IDENTITY + known)
-    address = node.address if workload.host_network else str(IPv4Network(node.pod_cidr)[4 + slot])
+    addresses = (
+        node.addresses if workload.host_network else [str(ip_network(cidr)[4 + slot]) for cidr in node.pod_cidrs]
+    )
     return Pod(
-        cluster_name, node.full, workload.namespace, _pod_name(mesh, workload, number, chance), workload.app, address,
-        identity, 256 + slot * 7 + chance.randrange(7), "" if workload.bare else workload.name,
+        cluster_name, node.full, workload.namespace, _pod_name(mesh, workload, number, chance), workload.app,
+        addresses[0], identity, 256 + slot * 7 + chance.randrange(7), "" if workload.bare else workload.name,
         f"lxc{chance.randrange(16**12):012x}", 4 + 2 * slot, workload.port, workload.host_network,
+        address6=addresses[1] if len(addresses) > 1 else "",
     )  # fmt: skip
 
 
@@ -216,7 +259,24 @@ def _pod_name(mesh: Mesh, workload: Workload, number: int, chance: random.Random
     return f"{workload.name}-{template}-{''.join(chance.choices(letters, k=5))}"
 
 
-def _cluster_ip(mesh: Mesh, cluster: str, name: str) -> str:
-    network = IPv4Network(mesh.cluster(cluster).service_cidr)
+def _cluster_ips(mesh: Mesh, cluster: str, name: str) -> tuple[str, str]:
+    """Return a Service's address of each family, the second empty where its cluster has IPv4 only."""
+    networks = [ip_network(cidr) for cidr in mesh.cluster(cluster).service_cidrs]
     chance = random.Random(f"{mesh.seed}/{cluster}/{name}")  # noqa: S311 - no secret
-    return str(network[chance.randrange(256, network.num_addresses - 1)])
+    place = chance.randrange(256, networks[0].num_addresses - 1)
+    found = [str(network[place]) for network in networks]
+    return found[0], found[1] if len(found) > 1 else ""
+
+
+def _by_ipv6(cluster: Cluster) -> Cluster:
+    nodes = tuple(
+        replace(node, address=node.addresses[1], pod_cidr=node.pod_cidrs[1], address6="") if node.address6 else node
+        for node in cluster.nodes
+    )
+    return replace(
+        cluster,
+        pod_cidr=ipv6.range_of(cluster.pod_cidr),
+        nodes=nodes,
+        native_routing_cidr=cluster.native_routing_cidr6,
+        non_masquerade_cidrs=tuple(map(ipv6.range_of, cluster.non_masquerade_cidrs)),
+    )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from ipaddress import IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -36,6 +37,7 @@ from meshobs.errors import InputError
 from meshobs.lab.clusters import kubeconfig
 from meshobs.lab.experiments.recording import Recording
 from meshobs.lab.mesh import model
+from meshobs.lab.mesh.file import mesh_of
 from meshobs.lab.mesh.model import AFFINITY, GLOBAL, walkthrough
 from meshobs.lab.sim.kubeapi import printing
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key
@@ -229,6 +231,37 @@ def test_an_equivalent_world_has_the_same_facts(name: str, cluster: str) -> None
         assert fact == expected, key
         compared += 1
     assert compared == (10 if name.startswith("kind") else 8)
+
+
+@pytest.mark.parametrize("cluster", ["west", "east"])
+def test_two_families_as_recorded(cluster: str) -> None:
+    """With IPv6 beside IPv4 nodes, ranges and settings are those of a real mesh of this description; so are families."""
+    world = worlds.build(mesh_of({"variant": "dual-stack"}))
+    ours, theirs = (
+        {(item["kind"], item["metadata"]["name"]): item for item in items}
+        for items in (objects(world, cluster).values(), recorded("dual17-families", cluster))
+    )
+
+    for node in (f"{cluster}-control-plane", f"{cluster}-worker"):
+        assert ours["Node", node]["status"]["addresses"] == theirs["Node", node]["status"]["addresses"]
+        assert [IPv6Network(one["Node", node]["spec"]["podCIDRs"][1]) for one in (ours, theirs)] == [
+            IPv6Network(theirs["CiliumNode", node]["spec"]["ipam"]["podCIDRs"][1])
+        ] * 2
+        kinds = [[one["type"] for one in side["CiliumNode", node]["spec"]["addresses"]] for side in (ours, theirs)]
+        assert kinds[0] == kinds[1]
+    specs = [side["Service", "webpod"]["spec"] for side in (ours, theirs)]
+    for field in ("ipFamilies", "ipFamilyPolicy"):
+        assert specs[0][field] == specs[1][field]
+    assert [len(spec["clusterIPs"]) for spec in specs] == [2, 2]
+    slices = [
+        sorted(
+            (item["addressType"], len(item["endpoints"]), ":" in item["endpoints"][0]["addresses"][0])
+            for (kind, _), item in side.items()
+            if kind == "EndpointSlice" and item["metadata"]["labels"]["kubernetes.io/service-name"] == "webpod"
+        )
+        for side in (ours, theirs)
+    ]
+    assert slices[0] == slices[1] == [("IPv4", 2, False), ("IPv6", 2, True)]
 
 
 def test_conditions_of_backends() -> None:

@@ -41,8 +41,8 @@ def test_every_recorded_path_looks_like_its_recording() -> None:
     assert not wrong, "\n".join(wrong[:40])
     compared = sum(map(len, recorded.values()))
     print(f"{len(recorded)} paths, {compared} connections compared; {early} left out: aggregation not yet in force")
-    assert len(recorded) >= 150
-    assert compared >= 5200
+    assert len(recorded) >= 250
+    assert compared >= 7000
     assert early < 20
 
 
@@ -57,7 +57,8 @@ def test_paths_cover_what_the_recordings_hold() -> None:
         "aggregation": ("none", "medium"),
         "balancing": ("socket", "packet"),
         "programs": ("curl", "python", "lab"),
-        "variant": ("native", "vxlan"),
+        "variant": ("native", "vxlan", "dual-stack"),
+        "family": ("IPv4", "IPv6"),
         "client": ("pod worker", "host worker", "outside "),
         "aimed": ("pod", "service", "nodeport", "nodeport known"),
         "server": ("same worker", "next control plane", "abroad worker", "abroad control plane"),
@@ -80,9 +81,10 @@ def test_events_come_in_the_recorded_order() -> None:
     twin's calls, and the other way round. In between, an order that 25 % of the connections show occurs in the twin;
     rarer ones may be missing. The same time counts as either order.
 
-    Known difference: on some paths up to 40 % of the recorded connections show the client's FIN before the server's
-    first data (curl's: 11 of 296), and up to 27 % in tunnels before the socket event of the server that takes the call.
-    Whether clients half-close or agents stamp late what comes in is not known; in the twin they close after the answer.
+    Known difference: on some paths up to half of the recorded connections show what the two programs do in another
+    order than here: the client's FIN before the server's first data or FIN (curl's: 11 of 296), the server's taking the
+    call before packets that came first, an answer before what it answers. Whether clients half-close or agents stamp
+    late what another processor's ring held is not known; in the twin each waits for the other.
     """
     compared, wrong = Counter[str](), list[str]()
     for way, examples in _recorded()[0].items():
@@ -94,7 +96,7 @@ def test_events_come_in_the_recorded_order() -> None:
             compared["fixed" if fixed else "in between"] += 1
             if made >= 0.95 if fixed else made or recorded < 0.25:
                 continue
-            if not fixed and recorded <= 0.4 and _closed_early(first, second):
+            if not fixed and recorded <= 0.5 and _is_race(first, second):
                 compared["known"] += 1
             else:
                 wrong.append(f"{way}\n  {recorded:.2f} recorded, {made:.2f} made:\n  {first}\n  {second}")
@@ -102,10 +104,10 @@ def test_events_come_in_the_recorded_order() -> None:
     print(
         f"{compared['paths']} paths, {compared['fixed']} fixed and {compared['in between']} open orders compared; {compared['known']} known"
     )
-    assert compared["paths"] >= 60
-    assert compared["fixed"] >= 13000
-    assert compared["in between"] >= 10000
-    assert compared["known"] < 30
+    assert compared["paths"] >= 90
+    assert compared["fixed"] >= 18000
+    assert compared["in between"] >= 15000
+    assert compared["known"] < 90
 
 
 def test_evidence_at_medium_of_1_19() -> None:
@@ -446,11 +448,12 @@ def _firsts(events: Iterable[tuple[int, flow_pb2.Flow]], roles: Roles) -> dict[S
     return found
 
 
-def _closed_early(first: Signature, second: Signature) -> bool:
-    """Tell whether the first is the client's FIN and the second the server's data, or the server's taking the call."""
-    data = second.source.port != "own" and "PSH" in second.text
-    accepted = second.kind[:2] == (_SOCKET, flow_pb2.SOCK_XLATE_POINT_PRE_DIRECTION_REV)
-    return first.source.port == "own" and "FIN" in first.text and (data or accepted)
+def _is_race(first: Signature, second: Signature) -> bool:
+    """Tell whether one is the server's taking the call, or both are data or FINs of the two programs."""
+    accepted = (_SOCKET, flow_pb2.SOCK_XLATE_POINT_PRE_DIRECTION_REV)
+    written = all("PSH" in one.text or "FIN" in one.text for one in (first, second))
+    opposite = (first.source.port == "own") != (second.source.port == "own")
+    return accepted in (first.kind[:2], second.kind[:2]) or (written and opposite)
 
 
 def _share(first: list[int | None], second: list[int | None]) -> float:

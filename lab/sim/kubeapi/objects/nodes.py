@@ -23,7 +23,7 @@ def add(maker: Maker, cluster: Cluster) -> None:
 def _node(maker: Maker, node: Node) -> None:
     spec: Json = {
         "podCIDR": node.pod_cidr,
-        "podCIDRs": [node.pod_cidr],
+        "podCIDRs": list(node.pod_cidrs),
         "providerID": f"kind://docker/{node.cluster}/{node.name}",
     }
     if node.control_plane:
@@ -36,7 +36,7 @@ def _node(maker: Maker, node: Node) -> None:
         spec=spec,
         status={
             "addresses": [
-                {"address": node.address, "type": "InternalIP"},
+                *({"address": address, "type": "InternalIP"} for address in node.addresses),
                 {"address": node.name, "type": "Hostname"},
             ],
             "allocatable": dict(_ROOM),
@@ -62,8 +62,8 @@ def _cilium_node(maker: Maker, node: Node) -> None:
         meta={"generation": 1},
         spec={
             "addresses": [
-                {"ip": node.address, "type": "InternalIP"},
-                {"ip": node.router, "type": "CiliumInternalIP"},
+                *({"ip": address, "type": "InternalIP"} for address in node.addresses),
+                *({"ip": address, "type": "CiliumInternalIP"} for address in node.routers),
             ],
             "alibaba-cloud": {},
             "azure": {},
@@ -71,6 +71,6 @@ def _cilium_node(maker: Maker, node: Node) -> None:
             "eni": {},
             "health": {},
             "ingress": {},
-            "ipam": {"podCIDRs": [node.pod_cidr], "pools": {}},
+            "ipam": {"podCIDRs": list(node.pod_cidrs), "pools": {}},
         },
     )

@@ -3,6 +3,8 @@
 Shapes are those of real clusters' answers (docs/lab.md). What a server adds by itself (versions, times) is left to it.
 """
 
+from itertools import islice
+
 from meshobs.lab.mesh.model import Workload
 from meshobs.lab.sim.kubeapi.objects import nodes, system, workloads
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key, Maker
@@ -37,7 +39,8 @@ def objects(world: World, cluster: str, created: str = "") -> dict[Key, Json]:
     for service in world.services:
         if service.cluster == cluster:
             _service(maker, service)
-            _slices(maker, world, service)
+            for family in ("IPv4", "IPv6")[: len(service.addresses)]:
+                _slices(maker, world, service, family)
     return maker.made
 
 
@@ -59,7 +62,7 @@ def _service(maker: Maker, service: Service) -> None:
     workloads.add_service(
         maker,
         Key("services", service.namespace, service.name),
-        service.address,
+        service.addresses,
         port,
         labels={"app": service.app},
         annotations=service.annotations,
@@ -67,13 +70,19 @@ def _service(maker: Maker, service: Service) -> None:
     )
 
 
-def _slices(maker: Maker, world: World, service: Service) -> None:
-    """Make a Service's EndpointSlices; without pods the controller keeps another one, without ports."""
+def _slices(maker: Maker, world: World, service: Service, family: str) -> None:
+    """Make a Service's EndpointSlices of a family; without pods the controller keeps another one, without ports."""
     wanted = (service.cluster, service.namespace, service.app)
-    pods = [pod for pod in world.pods if (pod.cluster, pod.namespace, pod.app) == wanted]
+    pods = {
+        pod: address
+        for pod in world.pods
+        if (pod.cluster, pod.namespace, pod.app) == wanted
+        for address in pod.addresses
+        if (":" in address) == (family == "IPv6")
+    }
     owner = Key("services", service.namespace, service.name)
     for first in range(0, max(len(pods), 1), _SLICE):
-        of = str(first) if pods else "placeholder"
+        of = "".join((str(first) if pods else "placeholder", family.removeprefix("IPv4")))
         maker.add(
             Key("endpointslices", service.namespace, f"{service.name}-{maker.suffix(*owner, of)}"),
             "discovery.k8s.io/v1",
@@ -85,15 +94,18 @@ def _slices(maker: Maker, world: World, service: Service) -> None:
             },
             owner=maker.owner(owner, "v1", "Service"),
             meta={"generateName": f"{service.name}-", "generation": 1},
-            addressType="IPv4",
-            endpoints=[_endpoint(maker, world, pod) for pod in pods[first : first + _SLICE]] or None,
+            addressType=family,
+            endpoints=[
+                _endpoint(maker, world, pod, address) for pod, address in islice(pods.items(), first, first + _SLICE)
+            ]
+            or None,
             ports=[{"name": "", "port": service.target_port, "protocol": service.protocol}] if pods else None,
         )
 
 
-def _endpoint(maker: Maker, world: World, pod: Pod) -> Json:
+def _endpoint(maker: Maker, world: World, pod: Pod, address: str) -> Json:
     return {
-        "addresses": [pod.address],
+        "addresses": [address],
         "conditions": {"ready": pod.active, "serving": pod.ready, "terminating": pod.terminating},
         "nodeName": world.nodes[pod.node].name,
         "targetRef": {
@@ -124,7 +136,7 @@ def _pod(maker: Maker, world: World, pod: Pod) -> None:
         Key("pods", pod.namespace, pod.name),
         node.name,
         node.address,
-        pod.address,
+        pod.addresses,
         workloads.container(pod.app, image, ports),
         labels=labels,
         owner=owner,

@@ -1,7 +1,8 @@
 """What runs beside the workloads as an API server shows it: Cilium's settings, Hubble Relay, the API itself. Pure."""
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_network
 
+from meshobs.lab.mesh import ipv6
 from meshobs.lab.mesh.model import Cluster, Node
 from meshobs.lab.sim.kubeapi.objects import workloads
 from meshobs.lab.sim.kubeapi.objects.maker import Json, Key, Maker
@@ -49,11 +50,20 @@ def _config(maker: Maker, cluster: Cluster) -> None:
         "monitor-aggregation": cluster.aggregation,
         "routing-mode": "native",
     }
+    if cluster.variant.dual_stack:
+        data |= {
+            "enable-ipv6": "true",
+            "enable-ipv6-masquerade": "true",
+            "ipv6-native-routing-cidr": cluster.native_routing_cidr6,
+        }
     if not cluster.socket_lb:
         data["bpf-lb-sock-hostns-only"] = "true"
     data = cluster.variant.apply(data)
     maker.add(Key("configmaps", _SYSTEM, "cilium-config"), "v1", "ConfigMap", labels=_of_cilium(""), data=data)
-    lines = ("nonMasqueradeCIDRs:", *(f"- {cidr}" for cidr in cluster.non_masquerade_cidrs), "masqLinkLocal: false", "")
+    spared = cluster.non_masquerade_cidrs
+    if cluster.variant.dual_stack:
+        spared += tuple(map(ipv6.range_of, spared))
+    lines = ("nonMasqueradeCIDRs:", *(f"- {cidr}" for cidr in spared), "masqLinkLocal: false", "")
     config = "\n".join(lines)
     maker.add(Key("configmaps", _SYSTEM, "ip-masq-agent"), "v1", "ConfigMap", data={"config": config})
 
@@ -64,7 +74,7 @@ def _relay(maker: Maker, cluster: Cluster) -> None:
     address = str(IPv4Network(cluster.service_cidr)[-2])
     chosen = {"k8s-app": _RELAY}
     port: Json = {"port": 80, "protocol": "TCP", "targetPort": "grpc"}
-    workloads.add_service(maker, service, address, port, labels=_of_cilium(_RELAY), selector=chosen)
+    workloads.add_service(maker, service, [address], port, labels=_of_cilium(_RELAY), selector=chosen)
     node = relay_node(cluster)
     own = str(IPv4Network(node.pod_cidr)[_LAST])
     template = maker.suffix(_RELAY)
@@ -81,7 +91,7 @@ def _relay(maker: Maker, cluster: Cluster) -> None:
         pod,
         node.name,
         node.address,
-        own,
+        [str(ip_network(cidr)[_LAST]) for cidr in node.pod_cidrs],
         container,
         labels={**_of_cilium(_RELAY), "pod-template-hash": template},
         owner=maker.owner(replica_set, "apps/v1", "ReplicaSet"),
@@ -115,7 +125,7 @@ def _api(maker: Maker, cluster: Cluster) -> None:
     address = str(IPv4Network(cluster.service_cidr)[1])
     port: Json = {"name": "https", "port": 443, "protocol": "TCP", "targetPort": API_PORT}
     labels = {"component": "apiserver", "provider": "kubernetes"}
-    workloads.add_service(maker, Key("services", "default", "kubernetes"), address, port, labels=labels)
+    workloads.add_service(maker, Key("services", "default", "kubernetes"), [address], port, labels=labels)
     maker.add(
         Key("endpointslices", "default", "kubernetes"),
         "discovery.k8s.io/v1",

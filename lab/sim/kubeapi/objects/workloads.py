@@ -8,20 +8,20 @@ from meshobs.lab.sim.kubeapi.objects.maker import Json, Key, Maker
 def add_service(
     maker: Maker,
     key: Key,
-    address: str,
+    addresses: Sequence[str],
     port: Json,
     *,
     labels: Mapping[str, str],
     annotations: Mapping[str, str] | None = None,
     selector: Mapping[str, str] | None = None,
 ) -> None:
-    """Make a Service with one port, of type NodePort where that port has one."""
+    """Make a Service with one port, of type NodePort where that port has one; its addresses are one of each family."""
     spec: Json = {
-        "clusterIP": address,
-        "clusterIPs": [address],
+        "clusterIP": addresses[0],
+        "clusterIPs": list(addresses),
         "internalTrafficPolicy": "Cluster",
-        "ipFamilies": ["IPv4"],
-        "ipFamilyPolicy": "SingleStack",
+        "ipFamilies": ["IPv4", "IPv6"][: len(addresses)],
+        "ipFamilyPolicy": "RequireDualStack" if len(addresses) > 1 else "SingleStack",
         "ports": [port],
         "sessionAffinity": "None",
         "type": "NodePort" if "nodePort" in port else "ClusterIP",
@@ -39,7 +39,7 @@ def add_pod(
     key: Key,
     node: str,
     host: str,
-    address: str,
+    addresses: Sequence[str],
     container: Json,
     *,
     labels: Mapping[str, str],
@@ -55,7 +55,7 @@ def add_pod(
         key: which.
         node: name of its node.
         host: address of its node.
-        address: its own.
+        addresses: its own, one of each family.
         container: its only one, as in its spec.
         labels: its labels.
         owner: what controls it.
@@ -96,8 +96,8 @@ def add_pod(
             "hostIP": host,
             "hostIPs": [{"ip": host}],
             "phase": "Running",
-            "podIP": address,
-            "podIPs": [{"ip": address}],
+            "podIP": addresses[0],
+            "podIPs": [{"ip": address} for address in addresses],
             "qosClass": "BestEffort",
         },
     )
