@@ -2,6 +2,8 @@
 
 create or replace macro address_family(address) as if(contains(address, ':'), 'IPv6', 'IPv4');
 
+create or replace macro any_address(address) as coalesce(address in ('::', '0.0.0.0'), false);
+
 -- The groups of a part of an IPv6 address.
 create or replace macro groups_of(text) as if(text = '', []::varchar[], string_split(text, ':'));
 

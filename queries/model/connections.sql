@@ -8,10 +8,12 @@ with
 attempts as materialized (from attempts_between(since, until)),
 -- Socket calls that the load balancer answered, with the frontend of the client's cluster that they aimed at.
 calls as materialized (
-    select row_number() over (order by s.ns, s.cluster, s.node, s.uuid) as call, s.*, f.door, f.namespace, f.service, f.cluster as door_cluster
+    select row_number() over (order by s.ns, s.cluster, s.node, s.uuid) as call, s.*, f.door, f.namespace, f.service, if(any_address(s.aim), null, f.cluster) as door_cluster
     from socket_calls(read_from(since), read_to(until)) s
     left join callable_frontends f
-        on f.client_cluster = s.cluster and f.address = s.aim and f.port = s.aim_port and f.protocol = s.protocol
+        on f.client_cluster = s.cluster and f.port = s.aim_port and f.protocol = s.protocol
+        -- By IPv6 another node's NodePort shows as that of any address, so that the cluster of the node is not known.
+        and (f.address = s.aim or any_address(s.aim) and f.door = 'nodeport' and f.cluster = s.cluster)
         and f.valid_from <= make_timestamp_ns(s.ns + seconds_ns(2)) and f.valid_end > make_timestamp_ns(s.ns - seconds_ns(2))
     where s.aim is null or s.aim <> s.destination or s.aim_port is distinct from s.destination_port
     qualify row_number() over (partition by s.cluster, s.node, s.uuid order by f.cluster = s.cluster desc, f.door, f.namespace, f.service) = 1
@@ -109,6 +111,9 @@ left join sent_by s using (attempt)
 left join packet_balanced p on p.client_address = a.client_address
 left join addresses d on d.cluster = a.client_cluster and d.address = r.service_address
 left join telling t on t.cluster = a.client_node_cluster and t.node = a.client_node;
+
+-- The same, for reports: one that asks for it several times puts what it has made once in its place.
+create or replace macro connections_asked(since, until) as table from connections_between(since, until);
 
 create or replace view connections as
 from connections_between(make_timestamp_ns(0), timestamp_ns '2262-01-01');

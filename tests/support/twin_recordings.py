@@ -304,7 +304,7 @@ class _Sockets:
         window = range(attempt.start - SECOND // 50, attempt.end + SECOND // 5)
         for number, events in enumerate(waiting):
             peers = {one.IP.destination if one.event_type.sub_type <= 2 else one.IP.source for one in events}
-            if peers <= {attempt.target, attempt.server} and events[0].time.ToNanoseconds() in window:
+            if peers <= {attempt.target, attempt.server, "::"} and events[0].time.ToNanoseconds() in window:
                 return waiting.pop(number)
         return []
 

@@ -24,7 +24,6 @@ class Route:
         first: where its packets go as they leave its node's load balancing.
         final: where they arrive.
         by_socket: translated at connect().
-        silent: without an event of it: a NodePort of another node, by IPv6.
         by_packet: translated packet by packet.
         ingress: the node whose NodePort they reach over the network.
         masquerade: the node address that hides the client, empty if none does.
@@ -44,7 +43,6 @@ class Route:
     first: End
     final: End
     by_socket: bool = False
-    silent: bool = False
     by_packet: bool = False
     ingress: Node | None = None
     masquerade: str = ""
@@ -135,13 +133,15 @@ def _complete(draft: _Draft, pod: Pod | None, node: Node | None, source: str, fi
         saw = node.router
     per_packet = draft.frontend is not None and pod is not None and not world.clusters[pod.cluster].socket_lb
     service = None if draft.frontend is None else draft.frontend.service
-    named = service if service is not None and _knows(world, call, node) else None
-    silent = call.by_ipv6 and world.node_at.get(call.address, node) != node
+    # By IPv6 the agent finds a NodePort of another node under any address.
+    elsewhere = call.by_ipv6 and world.node_at.get(call.address, node) != node
+    shown = "::" if service is not None and elsewhere else call.address
+    named = service if service is not None and _knows(world, call, node, shown) else None
     policy, drop = policy_verdict(world, server, server_node, saw)
     error = TIMED_OUT if drop is not None else _error(world, call, server, server_node, final)
     return Route(
-        pod, node, source, End(call.address, call.port, named), draft.first, final,
-        draft.frontend is not None and not per_packet, silent, per_packet, draft.ingress, masquerade, saw,
+        pod, node, source, End(shown, call.port, named), draft.first, final,
+        draft.frontend is not None and not per_packet, per_packet, draft.ingress, masquerade, saw,
         server, server_node, policy, drop, error, tunnelled,
     )  # fmt: skip
 
@@ -185,9 +185,9 @@ def _frontend_of(frontends: Iterable[Frontend], call: Call, *, node_port: bool) 
     return None
 
 
-def _knows(world: World, call: Call, node: Node | None) -> bool:
+def _knows(world: World, call: Call, node: Node | None, shown: str) -> bool:
     """Tell whether the agent knows the Service by this address: a ClusterIP or, by IPv4, its own node's NodePort."""
-    at = world.node_at.get(call.address)
+    at = world.node_at.get(shown)
     return at is None or (at == node and not call.by_ipv6)
 
 

@@ -82,7 +82,7 @@ def _client(
     cookie, limited = sockets.cookie(node), _is_limited(world, node)
     own = End(pod.address, 0)
     aimed, first = Ends(own, route.aimed, protocol), Ends(own, route.first, protocol)
-    if route.by_socket and not route.silent and (not limited or sockets.permits(node, at, by_ipv6=":" in pod.address)):
+    if route.by_socket and (not limited or sockets.permits(node, at, by_ipv6=":" in pod.address)):
         yield SocketEvent(node, 0, socket(world, node, pod, _PRE_FWD, aimed, cookie))
         if not limited:
             yield SocketEvent(node, _AFTER, socket(world, node, pod, _POST_FWD, first, cookie))
