@@ -1,6 +1,7 @@
 """Asks the database: a report's rows, the verdict, the window and what it rests on."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,8 +93,9 @@ def run(store: Reader, name: str, question: Question) -> Report:
     """
     _check(name, store, question)
     window = _resolve(store, question)
-    rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
-    coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
+    with _connections(store, question):
+        rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
+        coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
     judgement: Judgement = spec_of(name).judge(rows.rows(named=True))
     if judgement.reason == spec_of(name).nothing:
         judgement = Judgement(judgement.verdict, _why_nothing(store, question) or judgement.reason)
@@ -105,13 +107,23 @@ def evidence(store: Reader, name: str, question: Question, limit: int) -> "pl.Da
     """Return the flows behind a report, those of violations first: uuid, time, node and what they stand for."""
     _check(name, store, question)
     parameters = {**_window(question), **_filter(question), "limit": limit}
-    return store.frame(f"from evidence_{name}({_WINDOW}, {_FILTER}) limit $limit", parameters)
+    with _connections(store, question):
+        return store.frame(f"from evidence_{name}({_WINDOW}, {_FILTER}) limit $limit", parameters)
 
 
 def texts(store: Reader, name: str, question: Question) -> "pl.DataFrame":
     """Return a report's rows as the texts that DuckDB makes of them."""
     _check(name, store, question)
-    return store.texts(f"from report_{name}({_ALL})", _parameters(question))
+    with _connections(store, question):
+        return store.texts(f"from report_{name}({_ALL})", _parameters(question))
+
+
+def _connections(store: Reader, question: Question) -> AbstractContextManager[None]:
+    """Let the connections of the window be made once for all that asks for them: planning them takes most time."""
+    bounds = "epoch_ns(window_since($since, $whole)), epoch_ns(window_until($since, $until, $whole))"
+    ((first, end),) = store.rows(f"select {bounds}", _window(question))
+    made = f"from connections_between(make_timestamp_ns({first}), make_timestamp_ns({end}))"
+    return store.remember("connections_asked(since, until)", made)
 
 
 def _window(question: Question) -> dict[str, object]:

@@ -96,6 +96,10 @@ class Reader(Protocol):
         """Run a query and return its values as the texts that DuckDB makes of them."""
         ...
 
+    def remember(self, macro: str, query: str) -> AbstractContextManager[None]:
+        """Let a table macro give what a query gives, whatever it is asked, where that can be; the query is run once."""
+        ...
+
 
 class Writer(Reader, Protocol):
     """What changes a database, by transactions."""
@@ -165,6 +169,11 @@ class OpenDatabase:
         """Run a query and return its values as the texts that DuckDB makes of them."""
         return self._ask(lambda connection: connection.sql(sql, params=parameters).select("columns(*)::varchar").pl())
 
+    @contextmanager
+    def remember(self, _macro: str, _query: str) -> Iterator[None]:
+        """Change nothing: each query is on its own."""
+        yield
+
     def tables(self) -> list[str]:
         """Return the names of the tables, in order."""
         return [str(name) for (name,) in self.rows(_TABLES)]
@@ -206,6 +215,7 @@ class Store(OpenDatabase):
     def __init__(self, path: Path, connection: Connection, *, write: bool = False, limit: str = _WRITER_LIMIT) -> None:
         super().__init__(path, connection, write=write)
         self._limit = limit
+        self._remembered: dict[str, str] = {}
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False) -> Self:
@@ -246,7 +256,26 @@ class Store(OpenDatabase):
                     raise
                 self._connection.close()
                 self._connection = _read(self.path, threads=1)
+                self._remembered.clear()
                 return question(self._connection)
+
+    @contextmanager
+    def remember(self, macro: str, query: str) -> Iterator[None]:
+        """Let a table macro give what a query gives, whatever it is asked, as long as the context lasts.
+
+        Args:
+            macro: its name with the names of its parameters.
+            query: run once; in a file that is only read its result is kept for the next time, too.
+        """
+        name = macro.partition("(")[0]
+        if self.write or self._remembered.get(name) != query:
+            self._ask(lambda connection: connection.execute(f"create or replace temp table {name}_once as {query}"))
+            self._remembered[name] = query
+        self.run(f"create or replace temp macro {macro} as table from {name}_once")
+        try:
+            yield
+        finally:
+            self.run(f"drop macro table if exists temp.{name}")
 
     def feed(self, name: str, data: "pa.Table") -> "Feed":
         """Make Arrow data readable as a table of that name for as long as the store is open; the data may be exchanged.

@@ -22,7 +22,7 @@ select
         when translation = 'destination' then 'destination-translated'
         else 'untranslated'
     end as class
-from connections_between(since, until)
+from connections_asked(since, until)
 where (outcome in ('arrived', 'one-sided') or outcome = 'cut-off' and server_cluster in (from blind_at_end)) and client_cluster is distinct from server_cluster and server_cluster is not null
     and (only_namespace is null and only_service is null or exists (
         from backends b

@@ -10,7 +10,7 @@ with
 seen as materialized (
     -- What left for a known backend that gives no arrival took its way, whatever may still be seen of it.
     select * replace (if(unseen is not null and outcome in ('one-sided', 'cut-off'), 'sent', outcome) as outcome)
-    from connections_between(since, until)
+    from connections_asked(since, until)
     where (outcome <> 'cut-off' or unseen is not null) and server_cluster is not null
 ),
 -- The one service that a backend belongs to, for doors that do not name one.

@@ -15,7 +15,7 @@ calls as materialized (
         if(outcome <> 'refused' and unseen is not null, 'arrived', outcome) as outcome, unseen, time, ns, client_ns, protocol, client_cluster, client_node_cluster, client_node, client_namespace, client_pod, client_address, client_port,
         server_cluster, server_node, server_namespace, server_pod, server_address, server_port, door, door_namespace, door_service, door_port, translation, seen_identity, drop_reason, arrival, departure,
         arrival_uuid, arrival_time, arrival_seen_by, departure_uuid, departure_time, departure_seen_by, call_uuid, call_time, call_seen_by
-    from connections_between(since, until)
+    from connections_asked(since, until)
     where client_kind = 'pod' and door in ('service', 'unknown') and (outcome in ('arrived', 'refused', 'one-sided') or unseen is not null)
 ),
 -- The ports of services by their number.

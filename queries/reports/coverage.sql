@@ -97,7 +97,7 @@ from (values
 -- The coverage of a window in one row: the key "coverage" of every report in JSON.
 create or replace macro coverage_summary(since := null::timestamp_ns, until := null::timestamp_ns, whole := false) as table
 with ends as materialized (
-    select outcome, client_kind, door from connections_between(window_since(since, whole), window_until(since, until, whole))
+    select outcome, client_kind, door from connections_asked(window_since(since, whole), window_until(since, until, whole))
 )
 select
     (select count(*) from watched_nodes(window_since(since, whole), window_until(since, until, whole)) where agent) as nodes_expected,
