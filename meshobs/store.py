@@ -170,7 +170,7 @@ class OpenDatabase:
         return self._ask(lambda connection: connection.sql(sql, params=parameters).select("columns(*)::varchar").pl())
 
     @contextmanager
-    def remember(self, _macro: str, _query: str) -> Iterator[None]:
+    def remember(self, macro: str, query: str) -> Iterator[None]:  # noqa: ARG002 - not everything can
         """Change nothing: each query is on its own."""
         yield
 
