@@ -122,6 +122,11 @@ class Cluster:
         return (*four, *map(ipv6.range_of, four)) if self.variant.dual_stack else four
 
     @property
+    def nodeports(self) -> str:
+        """Return who serves its NodePorts: `cilium` or `kube-proxy`."""
+        return "cilium" if self.variant.replaces_kube_proxy else "kube-proxy"
+
+    @property
     def traits(self) -> Traits:
         """Return what its version of Cilium does."""
         return versions.traits(self.cilium)

@@ -77,6 +77,27 @@ def test_a_cluster_s_own_traffic_is_no_call_of_the_phase() -> None:
 
 
 @pytest.mark.parametrize(
+    ("here", "unknown", "agrees", "flows"),
+    [
+        (18, 12, True, "18 stayed, 0 crossed, 12 of an unknown client"),
+        (18, 40, True, "18 stayed, 0 crossed, 12 of an unknown client"),
+        (18, 11, False, "18 stayed, 0 crossed"),
+        (31, 40, False, "31 stayed, 0 crossed"),
+        (30, 40, True, "30 stayed, 0 crossed"),
+    ],
+)
+def test_a_client_that_the_report_does_not_know_is_no_mistake(
+    here: int, unknown: int, agrees: bool, flows: str
+) -> None:
+    """Of so many calls, and no more, the report may say that it does not know whose they are."""
+    rows = [hops("default", "webpod", here), {**hops("default", "webpod", unknown), "source_cluster": "unknown"}]
+
+    line = found("hops", [request("west")] * 30, rows)
+
+    assert (line.flows, line.agrees) == (flows, agrees)
+
+
+@pytest.mark.parametrize(
     ("target", "expected"),
     [
         ("svc/webpod", {("default", "webpod")}),
