@@ -9,6 +9,8 @@ with restarts as materialized (
     from relay_nodes
     where not exists (from gaps g where g.cluster = relay_nodes.cluster and g.node = relay_nodes.node)
         and not exists (from relays r where r.reader = relay_nodes.reader and r.time = relay_nodes.time)
+        -- Several of one Relay at one moment have no times of their own: when a node began does not follow.
+        and not exists (from relay_nodes o where o.reader = relay_nodes.reader and o.cluster = relay_nodes.cluster and o.node = relay_nodes.node and o.time = relay_nodes.time and o.uptime_ns <> relay_nodes.uptime_ns)
         and uptime_ns is not null and time is not null and epoch_ns(time)::hugeint - uptime_ns between epoch_ns(since) and epoch_ns(until)
 ),
 losses as materialized (

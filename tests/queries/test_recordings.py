@@ -3,16 +3,18 @@
 truth.json tells for each request which pod answered it and what address the server saw. The program never reads it.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.recordings import NAMES, truth
+from support.recordings import NAMES, RECORDINGS, import_into, truth
 
 from meshobs.analyzer import Question, Report, run
 from meshobs.store import Store
+from meshobs.verdict import Verdict
 
 # The recording ended before the Relay had passed on everything the clients did; the lines of the CLI hold the rest.
 # truth.json leaves two connections out that are in the recording.
@@ -26,6 +28,41 @@ UNSEEN_OUTSIDE = (
     "v20m-nodeport",
     "vx17m-nodeport",
 )
+
+# What recordings cannot tell, and why: the causes of the rows; without any nothing of the kind was recorded.
+UNPROVED: dict[tuple[str, str], set[str]] = {
+    ("dual17-mix6", "nat"): set(),
+    ("dual20m-families", "affinity"): {"unknown-door"},
+    ("icmp", "affinity"): set(),
+    ("keepalive", "affinity"): {"small-sample"},
+    ("kind-icmp", "affinity"): set(),
+    ("kind-tcp-pod", "affinity"): set(),
+    ("local", "nat"): set(),
+    ("loss", "nat"): {"one-sided"},
+    ("loss", "affinity"): {"lost-events"},
+    ("loss", "hops"): {"lost-events", "one-sided"},
+    ("loss", "coverage"): {"lost-events"},
+    ("no-backend", "nat"): set(),
+    ("no-backend", "affinity"): set(),
+    ("no-backend", "hops"): set(),
+    ("node-down", "nat"): {"one-sided"},
+    ("node-down", "affinity"): {"one-sided"},
+    ("node-down", "hops"): {"one-sided"},
+    ("node-down", "coverage"): {"gaps"},
+    ("nodeport-east", "affinity"): set(),
+    ("nodeport-global", "affinity"): set(),
+    ("tcp-pod", "affinity"): set(),
+    ("v17m-external-traffic-policy", "nat"): {"ambiguous"},
+    ("v17m-external-traffic-policy", "affinity"): set(),
+    ("v17m-session-affinity", "nat"): set(),
+    ("v19-host-client", "affinity"): set(),
+    ("v194-literal-none", "nat"): set(),
+    ("v20-kinds2", "affinity"): {"session-affinity"},
+    ("v20m-nodeport", "affinity"): {"rival-services"},
+    ("v20m-traffic-distribution", "nat"): set(),
+    ("v20m-traffic-distribution", "affinity"): {"traffic-distribution", "unknown-door"},
+    ("vx20m-direct", "affinity"): {"unknown-door"},
+}
 
 
 @pytest.fixture(scope="session")
@@ -279,6 +316,40 @@ def _without_doors(counts: Counter[tuple[str, str, str]]) -> Counter[tuple[str, 
     for (client, server, _), number in counts.items():
         found[client, server, "any"] += number
     return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_insufficient_only_where_the_evidence_is(name: str, answers: Callable[[str, str], Report]) -> None:
+    """Everything else has a verdict: one `insufficient` more is a miss, one less a claim without proof."""
+    found = {}
+    for report in REPORTS:
+        answer = answers(name, report)
+        if answer.verdict is Verdict.INSUFFICIENT:
+            found[name, report] = set(answer.rows.filter(verdict="insufficient")["cause"])
+
+    assert found == {key: causes for key, causes in UNPROVED.items() if key[0] == name}
+
+
+def test_snapshots_without_times_begin_no_gap(tmp_path: Path) -> None:
+    """Of several answers of a Relay in one file nobody knows when they were given, so none tells when a node began."""
+    for one in (RECORDINGS / "node-down").iterdir():
+        (tmp_path / one.name).write_bytes(one.read_bytes())
+    snapshot: Any = json.loads((tmp_path / "relay-west.json").read_text())
+    node = next(one for one in snapshot["GetNodes"]["nodes"] if one["name"] == "east/east-worker")
+    texts = [json.dumps(snapshot)]
+    for uptime in (5_000_000_000, 39_000_000_000):
+        node["uptime_ns"] = str(uptime)
+        texts.append(json.dumps(snapshot))
+    (tmp_path / "relay-west.json").write_text("\n".join(texts))
+    (tmp_path / "relay-east.json").unlink()
+    db = tmp_path / "meshobs.duckdb"
+    import_into(db, tmp_path)
+
+    with Store.open(db) as store:
+        report = run(store, "coverage", Question())
+
+    assert report.coverage["gaps"] == 1
+    assert 14 < report.rows.filter(node="east-worker")["gap_seconds"][0] < 20
 
 
 @pytest.mark.parametrize("name", ["loss", "node-down"])
