@@ -10,7 +10,7 @@ from meshobs.errors import InputError
 PROTOCOLS = ("TCP", "UDP", "ICMP")
 CLIENT = "curl-pod"
 # Kinds of target that are aimed at by IPv6.
-KINDS6 = ("svc6", "service6", "pod6", "pods6", "node6", "nodes6")
+_KINDS6 = ("svc6", "service6", "pod6", "pods6", "node6", "nodes6")
 # A rate that two cores carry with collection beside it; an event of each packet is made, sent, read and stored.
 _MOST_PER_SECOND = 2000.0
 
@@ -92,6 +92,25 @@ def run_timed(actions: Sequence[tuple[float, Callable[[], None]]]) -> Iterator[N
     finally:
         for timer in timers:
             timer.cancel()
+
+
+def split_target(text: str) -> tuple[str, str, bool]:
+    """Return a target's kind without its 6, what follows, and whether it is aimed at by IPv6."""
+    kind, _, rest = text.partition("/")
+    six = kind in _KINDS6
+    return kind.removesuffix("6") if six else kind, rest, six
+
+
+def address_of(addresses: Sequence[str], name: str, *, six: bool) -> str:
+    """Return the address of a family among those of what has that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = next((one for one in addresses if (":" in one) == six), "")
+    if not found:
+        raise InputError(f"{name}: it has no IPv{6 if six else 4} address; the variant dual-stack has both")
+    return found
 
 
 def service_name(text: str) -> tuple[str, str, int]:

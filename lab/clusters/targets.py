@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Mesh, Node
-from meshobs.lab.traffic import CLIENT, KINDS6, host_port, service_name
+from meshobs.lab.traffic import CLIENT, address_of, host_port, service_name, split_target
 
 # Pods there are the cluster's own.
 _SYSTEM = ("kube-system", "kube-public", "kube-node-lease", "local-path-storage", "cilium-secrets")
@@ -206,9 +206,7 @@ def targets_of(live: LiveObjects, client: Client, text: str) -> list[tuple[str, 
     Raises:
         InputError: there is no such thing.
     """
-    kind, _, rest = text.partition("/")
-    six = kind in KINDS6
-    kind = kind.removesuffix("6") if six else kind
+    kind, rest, six = split_target(text)
     if kind in ("svc", "service"):
         return _of_family([_service(live, client, rest)], text, six=six)
     if kind in ("pod", "pods"):
@@ -259,10 +257,7 @@ def _of_family(ends: Iterable[tuple[Sequence[str], int]], text: str, *, six: boo
     Raises:
         InputError: one has no address of it.
     """
-    found = [(next((one for one in addresses if (":" in one) == six), ""), port) for addresses, port in ends]
-    if not all(address for address, _ in found):
-        raise InputError(f"{text}: it has no IPv{6 if six else 4} address; the variant dual-stack has both")
-    return found
+    return [(address_of(addresses, text, six=six), port) for addresses, port in ends]
 
 
 def _service(live: LiveObjects, client: Client, text: str) -> tuple[Sequence[str], int]:

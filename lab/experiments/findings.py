@@ -204,8 +204,7 @@ def _hops(run: PhaseRun, answer: ReportAnswer) -> list[_Line]:
         notes = "".join(f", {count} {name}" for name, count in extra.items() if count)
         missing = (local - seen[0], remote - seen[1])
         # What the report says it cannot tell is no mistake, as where kube-proxy gives callers another port.
-        untold = answer.lossy or sum(missing) <= unknown
-        exact = not any(missing) or (untold and min(missing) >= 0)
+        exact = min(missing) >= 0 and (answer.lossy or sum(missing) <= unknown)
         notes += f", {sum(missing)} of an unknown client" if exact and any(missing) and not answer.lossy else ""
         verdict = _worst(rows)
         clients, flows = f"{local} stayed, {remote} crossed", f"{seen[0]} stayed, {seen[1]} crossed{notes}"

@@ -10,7 +10,7 @@ from meshobs.lab.experiments.model import Experiment, ExperimentPhase, TimedChan
 from meshobs.lab.faults import find_fault
 from meshobs.lab.mesh import file
 from meshobs.lab.mesh.model import ANNOTATIONS, Service, Workload
-from meshobs.lab.traffic import Request, Traffic, service_name
+from meshobs.lab.traffic import Request, Traffic, service_name, split_target
 
 # A connection within 2 s after a change may follow either state, and reports leave it out; agents need up to 0.7 s.
 SETTLE_SECONDS = 2.8
@@ -180,8 +180,8 @@ def find_services(traffic: Sequence[Traffic], services: Sequence[Service]) -> fr
     """Return namespace and name of the services that traffic calls, see `PhaseRun.services`."""
     found: set[tuple[str, str]] = set()
     for one in traffic:
-        kind, _, rest = one.target.partition("/")
-        if kind in ("svc", "service", "svc6", "service6"):
+        kind, rest, _ = split_target(one.target)
+        if kind in ("svc", "service"):
             namespace, name, _ = service_name(rest)
             found.add((namespace, name))
             continue

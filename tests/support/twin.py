@@ -14,7 +14,7 @@ from typing import NamedTuple
 from meshobs.lab.mesh.model import Cluster, Mesh, Node
 from meshobs.lab.mesh.variants import NAMED
 from meshobs.lab.sim.datapath.attempt import REFUSED, TIMED_OUT
-from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, carry_call
+from meshobs.lab.sim.datapath.call import Call, Client, Host, Outcome, Outside, Sockets, carry_call, in_family
 from meshobs.lab.sim.datapath.packets import CURL, ClientBehaviour
 from meshobs.lab.sim.world.world import Frontend, Pod, Policy, Service, World
 from meshobs.pb.flow import flow_pb2
@@ -333,10 +333,10 @@ def simulated(
     manner = replace(manner, patience=attempt.end - attempt.start)
     outcome = carry_call(
         world,
-        Call(
+        in_family(world, Call(
             client_of(facts, world, attempt), attempt.target, attempt.aimed_port, attempt.protocol, port,
             attempt.requests, attempt.gap if attempt.requests > 1 else 0,
-        ),
+        )),
         at, chance, sockets or Sockets(), manner,
     )  # fmt: skip
     saw = outcome.server_saw.rpartition(":")[0] or attempt.source

@@ -22,7 +22,8 @@ from support.twin import SECOND, Attempt, Connection, Facts, described
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 # Of kinds of mesh that the twin does not imitate: DSR, iptables, kube-proxy, namespaces that are not global, fields of a
-# Service's spec; of 1.20 NodePorts at medium, or in tunnels, and its limited socket events; of two families those whose ranges are not the lab's.
+# Service's spec; of 1.20 NodePorts at medium, or in tunnels, and its limited socket events; of two families those whose
+# ranges are not the lab's.
 OTHER_MESHES = (
     "dsr",
     "dual17-dual",
@@ -60,34 +61,26 @@ def facts_of(name: str, aggregation: str = "") -> Facts:
     """Return what is true for a whole recording, or for evidence of the same mesh at another aggregation."""
     loaded = truth(name)
     dual_stack = name.startswith("dual")
-    nodes = {
-        address: node
+    nodes = [
+        Node(
+            one["cluster"], key, one["ip"], one["cidr"], control_plane="control-plane" in key,
+            address6=ipv6.on_link(one["ip"], Mesh.network) if dual_stack else "",
+        )
         for key, one in loaded["nodes"].items()
-        for node in [
-            Node(
-                one["cluster"], key, one["ip"], one["cidr"], control_plane="control-plane" in key,
-                address6=ipv6.on_link(one["ip"], Mesh.network) if dual_stack else "",
-            )
-        ]
-        for address in node.addresses
-    }  # fmt: skip
-    full = {node.name: node.full for node in nodes.values()}
+    ]  # fmt: skip
+    full = {node.name: node.full for node in nodes}
     ids = {"west": 1, "east": 2}
-    pods = {
-        address: pod
+    pods = [
+        Pod(
+            one["cluster"], full[one["node"]], "default", one["name"], app, addresses[0],
+            (ids[one["cluster"]] << 16) + 300 + (app == "webpod"), 500 + number,
+            "" if app == "curl" else app, f"lxc{number:012x}", 6 + 2 * number, 80,
+            address6="".join(addresses[1:]),
+        )
         for number, (one, addresses) in enumerate(_by_families(loaded["pods"], "cluster", "name"))
         # A Deployment's pod is called after it.
         for app in [one.get("app") or one["name"].partition("-")[0]]
-        for pod in [
-            Pod(
-                one["cluster"], full[one["node"]], "default", one["name"], app, addresses[0],
-                (ids[one["cluster"]] << 16) + 300 + (app == "webpod"), 500 + number,
-                "" if app == "curl" else app, f"lxc{number:012x}", 6 + 2 * number, 80,
-                address6="".join(addresses[1:]),
-            )
-        ]
-        for address in addresses
-    }  # fmt: skip
+    ]  # fmt: skip
     services = tuple(
         Service(
             one["cluster"], one["namespace"], one["name"], "webpod", one["ip"], one["port"], 80, "TCP",
@@ -104,8 +97,8 @@ def facts_of(name: str, aggregation: str = "") -> Facts:
         scenario == "policy",
         "curl" if name.startswith("kind") else "lab" if name.startswith(BY_LAB) else "python",
         "vxlan" if name.startswith("vx") else "dual-stack" if dual_stack else "native",
-        nodes,
-        pods,
+        {address: node for node in nodes for address in node.addresses},
+        {address: pod for pod in pods for address in pod.addresses},
         services,
     )
 

@@ -14,7 +14,7 @@ from meshobs.lab.sim.datapath.packets import CURL, ClientBehaviour, Exchange, Pa
 from meshobs.lab.sim.datapath.points import ObservationPoint
 from meshobs.lab.sim.datapath.route import Route, decide
 from meshobs.lab.sim.datapath.sockets import Sockets, socket_events
-from meshobs.lab.sim.world.world import Pod, World
+from meshobs.lab.sim.world.world import Pod, World, in_ipv6
 from meshobs.pb.flow import flow_pb2
 
 __all__ = ["Call", "Client", "Event", "Host", "Outcome", "Outside", "Sockets", "carry_call", "in_family"]
@@ -34,13 +34,12 @@ def carry_call(
 
     Args:
         world: as it is when the call begins.
-        call: the attempt.
+        call: the attempt, as `in_family` returns it.
         at: nanoseconds since the epoch.
         chance: the source of all draws.
         sockets: what the nodes remember between calls.
         manner: of the client's and the server's programs.
     """
-    call = in_family(world, call)
     world = world.by_ipv6 if call.by_ipv6 else world
     route = decide(world, call, chance)
     if isinstance(route, str):
@@ -62,7 +61,7 @@ def in_family(world: World, call: Call) -> Call:
     if not call.by_ipv6:
         return call
     if isinstance(client, Pod):
-        return replace(call, client=replace(client, address=client.address6, address6=""))
+        return replace(call, client=in_ipv6(client))
     if isinstance(client, Host):
         return replace(call, client=Host(world.by_ipv6.nodes[client.node.full]))
     return replace(call, client=Outside(ipv6.on_link(client.address, world.mesh.network).partition("/")[0]))

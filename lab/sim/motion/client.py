@@ -84,15 +84,15 @@ class SimulatedClient:
         world, traffic = self._mesh.world, self._traffic
         client = client_of(world, traffic.client)
         address, port = target_of(world, client, traffic.target, number)
-        call = Call(
+        call = in_family(world, Call(
             client, address, 0 if traffic.protocol == "ICMP" else port, traffic.protocol,
             0 if traffic.protocol == "ICMP" else self._next_port(), traffic.requests, int(traffic.gap * SECOND),
-        )  # fmt: skip
+        ))  # fmt: skip
         outcome = self._mesh.call(call, at, self._chance)
         if address == world.mesh.balancer:
             outcome = self._through_balancer(world, call, at, number)
         over = at + (outcome.answers[-1] if outcome.answers else _timeout(outcome))
-        self._mesh.timeline.at(over, lambda _moment: self._tell(world, call, outcome, at))
+        self._mesh.timeline.at(over, lambda _moment: self._tell(call, outcome, at))
 
     def _through_balancer(self, world: World, call: Call, at: int, number: int) -> Outcome:
         """Let the balancer pass a call on: a connection of its own to a node's port."""
@@ -104,13 +104,13 @@ class SimulatedClient:
         )  # fmt: skip
         return self._mesh.call(onward, at, self._chance)
 
-    def _tell(self, world: World, call: Call, outcome: Outcome, at: int) -> None:
+    def _tell(self, call: Call, outcome: Outcome, at: int) -> None:
         self._open -= 1
         before = at
         answers = outcome.answers or (_timeout(outcome),)
         for number, offset in enumerate(answers):
             if not self._endless:
-                self.requests.append(_request(world, call, outcome, before, at + offset, reused=number > 0))
+                self.requests.append(_request(call, outcome, before, at + offset, reused=number > 0))
             before = at + offset + call.gap
 
     def _next_port(self) -> int:
@@ -123,9 +123,8 @@ def _timeout(outcome: Outcome) -> int:
     return 3 * SECOND // 2 if "time" in outcome.error else 1_000_000
 
 
-def _request(world: World, call: Call, outcome: Outcome, began: int, ended: int, *, reused: bool) -> Request:
-    answered = outcome.answered
-    client = in_family(world, call).client
+def _request(call: Call, outcome: Outcome, began: int, ended: int, *, reused: bool) -> Request:
+    client, answered = call.client, outcome.answered
     if isinstance(client, Pod):
         name, cluster, address = client.full, client.cluster, client.address
     elif isinstance(client, Host):

@@ -7,7 +7,7 @@ from meshobs.errors import InputError
 from meshobs.lab.mesh.model import Node
 from meshobs.lab.sim.datapath.call import Host, Outside
 from meshobs.lab.sim.world.world import Pod, World
-from meshobs.lab.traffic import CLIENT, KINDS6, host_port, service_name
+from meshobs.lab.traffic import CLIENT, address_of, host_port, service_name, split_target
 
 _BALANCER = "balancer"
 T = TypeVar("T")
@@ -39,27 +39,18 @@ def target_of(world: World, client: Pod | Host | Outside, text: str, number: int
     Raises:
         InputError: there is no such target, or it or the client has no address of that family.
     """
-    kind, _, rest = text.partition("/")
-    six = kind in KINDS6
-    found = _target(world, client, kind.removesuffix("6") if six else kind, rest, number)
+    kind, rest, six = split_target(text)
+    found = _target(world, client, kind, rest, number)
     if found is None:
         address, port = host_port(text)
         return (world.mesh.balancer if address == _BALANCER else address), port
     addresses, port = found
-    if six:
-        _require_ipv6(text, addresses)
-        if not isinstance(client, Outside):
-            _require_ipv6(*_named(client))
-    return addresses[six], port
-
-
-def _require_ipv6(name: str, addresses: Sequence[str]) -> None:
-    if len(addresses) == 1:
-        raise InputError(f"{name}: it has no IPv6 address; the variant dual-stack has both")
-
-
-def _named(client: Pod | Host) -> tuple[str, Sequence[str]]:
-    return (client.full, client.addresses) if isinstance(client, Pod) else (client.node.full, client.node.addresses)
+    address = address_of(addresses, text, six=six)
+    if not isinstance(client, Outside):
+        # Who calls has one of that family, too.
+        caller = client if isinstance(client, Pod) else client.node
+        address_of(caller.addresses, caller.full, six=six)
+    return address, port
 
 
 def _target(

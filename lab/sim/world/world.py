@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import ip_network
 from types import MappingProxyType
+from typing import TypeVar
 
 from meshobs.lab.mesh import ipv6
 from meshobs.lab.mesh.model import Cluster, Mesh, Node, Workload
@@ -90,6 +91,9 @@ class Service:
         return (self.address, self.address6) if self.address6 else (self.address,)
 
 
+HasBoth = TypeVar("HasBoth", Pod, Service)
+
+
 @dataclass(frozen=True)
 class Policy:
     """Ingress from one cluster to an app is refused; explicitly (POLICY_DENY) or by default (POLICY_DENIED)."""
@@ -155,14 +159,11 @@ class World:
         return replace(
             self,
             mesh=replace(self.mesh, clusters=clusters, network=ipv6.link_of(self.mesh.network)),
-            pods=tuple(replace(one, address=one.address6, address6="") for one in self.pods if one.address6),
-            services=tuple(replace(one, address=one.address6, address6="") for one in self.services if one.address6),
+            pods=tuple(in_ipv6(one) for one in self.pods if one.address6),
+            services=tuple(in_ipv6(one) for one in self.services if one.address6),
             programmed={
                 name: tuple(
-                    Frontend(
-                        replace(one.service, address=one.service.address6, address6=""),
-                        tuple(replace(pod, address=pod.address6, address6="") for pod in one.backends if pod.address6),
-                    )
+                    Frontend(in_ipv6(one.service), tuple(in_ipv6(pod) for pod in one.backends if pod.address6))
                     for one in frontends
                     if one.service.address6
                 )
@@ -178,6 +179,11 @@ class World:
     def pod(self, full: str) -> Pod | None:
         """Return a pod by cluster/namespace/name, None if there is none."""
         return next((pod for pod in self.pods if pod.full == full), None)
+
+
+def in_ipv6(one: HasBoth) -> HasBoth:
+    """Return a pod or Service with its address of IPv6 in place of IPv4's."""
+    return replace(one, address=one.address6, address6="")
 
 
 def build(mesh: Mesh) -> World:
