@@ -214,7 +214,8 @@ class Collection:
             return
         reader, entry = call.reader, call.reader.entry
         first = entry.counts.received + 1
-        digest = self._writer.write_messages(Batch(messages, list(range(first, first + len(messages)))), entry)
+        batch = Batch(messages, list(range(first, first + len(messages))))
+        digest = self._writer.write_messages(batch, entry, reader.asking.covers)
         now = self._clock()
         for name, (earliest, latest) in digest.spans.items() if digest.flows else ():
             node = self._name_as_stored(name)

@@ -1,5 +1,6 @@
 """What a decoded batch tells at a glance, by Arrow's own functions: enough to know whether it needs a closer look."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from meshobs.pb.flow.flow_pb2 import HUBBLE_RING_BUFFER
 from meshobs.pb.relay.relay_pb2 import NodeState
 from meshobs.times import END_OF_MOMENTS, FIRST_MOMENT
 
@@ -20,6 +22,25 @@ _STATES = {value.number: value.name for value in NodeState.DESCRIPTOR.values}
 # Identities below are reserved and each cluster's own, those from 2^24 on are local to a node.
 FIRST_OF_MESH = 256
 FIRST_OF_NODE = 2**24
+
+
+def losses_unasked(batch: pa.RecordBatch, covers: Callable[[str], bool]) -> pa.Array | None:
+    """Tell which messages of a batch are ring losses of nodes that were not asked for; None where none is.
+
+    An agent tells a reader that it has read its ring from the very beginning as the loss of one event, also where the
+    reader's filters leave all of its flows out (newRingReader in Cilium's pkg/hubble/observer, 1.17 to 1.20).
+
+    Args:
+        batch: as `decode` gives it.
+        covers: whether flows of a node, as `cluster/node`, are asked for.
+    """
+    lost = batch.column("lost_events")
+    if lost.null_count == len(lost):
+        return None
+    in_ring = pc.equal(pc.fill_null(pc.struct_field(lost, "source"), 0), HUBBLE_RING_BUFFER)
+    nodes = pc.fill_null(batch.column("node_name"), "")
+    unasked = [name for name in pc.unique(nodes.filter(in_ring)).to_pylist() if not covers(name)]
+    return pc.and_(in_ring, pc.is_in(nodes, pa.array(unasked, nodes.type))) if unasked else None
 
 
 @dataclass(frozen=True)

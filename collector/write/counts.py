@@ -13,7 +13,7 @@ class Counts:
     Attributes:
         stored: new in the database.
         duplicate: already there, or repeated inside the source.
-        filtered: understood, but of a kind that is not kept (agent and debug events).
+        filtered: understood, but not kept: agent and debug events, ring losses of nodes that were not asked for.
         undecodable: not readable; `problems` has the first ones in words, with their position.
         foreign: lines that are no messages at all, such as an agent's log between its flows; not part of `received`.
     """

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from meshobs import sqlfiles
 from meshobs.collector.decode import arrow, enums, jsonlines
-from meshobs.collector.decode.digest import Digest, IdentityKey, pc
+from meshobs.collector.decode.digest import Digest, IdentityKey, losses_unasked, pc
 from meshobs.collector.node_name import full_name
 from meshobs.collector.recordings.framing import Batch
 from meshobs.collector.span import Span
@@ -107,16 +107,29 @@ class FlowWriter:
         """Start a source: contents without an uuid are counted anew."""
         self._store.run("delete from fingerprints")
 
-    def write_messages(self, batch: Batch, entry: LedgerEntry) -> Digest:
-        """Store protobuf messages, count them in `entry`, and return what they told."""
+    def write_messages(
+        self, batch: Batch, entry: LedgerEntry, covers: Callable[[str], bool] = lambda _: True
+    ) -> Digest:
+        """Store protobuf messages, count them in `entry`, and return what they told.
+
+        Args:
+            batch: of one source.
+            entry: its account.
+            covers: whether flows of a node, as `cluster/node`, were asked for; what others lose in their rings is none.
+        """
         decoded = arrow.decode(batch.items)
-        digest = Digest(decoded.batch)
         broken = batch.broken + [(batch.numbers[index], reason) for index, reason in decoded.broken]
         numbers = pa.array([batch.numbers[position] for position in decoded.positions], pa.int64())
-        table = pa.Table.from_batches([decoded.batch]).add_column(0, "position", numbers)
-        is_flow = pc.is_valid(decoded.batch.column("flow"))
+        kept, unasked = decoded.batch, losses_unasked(decoded.batch, covers)
+        if unasked is not None:
+            kept, numbers = (one.filter(pc.invert(unasked)) for one in (kept, numbers))
+        digest = Digest(kept)
+        table = pa.Table.from_batches([kept]).add_column(0, "position", numbers)
+        is_flow = pc.is_valid(kept.column("flow"))
         with self._piece(entry, f"{entry.name} message") as piece:
             piece.undecodable(len(broken), broken)
+            piece.counts.received += len(decoded.batch) - len(kept)
+            piece.counts.filtered += len(decoded.batch) - len(kept)
             if digest.others is not None:
                 self._incoming.data = table.filter(pc.invert(is_flow))
                 self._write_others(self._messages, entry, piece)

@@ -134,23 +134,25 @@ class FlowReading:
     def _start(self, ring: Ring, request: GetFlowsRequest) -> int:
         """Return the position that an answer begins at."""
         oldest, entries = ring.snapshot()
-        end = oldest + len(entries)
+        # An agent that walks all through a ring that has turned over goes one too far, and tells of that as a loss.
+        beginning = max(oldest - 1, 0)
         if self._since is not None:
             for index in range(len(entries) - 1, -1, -1):
-                if not entries[index].lost and entries[index].at < self._since:
+                entry = entries[index]
+                if not entry.lost and entry.at < self._since and self._fits(entry):
                     return oldest + index + 1
-            return oldest
+            return beginning
         if request.first:
             return oldest
         if not request.number:
-            return end if request.follow else oldest
+            return oldest + len(entries) if request.follow else beginning
         found = 0
         for index in range(len(entries) - 1, -1, -1):
             entry = entries[index]
             found += not entry.lost and self._fits(entry)
             if found == request.number:
                 return oldest + index
-        return oldest
+        return beginning
 
 
 class _Losses:
