@@ -1,5 +1,6 @@
 """What clients saw beside what flows say: what is not known, and what is not the phase's, is not held against either."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,10 +24,17 @@ def request(cluster: str = "east", saw: str = f"{OWN}:4000", protocol: str = "TC
     )  # fmt: skip
 
 
-def found(report: str, requests: list[Request], rows: list[dict[str, Any]], *, lossy: bool = False) -> Finding:
+def found(
+    report: str,
+    requests: list[Request],
+    rows: list[dict[str, Any]],
+    *,
+    lossy: bool = False,
+    changed: tuple[int, ...] = (),
+) -> Finding:
     """Return the one line of a phase."""
     phase = ExperimentPhase("x", "", (), report, {report: Verdict.OK})
-    run = PhaseRun("x", phase, 0, 9, requests, services=SERVICES)
+    run = PhaseRun("x", phase, 0, 9, requests, changed, services=SERVICES)
     (line,) = findings(run, {report: ReportAnswer(Verdict.OK, rows, lossy)})
     return line
 
@@ -57,6 +65,33 @@ def test_an_address_that_the_server_did_not_tell_is_neither_kept_nor_changed(
     line = found("nat", [request(saw=one, protocol="ICMP") for one in saw], [nat(*flows, "ICMP")])
 
     assert (line.clients, line.agrees) == (said, agrees)
+
+
+@pytest.mark.parametrize(
+    ("counted", "changed", "lossy", "agrees"),
+    [
+        ((18, 12), (5,), False, True),
+        ((18, 13), (5,), False, True),
+        ((19, 12), (5,), False, True),
+        ((19, 13), (5,), False, False),
+        ((17, 13), (5,), False, False),
+        ((17, 13), (5,), True, True),
+        ((17, 12), (5,), False, False),
+        ((18, 13), (), False, False),
+        ((18, 13), (), True, False),
+    ],
+)
+def test_a_call_that_was_given_up_at_a_change_may_count_or_not(
+    counted: tuple[int, int], changed: tuple[int, ...], lossy: bool, agrees: bool
+) -> None:
+    """One of 31 calls got no answer; where nothing changed in mid-traffic, it must not count."""
+    requests = [*[request("west")] * 18, *[request("east")] * 12, replace(request(""), error="timed out")]
+    row = {
+        "client_cluster": "west", "connections": sum(counted), "local": counted[0], "remote": counted[1], "dropped": 0,
+        "ci_low": None, "ci_high": None, "verdict": "ok", "reason": "",
+    }  # fmt: skip
+
+    assert found("affinity", requests, [row], lossy=lossy, changed=changed).agrees == agrees
 
 
 def hops(namespace: str, service: str, here: int, verdict: str = "ok") -> dict[str, Any]:
