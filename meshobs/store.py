@@ -216,6 +216,8 @@ class Store(OpenDatabase):
         super().__init__(path, connection, write=write)
         self._limit = limit
         self._remembered: dict[str, str] = {}
+        # Nobody else may change what is remembered.
+        self._alone = True
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False) -> Self:
@@ -243,6 +245,10 @@ class Store(OpenDatabase):
 
     def run(self, sql: str, parameters: Parameters = None) -> None:
         """Run one statement or, without parameters, several."""
+        self._remembered.clear()  # it may change what was asked
+        self._run(sql, parameters)
+
+    def _run(self, sql: str, parameters: Parameters = None) -> None:
         with self.translate_errors():
             self._connection.execute(sql, parameters)
 
@@ -265,17 +271,17 @@ class Store(OpenDatabase):
 
         Args:
             macro: its name with the names of its parameters.
-            query: run once; in a file that is only read its result is kept for the next time, too.
+            query: run once; its result is kept for the next time, too, until anything is written.
         """
         name = macro.partition("(")[0]
-        if self.write or self._remembered.get(name) != query:
+        if not self._alone or self._remembered.get(name) != query:
             self._ask(lambda connection: connection.execute(f"create or replace temp table {name}_once as {query}"))
             self._remembered[name] = query
-        self.run(f"create or replace temp macro {macro} as table from {name}_once")
+        self._run(f"create or replace temp macro {macro} as table from {name}_once")
         try:
             yield
         finally:
-            self.run(f"drop macro table if exists temp.{name}")
+            self._run(f"drop macro table if exists temp.{name}")
 
     def feed(self, name: str, data: "pa.Table") -> "Feed":
         """Make Arrow data readable as a table of that name for as long as the store is open; the data may be exchanged.
@@ -326,7 +332,9 @@ class Store(OpenDatabase):
         with self.translate_errors():
             cursor = self._connection.cursor()
             cursor.execute(f"use {_ATTACHED}; set TimeZone = 'UTC'" if self.write else "set TimeZone = 'UTC'")
-        return Store(self.path, cursor, write=self.write, limit=self._limit)
+        made = Store(self.path, cursor, write=self.write, limit=self._limit)
+        made._alone = False
+        return made
 
     @classmethod
     def _make(cls, path: Path) -> None:

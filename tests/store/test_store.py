@@ -378,3 +378,24 @@ with Store.open(pathlib.Path({str(tmp_path / "x.duckdb")!r}), write=True) as sto
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout == "stopped\n1\n"
+
+
+def test_what_is_remembered_holds_until_something_is_written(db: Path) -> None:
+    """Also where the file is open for writing: several reports on what nobody changes make their connections once."""
+    asked = "from number(0)"
+    with Store.open(db, write=True) as store:
+        store.run("create macro number(any_) as table select 0 as made")
+        store.run("create sequence times")
+
+        def ask(asking: Store) -> int:
+            with asking.remember("number(any_)", "select nextval('times') as made"):
+                return int(str(asking.value(asked)))
+
+        first = [ask(store), ask(store)]
+        store.run("create table other (a int)")
+        later = [ask(store), ask(store)]
+        with store.beside() as beside:
+            apart = [ask(beside), ask(beside)]
+        bare = store.value(asked)
+
+    assert (first, later, apart, bare) == ([1, 1], [2, 2], [3, 4], 0)
