@@ -127,6 +127,12 @@ class Cluster:
         return "cilium" if self.variant.replaces_kube_proxy else "kube-proxy"
 
     @property
+    def doors(self) -> str:
+        """Return whether flows tell calls of a service from calls of its pods, by socket events: `told` or `untold`."""
+        hidden = self.aggregation != "none" and self.traits.limits_sockets and self.variant.replaces_kube_proxy
+        return "untold" if hidden else "told"
+
+    @property
     def traits(self) -> Traits:
         """Return what its version of Cilium does."""
         return versions.traits(self.cilium)

@@ -74,7 +74,6 @@ judged as (
         why_unseen(one_sided, d.unwatched, a.nodes, d.gap_seconds, d.window_seconds, max_unproved, e.events, e.nodes) as unseen,
         concat_ws(
             ', ', if(unsettled > 0, format('{} within 2 s of a change', unsettled), null), if(avoidable_one_sided > 0, format('{} not seen to arrive', avoidable_one_sided), null),
-            if(door_unknown > 0, format('{} not known to have gone through the service''s own address', door_unknown), null),
             if(door in ('nodeport', 'loadbalancer'), 'through the address of a node or balancer', null)
         ) as unproved,
         case
@@ -113,6 +112,11 @@ judged as (
                 then {'cause': 'gaps', 'reason': format('{} seen; nodes were out of sight for a while', connections)}
             when against_assumed > 0
                 then {'cause': 'assumed-setting', 'reason': format('{} of {} crossed although the setting keeps them at home, but it is known only from a look taken afterwards; collect with the Kubernetes API watched', against_assumed, connections)}
+            when door_unknown > 0 and setting in ('local', 'not-global')
+                then {'cause': 'unknown-door', 'reason': format(
+                    '{} of {} crossed although {} had active backends and {}: this breaks the setting, unless they went straight to the pods; set monitor aggregation to none to tell',
+                    door_unknown, connections, source_cluster, if(setting = 'local', 'affinity local is set', 'the service is not global there')
+                )}
             when avoidable > 0 and door = 'ingress'
                 then {'cause': 'ingress', 'reason': format('{} of {} were sent across by Envoy (ingress, gateway) of {}, which had active backends; whoever called it is no client of the service', avoidable, connections, source_cluster)}
             when avoidable > 0 and setting in ('local', 'not-global')
@@ -158,8 +162,9 @@ from (values
     ('affinity-none', 'ok', 'calls crossed although their own cluster had active backends: without an affinity Cilium takes all backends alike', 'to keep them at home, call the service by its name, annotated service.cilium.io/affinity: local in the client''s cluster'),
     ('affinity-literal-none', 'ok', 'calls crossed although their own cluster had active backends: affinity "none", written out, prefers no side', 'to keep them at home, call the service by its name, annotated service.cilium.io/affinity: local in the client''s cluster'),
     ('affinity-remote', 'ok', 'calls crossed although their own cluster had active backends: affinity remote prefers the others', 'to keep them at home, call the service by its name, annotated service.cilium.io/affinity: local in the client''s cluster'),
-    ('affinity-local', 'ok', 'calls crossed although affinity local is set and their own cluster had active backends; none of these calls is proved to be against it: within 2 s of a change, not seen to arrive, or not known to have gone through the service''s own address', 'call the service by its name; to tell an unknown door, set bpf.monitorAggregation to none; where it was a change, ask a window away from it'),
-    ('affinity-not-global', 'ok', 'calls crossed although the service is not global in their own cluster, which had active backends; none of these calls is proved to be against it: within 2 s of a change, not seen to arrive, or not known to have gone through the service''s own address', 'call the service by its name; to tell an unknown door, set bpf.monitorAggregation to none; where it was a change, ask a window away from it'),
+    ('affinity-local', 'ok', 'calls crossed although affinity local is set and their own cluster had active backends; none of these calls is against it: within 2 s of a change, not seen to arrive, or through the address of a node or balancer', 'call the service by its name; where it was a change, ask a window away from it'),
+    ('affinity-not-global', 'ok', 'calls crossed although the service is not global in their own cluster, which had active backends; none of these calls is against it: within 2 s of a change, not seen to arrive, or through the address of a node or balancer', 'call the service by its name; where it was a change, ask a window away from it'),
+    ('unknown-door', 'insufficient', 'calls crossed although the setting keeps the service''s calls at home and active backends were there; they break it if they went through the service, and are right if they went straight to the pods, which nothing tells', 'set bpf.monitorAggregation to none for the time of the audit, and leave socketLB.tracing on'),
     ('known-bug:24692', 'ok', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692, before 1.19); nothing shows that the service is not global, so that the answer is taken for a right one', 'call the service by its name, give the NodePorts of the clusters different numbers, or upgrade Cilium to 1.19 or later'),
     ('known-bug:24692', 'violation', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692, before 1.19) and the service is not global', 'give the NodePorts of the clusters different numbers, upgrade Cilium to 1.19 or later, or make the service global and call it by its name'),
     ('trombone', 'violation', 'calls left through a node of another cluster and came back to their own', 'call the service by its name instead of that node''s port'),

@@ -488,10 +488,8 @@ def test_hops_that_nothing_proves_against_the_setting_say_why(answer: Callable[.
 
     found = row(answer(mesh, "hops"))
 
-    assert found["cause"] == "affinity-local"
-    assert (
-        "affinity local is set; nothing proves that they broke it: 1 not known to have gone through" in found["reason"]
-    )
+    assert (found["cause"], found["verdict"]) == ("unknown-door", "insufficient")
+    assert "affinity local is set: this breaks the setting, unless they went straight to the pods" in found["reason"]
 
 
 def test_callers_without_agent_are_named_where_nothing_tells_for_whom_they_call(answer: Callable[..., Report]) -> None:

@@ -146,6 +146,14 @@ def around_a_change(mesh: Mesh) -> None:
         mesh.call(client, backends["west"][n % 2], aim=(address, 80))
 
 
+def crossed_around_a_change(mesh: Mesh, annotations: dict[str, str]) -> None:
+    """Calls that crossed within 2 s of a change that is to keep them at home."""
+    client, address, backends = shop(mesh)
+    mesh.change("west", "back", annotations, mesh.now + 2 * 10**8)
+    for n in range(5):
+        mesh.call(client, backends["east"][n % 2], aim=(address, 80))
+
+
 def lost(mesh: Mesh) -> None:
     """Many events lost."""
     both_sides(mesh)
@@ -366,9 +374,9 @@ CASES: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
     "wrong side": (wrong_side, {"affinity": {"against-setting"}, "hops": {"", "against-setting"}}),
     "unknown door": (
         lambda mesh: by_an_unknown_door(mesh, LOCAL),
-        {"affinity": {"unknown-door"}, "hops": {"", "affinity-local"}},
+        {"affinity": {"unknown-door"}, "hops": {"", "unknown-door"}},
     ),
-    "not global": (lambda mesh: by_an_unknown_door(mesh, {}), {"hops": {"", "affinity-not-global"}}),
+    "not global": (lambda mesh: by_an_unknown_door(mesh, {}), {"hops": {"", "unknown-door"}}),
     "remote": (lambda mesh: one_side(mesh, REMOTE, "east", 5), {"hops": {"affinity-remote"}}),
     "literal none": (lambda mesh: both_sides(mesh, LITERAL_NONE), {"hops": {"", "affinity-literal-none"}}),
     "literal none in 1.19.4": (lambda mesh: on_cilium("1.19.4", mesh), {"affinity": {"known-bug:46623"}}),
@@ -383,6 +391,8 @@ CASES: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
     "some dropped": (lambda mesh: dropped(mesh, 20), {"affinity": {"policy-drops"}, "hops": {"policy-drops"}}),
     "all dropped": (lambda mesh: dropped(mesh, 0), {"affinity": {"no-connections"}}),
     "around a change": (around_a_change, {"affinity": {"unsettled"}}),
+    "just made local": (lambda mesh: crossed_around_a_change(mesh, LOCAL), {"hops": {"affinity-local"}}),
+    "just closed": (lambda mesh: crossed_around_a_change(mesh, {}), {"hops": {"affinity-not-global"}}),
     "lost": (lost, {report: {"lost-events"} for report in ("affinity", "nat", "hops")} | {"coverage": {"", "lost-events"}}),
     "gap": (
         lambda mesh: gap(mesh, "west/west-2", "east/east-2"),
