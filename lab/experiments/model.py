@@ -87,6 +87,11 @@ class Experiment:
         """Tell whether it adds Services or pods as only real API servers know them, see `Capabilities.specs`."""
         return any(key in one for table in self.extras.values() for one in table.values() for key in ("spec", "drain"))
 
+    def on(self, mesh: Mesh) -> "Experiment":
+        """Return it with the phases that are for such a mesh."""
+        fit = [one for one in self.phases if all(mesh.has(key, value) for key, value in one.needs.items())]
+        return replace(self, phases=tuple(fit))
+
 
 def names() -> list[str]:
     """Return the names of all experiments, in the order in which `all` runs them."""

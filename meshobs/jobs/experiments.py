@@ -127,7 +127,7 @@ def _select_whole(group: Sequence[Experiment], mesh: Mesh, say: Callable[[str], 
     """Return experiments that run as a whole where time is skipped; the others are said to be left out."""
     from meshobs.lab.sim.accelerated import capabilities_of  # noqa: PLC0415 - the sim, only here
 
-    fit = [one for one in group if not select_possible([one], capabilities_of(mesh), mesh)[1]]
+    fit = [one for one in group if not select_possible([one.on(mesh)], capabilities_of(mesh), mesh)[1]]
     left = [one for one in group if one not in fit]
     for names, what in (
         ([one.name for one in left if not one.has_specs], "real time"),
