@@ -42,7 +42,8 @@ counted as materialized (
         count(*) filter (outcome = 'arrived' and assumed and (avoidable and settled and setting in ('local', 'not-global') and door = 'service' or misled and setting = 'not-global')) as against_assumed,
         -- why a call that crossed is not proved to be against such a setting
         count(*) filter (outcome = 'arrived' and avoidable and not settled) as unsettled,
-        count(*) filter (outcome = 'arrived' and avoidable and settled and door = 'unknown') as door_unknown,
+        count(*) filter (outcome in ('arrived', 'sent') and avoidable and settled and setting in ('local', 'not-global') and door = 'unknown') as door_unknown,
+        max(setting) filter (outcome in ('arrived', 'sent') and avoidable and settled and setting in ('local', 'not-global') and door = 'unknown') as setting_at_unknown,
         count(*) filter (outcome = 'one-sided' and avoidable) as avoidable_one_sided,
         list_sort(list(distinct server_address) filter (outcome = 'one-sided')) as never_seen,
         max(setting) as setting
@@ -112,10 +113,10 @@ judged as (
                 then {'cause': 'gaps', 'reason': format('{} seen; nodes were out of sight for a while', connections)}
             when against_assumed > 0
                 then {'cause': 'assumed-setting', 'reason': format('{} of {} crossed although the setting keeps them at home, but it is known only from a look taken afterwards; collect with the Kubernetes API watched', against_assumed, connections)}
-            when door_unknown > 0 and setting in ('local', 'not-global')
+            when door_unknown > 0
                 then {'cause': 'unknown-door', 'reason': format(
                     '{} of {} crossed although {} had active backends and {}: this breaks the setting, unless they went straight to the pods; set monitor aggregation to none to tell',
-                    door_unknown, connections, source_cluster, if(setting = 'local', 'affinity local is set', 'the service is not global there')
+                    door_unknown, connections, source_cluster, if(setting_at_unknown = 'local', 'affinity local is set', 'the service is not global there')
                 )}
             when avoidable > 0 and door = 'ingress'
                 then {'cause': 'ingress', 'reason': format('{} of {} were sent across by Envoy (ingress, gateway) of {}, which had active backends; whoever called it is no client of the service', avoidable, connections, source_cluster)}

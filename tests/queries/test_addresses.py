@@ -519,3 +519,18 @@ def test_backends_without_agent_refute_no_range(answer: Callable[..., Report]) -
     mesh.messages = [one for one in mesh.messages if not one.node_name.startswith("west/")]
 
     assert row(answer(mesh, "nat"))["connections"] == 20
+
+
+def test_hops_of_a_setting_that_came_later_are_not_excused_by_the_one_before(answer: Callable[..., Report]) -> None:
+    """Calls may cross while there is no affinity; those by an unknown door after affinity local was set are undecided."""
+    mesh = Mesh(aggregation="medium")
+    client, _, backends = shop(mesh)
+    mesh.call(client, backends["east"][0], pause=5)
+    mesh.change("west", "back", LOCAL, mesh.now)
+    mesh.now += 5 * 10**9
+    mesh.call(client, backends["east"][0], pause=3)
+
+    found = row(answer(mesh, "hops"))
+
+    assert (found["cause"], found["verdict"]) == ("unknown-door", "insufficient")
+    assert "1 of 2 crossed although west had active backends and affinity local is set" in found["reason"]
