@@ -128,8 +128,9 @@ class FlowWriter:
         is_flow = pc.is_valid(kept.column("flow"))
         with self._piece(entry, f"{entry.name} message") as piece:
             piece.undecodable(len(broken), broken)
-            piece.counts.received += len(decoded.batch) - len(kept)
-            piece.counts.filtered += len(decoded.batch) - len(kept)
+            left_out = len(decoded.batch) - len(kept)
+            piece.counts.received += left_out
+            piece.counts.filtered += left_out
             if digest.others is not None:
                 self._incoming.data = table.filter(pc.invert(is_flow))
                 self._write_others(self._messages, entry, piece)

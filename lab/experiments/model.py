@@ -89,8 +89,7 @@ class Experiment:
 
     def on(self, mesh: Mesh) -> "Experiment":
         """Return it with the phases that are for such a mesh."""
-        fit = [one for one in self.phases if all(mesh.has(key, value) for key, value in one.needs.items())]
-        return replace(self, phases=tuple(fit))
+        return replace(self, phases=tuple(one for one in self.phases if not mesh.lacks(one.needs)))
 
 
 def names() -> list[str]:
@@ -146,7 +145,7 @@ def _find_lacks(phase: ExperimentPhase, can: Capabilities, mesh: Mesh) -> list[s
     return [
         *(f"no {name} here" for name in sorted(protocols)),
         *(f"no fault {name} here" for name in sorted(faults)),
-        *(f"needs {key} {value}" for key, value in phase.needs.items() if not mesh.has(key, value)),
+        *(f"needs {lacking}" for lacking in mesh.lacks(phase.needs)),
     ]
 
 

@@ -88,12 +88,10 @@ class Runner:
             self._lab.remove(workloads, services)
 
     def _check(self, experiment: Experiment) -> None:
-        for key, value in experiment.needs.items():
-            if not self._mesh.has(key, value):
-                raise InputError(
-                    f"{experiment.name} needs clusters with {key} {value}:"
-                    f" meshobs lab down, then meshobs lab up --{key} {value}"
-                )
+        for lacking in self._mesh.lacks(experiment.needs):
+            raise InputError(
+                f"{experiment.name} needs clusters with {lacking}: meshobs lab down, then meshobs lab up --{lacking}"
+            )
 
     def _phase(self, experiment: Experiment, phase: ExperimentPhase, pause: float) -> PhaseRun:
         blinding = any(find_fault(fault.partition(" ")[0]).served for fault in phase.faults)

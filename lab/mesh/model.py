@@ -244,6 +244,10 @@ class Mesh:
         """Tell whether all clusters have a setting, as `cilium` or `aggregation`."""
         return all(str(getattr(cluster, key)) == value for cluster in self.clusters)
 
+    def lacks(self, needs: Mapping[str, str]) -> list[str]:
+        """Return which of some settings not all clusters have, as `KEY VALUE`."""
+        return [f"{key} {value}" for key, value in needs.items() if not self.has(key, value)]
+
     def cluster(self, name: str) -> Cluster:
         """Return a cluster by its name."""
         return next(cluster for cluster in self.clusters if cluster.name == name)

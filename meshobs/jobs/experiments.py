@@ -68,7 +68,7 @@ def run(
     """
     with _lab(needs, driver, say) as found:
         lab = labs.attach(found)
-        if skip and (lacking := [f"{key} {value}" for key, value in needs.items() if not lab.mesh.has(key, value)]):
+        if skip and (lacking := lab.mesh.lacks(needs)):
             say(f"left out: {', '.join(one.name for one in group)} (needs {', '.join(lacking)})")
             return
         with open_lab(found, say) as members, Store.open(Path(db), write=True) as store:
