@@ -308,6 +308,7 @@ class Store(OpenDatabase):
 
     def rollback(self) -> None:
         """End the open transaction, if there is one, without its changes."""
+        self._remembered.clear()  # its temporary table may be among them
         with suppress(duckdb.Error), _unwrap_interruption():
             self._connection.execute("rollback")
 

@@ -396,6 +396,11 @@ def test_what_is_remembered_holds_until_something_is_written(db: Path) -> None:
         later = [ask(store), ask(store)]
         with store.beside() as beside:
             apart = [ask(beside), ask(beside)]
+        store.run("begin transaction")
+        undone = ask(store)
+        store.rollback()
+        after = ask(store)
         bare = store.value(asked)
 
     assert (first, later, apart, bare) == ([1, 1], [2, 2], [3, 4], 0)
+    assert after > undone
