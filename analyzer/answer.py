@@ -1,7 +1,7 @@
 """Asks the database: a report's rows, the verdict, the window and what it rests on."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -118,12 +118,29 @@ def texts(store: Reader, name: str, question: Question) -> "pl.DataFrame":
         return store.texts(f"from report_{name}({_ALL})", _parameters(question))
 
 
-def _connections(store: Reader, question: Question) -> AbstractContextManager[None]:
+@contextmanager
+def _connections(store: Reader, question: Question) -> Iterator[None]:
     """Let the connections of the window be made once for all that asks for them: planning them takes most time."""
     bounds = "epoch_ns(window_since($since, $whole)), epoch_ns(window_until($since, $until, $whole))"
     ((first, end),) = store.rows(f"select {bounds}", _window(question))
-    made = f"from connections_between(make_timestamp_ns({first}), make_timestamp_ns({end}))"
-    return store.remember("connections_asked(since, until)", made)
+    since, until = f"make_timestamp_ns({first})", f"make_timestamp_ns({end})"
+    with (
+        store.replace("attempts_asked(since, until)", _attempts(store, f"read_from({since})", f"read_to({until})")),
+        store.remember("connections_asked(since, until)", f"from connections_between({since}, {until})"),
+    ):
+        yield
+
+
+def _attempts(store: Reader, since: str, until: str) -> str:
+    """Return the SQL for the attempts of a window.
+
+    Where they are stored it has no part that makes them: planning that takes longer than all the rest.
+    """
+    (span,) = store.rows(f"from unsettled_span({since}, {until})")
+    if span[0] is None:
+        return f"from attempts where time >= {since} and time < {until}"
+    moments = ", ".join(f"make_timestamp_ns({moment})" for moment in span)
+    return f"from attempts_pieced({since}, {until}, {moments}, hours_to({until}))"
 
 
 def _window(question: Question) -> dict[str, object]:

@@ -40,7 +40,9 @@ from meshobs.collector.recordings.framing import BATCH_ITEMS, Batch
 from meshobs.collector.write import facts, positions
 from meshobs.collector.write.gap import Gap
 from meshobs.collector.write.ledger import Ledger, RunState
+from meshobs.collector.write.settle import Settling, settle
 from meshobs.collector.write.writer import FlowWriter
+from meshobs.errors import DatabaseError
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
 from meshobs.store import Store
 from meshobs.times import SECOND
@@ -50,7 +52,7 @@ __all__ = ["COMMIT_SECONDS", "CONNECTED", "CollectOptions", "Collection", "Selec
 # A transaction lasts at most so long: what others see is never older.
 COMMIT_SECONDS = 2.0
 # How long the end waits for the streams, and then for the tails.
-_TAIL_SECONDS = 15.0
+_TAIL_SECONDS = 30.0
 
 
 class Collection:
@@ -104,6 +106,7 @@ class Collection:
         self._recovery = Recovery(relays, positions.positions_of(store, self._asked), self._started, stored_until)
         self._node_tracker = NodeTracker(store, self._ledger.number, self._recovery, options.cluster, say, clock)
         self._fetcher = Fetcher(options, self._recovery, self._note_gaps, say)
+        self._settling = Settling(store, self._writer.settled, say)
 
     def run(self) -> Ledger:
         """Collect until stopped; return the account.
@@ -115,20 +118,30 @@ class Collection:
         try:
             self._watches.start()
             self._begin()
+            self._settling.start()
             self._loop(self._done)
             self.progress.time_is_up = self._time_is_up
             self.stop.set()
             self._finish()
-            self._enter(Phase.CLOSING)
             state = RunState.COMPLETE
         except KeyboardInterrupt:
             state = RunState.INTERRUPTED
             raise
+        except DatabaseError:
+            # DuckDB ends the process where it is asked to write after its file could not be written: the next run finds
+            # this one as if it had been killed.
+            state = RunState.RUNNING
+            raise
         finally:
             self.stop.set()
             self._watches.end()
-            self._writer.rollback()
-            self._ledger.save(state)
+            self._settling.end()
+            if state is not RunState.RUNNING:
+                self._writer.rollback()
+                self._ledger.save(state)
+        self._enter(Phase.SETTLING)
+        settle(self._store)
+        self._enter(Phase.CLOSING)
         return self._ledger
 
     def _begin(self) -> None:

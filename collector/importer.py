@@ -14,7 +14,7 @@ from meshobs.collector.recordings.owners import Owners
 from meshobs.collector.recordings.recognise import FileKind
 from meshobs.collector.recordings.streams import BROKEN
 from meshobs.collector.span import Span
-from meshobs.collector.write import facts
+from meshobs.collector.write import facts, settle
 from meshobs.collector.write.ledger import Ledger, LedgerEntry, RunState
 from meshobs.collector.write.writer import FlowWriter
 from meshobs.errors import InputError
@@ -127,6 +127,7 @@ class _Import:
                 self._name_left_out(recording)
             with self._store.transaction():
                 facts.remake_history(self._store)
+                settle.forget_changed(self._store)
             state = RunState.COMPLETE
         except KeyboardInterrupt:
             state = RunState.INTERRUPTED

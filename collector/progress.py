@@ -11,6 +11,7 @@ class Phase(Enum):
     FETCHING = "fetching what Relays still hold"
     WRITING = "writing"
     HISTORY = "making the history of Kubernetes objects"
+    SETTLING = "making connections of the flows"
     CLOSING = "closing the database"
 
 

@@ -100,6 +100,10 @@ class Reader(Protocol):
         """Let a table macro give what a query gives, whatever it is asked, where that can be; the query is run once."""
         ...
 
+    def replace(self, macro: str, query: str) -> AbstractContextManager[None]:
+        """Let a table macro give what a query gives, whatever it is asked, where that can be."""
+        ...
+
 
 class Writer(Reader, Protocol):
     """What changes a database, by transactions."""
@@ -173,6 +177,8 @@ class OpenDatabase:
     def remember(self, macro: str, query: str) -> Iterator[None]:  # noqa: ARG002 - not everything can
         """Change nothing: each query is on its own."""
         yield
+
+    replace = remember
 
     def tables(self) -> list[str]:
         """Return the names of the tables, in order."""
@@ -277,11 +283,22 @@ class Store(OpenDatabase):
         if not self._alone or self._remembered.get(name) != query:
             self._ask(lambda connection: connection.execute(f"create or replace temp table {name}_once as {query}"))
             self._remembered[name] = query
-        self._run(f"create or replace temp macro {macro} as table from {name}_once")
+        with self.replace(macro, f"from {name}_once"):
+            yield
+
+    @contextmanager
+    def replace(self, macro: str, query: str) -> Iterator[None]:
+        """Let a table macro give what a query gives, whatever it is asked, as long as the context lasts.
+
+        Args:
+            macro: its name with the names of its parameters.
+            query: run as often as the macro is asked.
+        """
+        self._run(f"create or replace temp macro {macro} as table {query}")
         try:
             yield
         finally:
-            self._run(f"drop macro table if exists temp.{name}")
+            self._run(f"drop macro table if exists temp.{macro.partition('(')[0]}")
 
     def feed(self, name: str, data: "pa.Table") -> "Feed":
         """Make Arrow data readable as a table of that name for as long as the store is open; the data may be exchanged.
@@ -312,7 +329,7 @@ class Store(OpenDatabase):
         with suppress(duckdb.Error), _unwrap_interruption():
             self._connection.execute("rollback")
 
-    def settle(self) -> None:
+    def checkpoint(self) -> None:
         """Move what was committed into the file and let its memory go; where somebody reads just now, another time."""
         # Rows deleted from temporary tables stay in memory until then, too.
         for checkpoint in ("checkpoint", "checkpoint temp"):

@@ -16,6 +16,7 @@ from support.recordings import RECORDINGS, import_into
 from meshobs.cli import main as cli_main
 from meshobs.cli.terminal.flags import with_flags
 from meshobs.errors import MeshobsError
+from meshobs.jobs import maintenance
 
 # CI looks at the same examples every time: a new find belongs to whoever changes code, not to whoever lands next.
 hypothesis.settings.register_profile("ci", derandomize=True)
@@ -25,13 +26,14 @@ if os.environ.get("CI"):
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function from a recording's name to a database with it; never written to by tests."""
+    """Return a function from a recording's name to a settled database with it; never written to by tests."""
     folder = tmp_path_factory.mktemp("recorded")
 
     @cache
     def imported(name: str) -> Path:
         db = folder / f"{name}.duckdb"
         import_into(db, RECORDINGS / name)
+        maintenance.settle(db)
         return db
 
     return imported

@@ -21,6 +21,7 @@ from meshobs.collector.decode.digest import Digest, IdentityKey, losses_unasked,
 from meshobs.collector.node_name import full_name
 from meshobs.collector.recordings.framing import Batch
 from meshobs.collector.span import Span
+from meshobs.collector.write import settle
 from meshobs.collector.write.counts import PROBLEMS_KEPT, Counts
 from meshobs.collector.write.ledger import Ledger, LedgerEntry
 from meshobs.store import ROW_GROUP, Store, Value
@@ -57,6 +58,7 @@ class _Transaction:
     """What is not committed yet."""
 
     rows: int = 0
+    span: Span | None = None
     batches: dict[str, int] = field(default_factory=dict)
     saved: dict[str, tuple[Counts, Span | None]] = field(default_factory=dict)
 
@@ -79,9 +81,10 @@ class FlowWriter:
         self._before_commit = before_commit
         self._fallback_cluster = fallback_cluster
         self._open: _Transaction | None = None
-        # When the last transaction ended, by the monotonic clock; rows, also staged ones, since the store settled.
+        self.settled = settle.SettledUntil()
+        # When the last transaction ended, by the monotonic clock; rows, also staged ones, since the last checkpoint.
         self.committed = time.monotonic()
-        self._unsettled = 0
+        self._unwritten = 0
         self._reader = ""
         self._identities: set[IdentityKey] = set()
         self._versions: set[tuple[str, str]] = set()
@@ -97,6 +100,8 @@ class FlowWriter:
         self._make_tables(self._fallback_cluster)
         self._known = {str(node): _int(until) for node, until in self._store.rows(_sql("known_until"))}
         self._imperfect = bool(self._store.value(_sql("imperfect")))
+        settle.unsettle(self._store)
+        self.settled.until = settle.find_end(self._store)
         return self
 
     def nodes_known(self) -> frozenset[str]:
@@ -172,16 +177,23 @@ class FlowWriter:
         try:
             self._before_commit()
             self._ledger.save()
-            self._store.run("commit")
+            with self.settled.lock:
+                self._note_late(self._open.span)
+                self._store.run("commit")
         except BaseException:
             self.rollback()
             raise
-        self._unsettled += self._open.rows
+        self._unwritten += self._open.rows
         self._open = None
         self.committed = time.monotonic()
-        if self._unsettled >= ROW_GROUP:
-            self._store.settle()
-            self._unsettled = 0
+        if self._unwritten >= ROW_GROUP:
+            self._store.checkpoint()
+            self._unwritten = 0
+
+    def _note_late(self, span: Span | None) -> None:
+        if span and self.settled.is_late(span.first):
+            sql = "insert into late_flows select make_timestamp_ns(?), make_timestamp_ns(?)"
+            self._store.run(sql, [span.first, span.last])
 
     def rollback(self) -> None:
         """Forget what was written since the last commit; the counters say so, too."""
@@ -253,7 +265,7 @@ class FlowWriter:
             return
         if unnamed:
             self._store.run(_sql("fingerprint"))
-        self._unsettled += good
+        self._unwritten += good
         batch = self._batch(entry)
         window = {"first": first, "last": last, "batch": batch}
         self._store.run(_sql("insert_replays"), {**window, "collection": self._ledger.number})
@@ -309,6 +321,8 @@ class FlowWriter:
         if self._open is None:
             raise RuntimeError("rows outside a transaction")
         self._open.rows += rows
+        if rows or self._imperfect:
+            self._open.span = Span.around([self._open.span, span])
         entry.span = Span.around([entry.span, span])
 
     def _batch(self, entry: LedgerEntry) -> int:

@@ -11,6 +11,7 @@ import click
 from meshobs.cli.terminal.flags import with_flags
 from meshobs.cli.terminal.output import say
 from meshobs.cli.terminal.session import Session, pass_session
+from meshobs.cli.terminal.step import show_step
 from meshobs.errors import InputError
 from meshobs.text import printable
 from meshobs.times import rfc3339
@@ -49,14 +50,16 @@ def command(session: Session, paths: tuple[Path, ...], cluster: str | None, stri
     """  # noqa: D301
     from meshobs.jobs.importing import import_recordings  # noqa: PLC0415 - DuckDB and protobuf
 
-    result = import_recordings(
-        session.db,
-        *paths,
-        cluster=cluster or session.settings.cluster,
-        strict=strict,
-        arguments=sys.argv[1:],
-        showing=_show_progress,
-    )
+    with show_step() as step:
+        result = import_recordings(
+            session.db,
+            *paths,
+            cluster=cluster or session.settings.cluster,
+            strict=strict,
+            arguments=sys.argv[1:],
+            showing=_show_progress,
+            show_settled=lambda done: step(f"making connections: {done}"),
+        )
     _tell_summary(session.db, result)
     if not result.found:
         raise InputError("nothing was found: neither flows nor objects (each file is named above with the reason)")

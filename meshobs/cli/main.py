@@ -23,6 +23,7 @@ COMMANDS = {
     "shell": ("shell", "Open the DuckDB shell on the database."),
     "status": ("status", "Tell what the database holds."),
     "export": ("export", "Write the tables to Parquet files."),
+    "settle": ("settle", "Make the connections of flows once, so that no report has to."),
     "prune": ("prune", "Delete old flows."),
 }
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from meshobs.collector import importer
 from meshobs.collector.importer import ImportOptions, Progress, Result
 from meshobs.collector.recordings.files import RecordingFile
+from meshobs.collector.write.settle import Settled, settle
 from meshobs.errors import InputError
 from meshobs.store import Store
 
@@ -26,6 +27,7 @@ def import_recordings(
     strict: bool = False,
     arguments: Sequence[str] = (),
     showing: Showing = _show_nothing,
+    show_settled: Callable[[Settled], None] = lambda _done: None,
 ) -> Result:
     """Import recordings into a database. An event that is there already is not stored again.
 
@@ -36,6 +38,7 @@ def import_recordings(
         strict: stop at the first message that cannot be read.
         arguments: the call, for the record.
         showing: shows how far it is.
+        show_settled: called while connections are made of the flows, with what was done so far.
 
     Raises:
         InputError: a path holds no recording; with `strict`, a message cannot be read.
@@ -45,5 +48,8 @@ def import_recordings(
         raise InputError("no recording is named: give files or folders")
     recordings = importer.plan([Path(path) for path in paths])
     sources = [source for recording in recordings for source in recording]
-    with Store.open(Path(db), write=True) as store, showing(sources) as progress:
-        return importer.run(store, recordings, ImportOptions(cluster, strict, arguments), progress)
+    with Store.open(Path(db), write=True) as store:
+        with showing(sources) as progress:
+            result = importer.run(store, recordings, ImportOptions(cluster, strict, arguments), progress)
+        settle(store, progress=show_settled)
+    return result

@@ -1,9 +1,12 @@
 """Keeps a database in shape, and looks up what no report asks."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from meshobs import sqlfiles
+from meshobs.collector.write.settle import Settled
+from meshobs.collector.write.settle import settle as make_attempts
 from meshobs.store import Reader, Store
 from meshobs.times import SECOND
 
@@ -26,6 +29,32 @@ def prune(db: str | Path, age: timedelta) -> int:
             store.run(sqlfiles.read("jobs/sql/prune.sql"))
         store.run("checkpoint")
     return flows if isinstance(flows, int) else 0
+
+
+def settle(db: str | Path, show: Callable[[Settled], None] = lambda _done: None) -> Settled:
+    """Make the connections of all flows of a database that have none yet, or whose connections no longer hold.
+
+    `import` and `collect` do it by themselves; a file of an older meshobs, or one whose collection was killed, is as
+    true without, only slower to ask.
+
+    Args:
+        db: the database file.
+        show: called now and then with what was done so far.
+
+    Raises:
+        DatabaseError: the file cannot be written.
+    """
+    _check_is_there(Path(db))
+    with Store.open(Path(db), write=True) as store:
+        done = make_attempts(store, progress=show)
+        store.run("checkpoint")
+    return done
+
+
+def _check_is_there(path: Path) -> None:
+    """Refuse a file that is not there: opening it for writing would make it."""
+    if not path.exists():
+        Store.open(path)
 
 
 def pods_called(store: Reader, phase: str) -> list[tuple[str, str, str]]:

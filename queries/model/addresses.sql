@@ -1,4 +1,5 @@
--- Whose address it is: nodes, service frontends, pod ranges.
+-- Whose address it is: nodes, service frontends, pod ranges. Addresses are given to others in time: what flows tell of one
+-- counts in the hour in which they tell it and in those beside it.
 
 create or replace macro address_family(address) as if(contains(address, ':'), 'IPv6', 'IPv4');
 
@@ -79,11 +80,15 @@ where regexp_full_match(cidr, '[0-9a-fA-F.:]+/\d{1,3}') and last is not null;
 create or replace view pod_ranges as
 select distinct cluster, ipv6, first, last from node_ranges;
 
+-- Frontends of services on nodes and balancers.
+create or replace view doors as
+from frontends where door in ('nodeport', 'loadbalancer');
+
 -- The frontends that clients of a cluster can call: the services of their own, and the doors of all.
 create or replace view callable_frontends as
 select cluster as client_cluster, * from frontends where door = 'service'
 union all
-select c.cluster, f.* from frontends f cross join clusters c where f.door <> 'service';
+select c.cluster, d.* from doors d cross join clusters c;
 
 -- service_periods with an end for each, so that joins on it stay joins of ranges.
 create or replace view settings_in_force as
@@ -96,45 +101,48 @@ union
 select split_part(destination_service, '/', 1), split_part(destination_service, '/', 2) from flows where destination_service is not null
 order by all;
 
--- Which node an address belongs to: what is known of nodes, and what they send under their own identity. `host_calls` is
--- the name of a relation of host_departures.
-create or replace macro address_owners(host_calls) as table
-select address, any_value(cluster) as cluster, any_value(node) as node
+-- Which node an address belongs to, hour by hour: what is known of nodes, and what they send under their own identity.
+-- Parameters are names of relations: addresses_known, and the hours that matter (hour).
+create or replace macro address_owners(known, hours) as table
+select hour, address, any_value(cluster) as cluster, any_value(node) as node
 from (
-    select address, cluster, node from node_addresses
+    select h.hour, n.address, n.cluster, n.node from node_addresses n cross join query_table(hours) h
     union
-    select source, cluster, node from query_table(host_calls)
+    select hour, address, cluster, node from query_table(known) where kind = 'host'
 )
-group by address
+group by hour, address
 having count(distinct (cluster, node)) = 1;
 
 -- Addresses that pods of a cluster have: as flows name them, else EndpointSlices. Pods on nodes without agent are not
--- `managed`: Cilium gave them no address. `addresses` is the name of a relation (address, cluster), cluster null where it
--- is not told.
+-- `managed`: Cilium gave them no address. `addresses` is the name of a relation (hour, address, cluster), cluster null where
+-- it is not told.
 create or replace macro used_addresses(addresses) as table
-select cluster, address, address_number(address) as number, contains(address, ':') as ipv6, bool_or(managed) as managed
+select hour, cluster, address, address_number(address) as number, contains(address, ':') as ipv6, bool_or(managed) as managed
 from (
-    select cluster, address, true as managed from query_table(addresses) where cluster <> ''
+    select hour, cluster, address, true as managed from query_table(addresses) where cluster <> ''
     union
     -- Without a node it may be an address of anybody that someone wrote down.
-    select cluster, address, (cluster, node) not in (select (cluster, node) from nodes_without_agent) from backends b
-    where node is not null and not exists (from query_table(addresses) a where a.address = b.address and a.cluster <> '')
+    select h.hour, b.cluster, b.address, (b.cluster, b.node) not in (select (cluster, node) from nodes_without_agent)
+    from (select distinct cluster, node, address from backends where node is not null) b
+    cross join (select distinct hour from query_table(addresses)) h
+    where not exists (from query_table(addresses) a where a.hour = h.hour and a.address = b.address and a.cluster <> '')
 )
 where address not in (select address from node_addresses)
-group by cluster, address;
+group by hour, cluster, address;
 
 -- The ranges of pod_ranges that clusters really use: where pods of a cluster are known, and all of them have addresses
 -- outside its ranges, the ranges are only declared. `used` is the name of a relation of used_addresses.
 create or replace macro used_ranges(used) as table
 with judged as materialized (
-    select r.cluster, r.ipv6, bool_or(u.number between r.first and r.last) as taken
+    select u.hour, r.cluster, r.ipv6, bool_or(u.number between r.first and r.last) as taken
     from pod_ranges r
     join query_table(used) u on u.cluster = r.cluster and u.ipv6 = r.ipv6 and u.managed
     group by all
 )
-select r.*
-from pod_ranges r
-left join judged j using (cluster, ipv6)
+select h.hour, r.*
+from (select distinct hour from query_table(used)) h
+cross join pod_ranges r
+left join judged j on j.hour = h.hour and j.cluster = r.cluster and j.ipv6 = r.ipv6
 where j.taken is not false;
 
 -- Where ranges of two clusters overlap, each way round: an address in it does not tell whose it is. `ranges` is the name
@@ -142,7 +150,7 @@ where j.taken is not false;
 create or replace macro overlaps_of(ranges) as table
 select a.cluster, b.cluster as other, greatest(a.first, b.first) as first, least(a.last, b.last) as last
 from query_table(ranges) a
-join query_table(ranges) b on a.first <= b.last and b.first <= a.last
+join query_table(ranges) b on a.hour = b.hour and a.first <= b.last and b.first <= a.last
 where a.cluster <> b.cluster;
 
 -- Whose pods have an address: as flows and EndpointSlices tell, else by the one cluster whose range it is in; identities
@@ -151,21 +159,13 @@ create or replace macro pod_addresses(addresses) as table
 with used as materialized (from used_addresses(addresses)),
 ranges as materialized (from used_ranges('used')),
 told as materialized (
-    select address, any_value(cluster) as cluster, count(distinct cluster) as clusters from used group by address
+    select hour, address, any_value(cluster) as cluster, count(distinct cluster) as clusters from used group by hour, address
 )
-select address, cluster from told where clusters = 1
+select hour, address, cluster from told where clusters = 1
 union all
-select a.address, any_value(r.cluster)
-from (select distinct address, address_number(address) as number from query_table(addresses)) a
-anti join told using (address)
-join ranges r on a.number between r.first and r.last
-group by a.address
+select a.hour, a.address, any_value(r.cluster)
+from (select distinct hour, address, address_number(address) as number from query_table(addresses)) a
+anti join told using (hour, address)
+join ranges r on r.hour = a.hour and a.number between r.first and r.last
+group by a.hour, a.address
 having count(distinct r.cluster) = 1;
-
--- Frontends of services on nodes and balancers, with the node they lead in through. `owners` is the name of a relation of
--- address_owners.
-create or replace macro doors_of(owners) as table
-select f.*, o.node as ingress_node, o.cluster as ingress_cluster
-from frontends f
-left join query_table(owners) o on o.address = f.address
-where f.door in ('nodeport', 'loadbalancer');

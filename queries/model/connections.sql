@@ -1,64 +1,54 @@
--- Every attempt with the door it went through: pod (straight to its address), service, nodeport, loadbalancer, ingress
--- (Cilium's Envoy, which picks the backend itself) or unknown.
+-- Every attempt with what became of it and the door it went through: pod (straight to its address), service, nodeport,
+-- loadbalancer, ingress (Cilium's Envoy, which picks the backend itself) or unknown.
+--   outcome:     arrived | one-sided (left, never seen to arrive) | refused (dropped) | cut-off (left in the last second of what was read)
+--                | sent (left for a backend that gives no arrival)
+--   unseen:      why the backend cannot be seen to receive, as in unseen_backends
 -- At the backend a call of a service and a call of the pod look alike; only the client's node tells them apart:
 --   the socket load balancer, by what a socket aimed at; the packet load balancer, by the ClusterIP in the answers.
 -- That a call was direct is proved by the absence of such signs only where they would have been seen.
 create or replace macro connections_between(since, until) as table
 with
-attempts as materialized (from attempts_between(since, until)),
--- Socket calls that the load balancer answered, with the frontend of the client's cluster that they aimed at.
-calls as materialized (
-    select row_number() over (order by s.ns, s.cluster, s.node, s.uuid) as call, s.*, f.door, f.namespace, f.service, if(any_address(s.aim), null, f.cluster) as door_cluster
-    from socket_calls(read_from(since), read_to(until)) s
-    left join callable_frontends f
-        on f.client_cluster = s.cluster and f.port = s.aim_port and f.protocol = s.protocol
-        -- By IPv6 another node's NodePort shows as that of any address, so that the cluster of the node is not known.
-        and (f.address = s.aim or any_address(s.aim) and f.door = 'nodeport' and f.cluster = s.cluster)
-        and f.valid_from <= make_timestamp_ns(s.ns + seconds_ns(2)) and f.valid_end > make_timestamp_ns(s.ns - seconds_ns(2))
-    where s.aim is null or s.aim <> s.destination or s.aim_port is distinct from s.destination_port
-    qualify row_number() over (partition by s.cluster, s.node, s.uuid order by f.cluster = s.cluster desc, f.door, f.namespace, f.service) = 1
+every_attempt as materialized (
+    select row_number() over (order by time, protocol, client_address, client_port, server_address, server_port, ends, arrival_uuid, departure_uuid) as attempt,
+        *, epoch_ns(time) as ns, epoch_ns(client_time) as client_ns
+    from attempts_asked(read_from(since), read_to(until))
 ),
--- Attempts and calls of one pod to one backend, on one line of time.
-line as materialized (
-    select attempt as id, true as is_attempt, client_ns as ns, row(client_address, server_address, coalesce(server_port, 0), protocol) as key
-    from attempts
-    where packet_door is null and client_kind = 'pod'
-    union all
-    select call, false, ns, row(source, destination, coalesce(destination_port, 0), protocol) from calls
-),
-called as materialized (from paired_calls('line')),
--- The first packet of a pod, before the packet load balancer.
-sent as materialized (
-    select s.*, f.door, f.namespace, f.service
-    from sends(read_from(since), read_to(until)) s
-    left join callable_frontends f
-        on f.client_cluster = s.cluster and f.address = s.destination and f.port = s.destination_port and f.protocol = s.protocol
-    qualify row_number() over (partition by s.cluster, s.node, s.protocol, s.source, s.source_port, s.destination, s.destination_port, s.slice order by f.cluster = s.cluster desc, f.door, f.namespace, f.service) = 1
-),
-sent_by as materialized (
+between_clusters as materialized (from translated_between('every_attempt')),
+pieced as materialized (from attempts_joined('every_attempt', 'between_clusters') where time >= since and time < until),
+-- Backends that give no arrival.
+blind_backends as materialized (from unseen_backends(since, until)),
+blind_addresses as materialized (from unseen_addresses('blind_backends')),
+left_alone as materialized (from pieced where ends = 'client'),
+unseen as materialized (from attempts_unseen('left_alone', 'blind_backends', 'blind_addresses')),
+last_second as materialized (select last_second_ns(since, until) as ns),
+-- What lacks an end and was for no pod, no door and no known backend is nobody's call of the mesh.
+attempts as materialized (
     select
-        a.attempt,
-        bool_or(s.destination = a.server_address and s.destination_port is not distinct from a.server_port) as to_backend,
-        max(s.door) as door, max(s.namespace) as namespace, max(s.service) as service, max(if(s.door is null, null, s.destination_port)) as door_port
-    from (select *, unnest(slices_around(client_ns)) as slice from attempts) a
-    join sent s
-        on s.slice = a.slice and s.protocol = a.protocol and s.source = a.client_address and coalesce(s.source_port, 0) = coalesce(a.client_port, 0)
-        and a.client_ns between s.ns - seconds_ns(2) and s.last_ns + seconds_ns(2)
-    where s.door is not null or s.destination = a.server_address
-    group by a.attempt
-),
-answered as materialized (
-    select a.attempt, max(r.service_address) as service_address
-    from (select *, unnest(slices_around(client_ns)) as slice from attempts) a
-    join answers(read_from(since), read_to(until)) r
-        on r.slice = a.slice and r.protocol = a.protocol and r.source = a.client_address and r.destination = a.server_address
-        and coalesce(r.source_port, 0) = coalesce(a.client_port, 0) and coalesce(r.destination_port, 0) = coalesce(a.server_port, 0)
-        and a.client_ns between r.ns - nearby_ns() and r.last_ns + seconds_ns(1)
-    group by a.attempt
+        a.* replace (
+            coalesce(if(u.unseen <> 'proxy', u.backend_cluster, null), if(u.unseen is null or u.unseen = 'proxy', a.server_cluster, null), if(a.ends = 'drop', b.cluster, null)) as server_cluster,
+            if(u.unseen is not null and a.received, 'none', a.translation) as translation,
+            if(u.unseen is not null and a.received, a.packet_door, a.translated_by) as translated_by
+        ),
+        u.unseen,
+        case
+            when a.ends in ('both', 'server') then 'arrived'
+            when a.ends = 'socket' then if(a.protocol = 'TCP', 'arrived', 'one-sided') -- a UDP socket that is told of may have sent nothing
+            when a.arrival_uuid is not null then 'refused'
+            when u.unseen is not null and a.received then 'arrived'
+            when u.unseen in ('host', 'machine', 'proxy') then 'sent'
+            when a.ns > (select ns from last_second) then 'cut-off'
+            else 'one-sided'
+        end as outcome
+    from pieced a
+    left join unseen u using (attempt)
+    left join blind_addresses b on a.ends = 'drop' and b.address = a.server_address and b.port = a.server_port and b.protocol = a.protocol
+    where a.ends in ('both', 'server', 'socket')
+        or a.ends = 'client' and (a.server_cluster is not null or a.packet_door is not null or u.unseen is not null)
+        or a.ends = 'drop' and coalesce(a.server_cluster, b.cluster) is not null
 ),
 -- Pods whose packets are load balanced: without a ClusterIP in the answer their call was direct.
 packet_balanced as materialized (
-    select distinct a.client_address from answered r join attempts a using (attempt) where r.service_address is not null
+    select distinct client_address from attempts where answered_by is not null
 ),
 addresses as materialized (
     select cluster, address, any_value(namespace) as namespace, any_value(service) as service
@@ -80,36 +70,35 @@ telling as materialized (
     group by s.cluster, s.node
 )
 select
-    a.* exclude (packet_door, door_namespace, door_service, translation, translated_by),
+    row_number() over (order by a.ns, a.protocol, a.client_address, a.client_port, a.server_address, a.server_port, a.outcome) as attempt,
+    a.outcome, a.time, a.ns, a.client_ns, a.protocol, a.client_kind, a.client_cluster, a.client_namespace, a.client_pod,
+    a.client_node_cluster, a.client_node, a.client_address, a.client_port, a.aim_address, a.aim_port, a.ingress_cluster,
+    a.seen_address, a.seen_port, a.seen_identity, a.server_cluster, a.server_node, a.server_namespace, a.server_pod, a.server_address, a.server_port,
+    a.drop_reason, a.arrival_uuid, a.arrival_time, a.arrival_seen_by, a.departure_uuid, a.departure_time, a.departure_seen_by, a.unseen,
     case
         when a.packet_door is not null then a.packet_door
         when a.client_kind = 'ingress' then 'ingress'
         -- Services carry ports: a ping is for the address it names.
         when a.protocol = 'ICMP' and a.client_kind = 'pod' then 'pod'
-        when c.call is not null and c.door is not null then c.door
-        when c.call is not null then 'service'
-        when r.service_address is not null then 'service'
-        when s.door is not null then s.door
-        when a.client_kind = 'pod' and p.client_address is not null and r.attempt is not null then 'pod'
-        when a.client_kind = 'pod' and t.node is not null and (s.to_backend or t.old) then 'pod'
+        when a.call_uuid is not null then coalesce(a.call_door, 'service')
+        when a.answered_by is not null then 'service'
+        when a.sent_door is not null then a.sent_door
+        when a.client_kind = 'pod' and p.client_address is not null and a.answered then 'pod'
+        when a.client_kind = 'pod' and t.node is not null and (a.sent_to_backend or t.old) then 'pod'
         else 'unknown'
     end as door,
-    coalesce(a.door_namespace, c.namespace, split_part(c.aim_service, '/', 1), d.namespace, s.namespace) as door_namespace,
-    coalesce(a.door_service, c.service, split_part(c.aim_service, '/', 2), d.service, s.service) as door_service,
+    coalesce(a.door_namespace, a.call_namespace, d.namespace, a.sent_namespace) as door_namespace,
+    coalesce(a.door_service, a.call_service, d.service, a.sent_service) as door_service,
     -- The port that was called of the service, where the door is its own address.
-    if(a.packet_door is null and (c.call is null or c.door = 'service'), coalesce(c.aim_port, s.door_port), null) as door_port,
-    if(a.translation = 'none' and c.door in ('nodeport', 'loadbalancer'), 'destination', a.translation) as translation,
-    if(a.translation = 'none' and c.door in ('nodeport', 'loadbalancer'), c.door, a.translated_by) as translated_by,
+    if(a.packet_door is null and (a.call_uuid is null or a.call_door = 'service'), coalesce(a.call_port, a.sent_port), null) as door_port,
+    if(a.translation = 'none' and a.call_door in ('nodeport', 'loadbalancer'), 'destination', a.translation) as translation,
+    if(a.translation = 'none' and a.call_door in ('nodeport', 'loadbalancer'), a.call_door, a.translated_by) as translated_by,
     -- The cluster whose NodePort or balancer the socket aimed at; the socket load balancer then answers by itself.
-    if(c.door in ('nodeport', 'loadbalancer'), c.door_cluster, null) as aimed_cluster,
-    c.uuid as call_uuid, make_timestamp_ns(c.ns) as call_time, c.cluster || '/' || c.node as call_seen_by
+    if(a.call_door in ('nodeport', 'loadbalancer'), a.call_cluster, null) as aimed_cluster,
+    a.call_uuid, a.call_time, a.call_seen_by
 from attempts a
-left join called m using (attempt)
-left join calls c using (call)
-left join answered r using (attempt)
-left join sent_by s using (attempt)
 left join packet_balanced p on p.client_address = a.client_address
-left join addresses d on d.cluster = a.client_cluster and d.address = r.service_address
+left join addresses d on d.cluster = a.client_cluster and d.address = a.answered_by
 left join telling t on t.cluster = a.client_node_cluster and t.node = a.client_node;
 
 -- The same, for reports: one that asks for it several times puts what it has made once in its place.

@@ -169,20 +169,23 @@ where time >= since and time < until
     and (is_reply or is_reply is null and trace_reason = 'REPLY' or protocol = 'TCP' and is_syn_ack(tcp_flags))
 group by all;
 
+-- Packets that opened a connection, or would have, and were dropped.
+create or replace macro drops(since, until) as table
+select
+    time, epoch_ns(time) as ns, uuid, cluster, node, report_protocol(protocol) as protocol, drop_reason,
+    source, source_port, source_id, source_cluster, source_namespace, source_pod,
+    destination, destination_port, destination_cluster, destination_namespace, destination_pod
+from flows
+where time >= since and time < until
+    and is_drop(event_type, verdict) and is_reply is not true
+    and may_open(protocol, tcp_flags, icmp_type) and not is_sum(ingress_flow_count)
+    and not cilium_health(source_identity) and not cilium_health(destination_identity);
+
 -- Attempts that were dropped on the way: all packets of one attempt together. TCP repeats a lost SYN for about a minute.
 create or replace macro refusals(since, until) as table
 with packets as (
-    select
-        epoch_ns(f.time) as ns, f.uuid, f.cluster, f.node, report_protocol(protocol) as protocol, drop_reason,
-        source, source_port, source_id, source_cluster, source_namespace, source_pod,
-        destination, destination_port, destination_cluster, destination_namespace, destination_pod
-    from flows f
-    anti join unmarked_answers(moved(since, -syn_repeats_ns() / 1e9), until) u
-        on u.time = f.time and u.uuid = f.uuid and u.cluster = f.cluster and u.node = f.node
-    where f.time >= moved(since, -syn_repeats_ns() / 1e9) and f.time < until
-        and is_drop(event_type, verdict) and is_reply is not true
-        and may_open(protocol, tcp_flags, icmp_type) and not is_sum(ingress_flow_count)
-        and not cilium_health(source_identity) and not cilium_health(destination_identity)
+    from drops(moved(since, -syn_repeats_ns() / 1e9), until)
+    anti join unmarked_answers(moved(since, -syn_repeats_ns() / 1e9), until) using (time, uuid, cluster, node)
 ),
 numbered as (
     select *, count(*) filter (fresh) over (partition by protocol, source, source_port, destination, destination_port order by ns) as attempt

@@ -12,7 +12,9 @@ with counted as (
         count(*) filter (is_made_up(uuid)) as unnamed,
         count(*) filter (is_trace(event_type)) as traces,
         count(*) filter (is_trace(event_type) and observation_point is null) as without_point,
-        count(*) filter (is_trace(event_type) and starts_with(observation_point, 'TO_')) as outward, count(trace_reason) as with_reason,
+        -- what hosts send often has no reason, all of it where iptables masquerades
+        count(*) filter (is_trace(event_type) and starts_with(observation_point, 'TO_') and not coalesce(own_host(source_identity) or remote_node(source_identity), false)) as outward,
+        count(trace_reason) as with_reason,
         count(*) filter (is_trace(event_type) and observation_point = 'TO_ENDPOINT') as delivered,
         count(*) filter (is_trace(event_type) and observation_point = 'TO_ENDPOINT' and trace_reason is null) as without_reason,
         count(*) filter (is_trace(event_type) and observation_point = 'TO_ENDPOINT' and destination_id is null) as without_destination_id,

@@ -9,6 +9,9 @@ create or replace macro nearby_ns() as 5000000000;
 -- What repeats with every packet is told once per tuple and slice of this length.
 create or replace macro slice_ns() as 10000000000;
 
+create or replace macro hour_ns() as 3600000000000;
+create or replace macro hour_of(ns) as ns // hour_ns();
+
 -- One packet at two points of one node, or the two events of one socket call.
 create or replace macro same_packet_ns() as 1000000000;
 

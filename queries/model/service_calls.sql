@@ -13,7 +13,7 @@ calls as materialized (
     select attempt,
         -- Where the backend cannot be seen to receive, what left for it is a call.
         if(outcome <> 'refused' and unseen is not null, 'arrived', outcome) as outcome, unseen, time, ns, client_ns, protocol, client_cluster, client_node_cluster, client_node, client_namespace, client_pod, client_address, client_port,
-        server_cluster, server_node, server_namespace, server_pod, server_address, server_port, door, door_namespace, door_service, door_port, translation, seen_identity, drop_reason, arrival, departure,
+        server_cluster, server_node, server_namespace, server_pod, server_address, server_port, door, door_namespace, door_service, door_port, translation, seen_identity, drop_reason,
         arrival_uuid, arrival_time, arrival_seen_by, departure_uuid, departure_time, departure_seen_by, call_uuid, call_time, call_seen_by
     from connections_asked(since, until)
     where client_kind = 'pod' and door in ('service', 'unknown') and (outcome in ('arrived', 'refused', 'one-sided') or unseen is not null)
@@ -64,7 +64,7 @@ exported as materialized (
     from (
         select client_namespace as namespace, client_cluster as cluster, not from_world(seen_identity) as exported
         from calls
-        where departure is not null and arrival is not null and translation = 'none' and client_cluster <> server_cluster
+        where departure_uuid is not null and arrival_uuid is not null and outcome = 'arrived' and translation = 'none' and client_cluster <> server_cluster
             and (from_world(seen_identity) or seen_identity > 255)
         union all
         select door_namespace, server_cluster, true

@@ -67,39 +67,38 @@ from query_table(of)
 where unseen <> 'proxy'
 group by all;
 
--- Departures toward backends that cannot be seen to receive. Parameters are names of relations: departures without an
--- arrival, unseen_backends, unseen_addresses, of `ingresses`.
---   received:  the backend's host was seen to get it, under the client's own address
-create or replace macro departures_unseen(departures, of, addresses, passages) as table
-with toward as (
-    select s.departure, u.unseen, u.cluster as backend_cluster
-    from query_table(departures) s
-    join query_table(addresses) u on u.address = s.destination and u.protocol = s.protocol and (u.port = s.destination_port or u.port is null)
-    qualify row_number() over (partition by s.departure order by u.port nulls last) = 1
-    union all
-    -- Through a door of a Service that Envoy answers.
-    select distinct s.departure, 'proxy', null
-    from query_table(departures) s
-    semi join (
-        select namespace, service, cluster from query_table(of)
-        group by all having bool_and(unseen = 'proxy')
-    ) e on e.namespace = s.door_namespace and e.service = s.door_service and e.cluster = s.ingress_cluster
-)
-select t.*, exists (
-    from query_table(passages) p
-    where p.client = s.source and p.client_port = s.source_port and p.frontend = s.destination and p.frontend_port = s.destination_port
-        and p.protocol = s.protocol and s.ns between p.ns - nearby_ns() and p.last_ns + nearby_ns()
-) as received
-from toward t
-join query_table(departures) s using (departure);
+-- Attempts toward backends that cannot be seen to receive. Parameters are names of relations: attempts of which only the
+-- client's end was seen, unseen_backends, unseen_addresses.
+create or replace macro attempts_unseen(attempts, of, addresses) as table
+select s.attempt, u.unseen, u.cluster as backend_cluster
+from query_table(attempts) s
+join query_table(addresses) u on u.address = s.server_address and u.protocol = s.protocol and (u.port = s.server_port or u.port is null)
+qualify row_number() over (partition by s.attempt order by u.port nulls last) = 1
+union all
+-- Through a door of a Service that Envoy answers.
+select distinct s.attempt, 'proxy', null
+from query_table(attempts) s
+semi join (
+    select namespace, service, cluster from query_table(of)
+    group by all having bool_and(unseen = 'proxy')
+) e on e.namespace = s.door_namespace and e.service = s.door_service and e.cluster = s.ingress_cluster;
+
+-- Departures whose destination was seen to get them, under the client's own address. Parameters are names of relations:
+-- departures without an arrival, of `ingresses`.
+create or replace macro departures_received(departures, passages) as table
+select distinct s.departure
+from (select *, unnest(slices_around(ns)) as slice from query_table(departures)) s
+join query_table(passages) p
+    on p.slice = s.slice and p.client = s.source and p.client_port = s.source_port and p.frontend = s.destination and p.frontend_port = s.destination_port
+    and p.protocol = s.protocol and s.ns between p.ns - nearby_ns() and p.last_ns + nearby_ns();
 
 -- Addresses of Cilium's own Envoy, which calls for the clients of Ingresses and Gateways: in a pod range, and no pod's.
 create or replace macro proxy_addresses(since, until) as table
-select source as address
+select hour_of(epoch_ns(time)) as hour, source as address
 from flows
 where time >= since and time < until and cilium_ingress(source_identity) and source is not null
 union
-select destination
+select hour_of(epoch_ns(time)), destination
 from flows
 where time >= since and time < until and cilium_ingress(destination_identity) and destination is not null;
 

@@ -8,6 +8,14 @@ create or replace macro moved(moment, seconds) as
 create or replace macro read_from(since) as moved(since, -10);
 create or replace macro read_to(until) as moved(until, 10);
 
+-- The same for what is told once per slice: whole slices, at least one on each side.
+create or replace macro slices_from(since) as make_timestamp_ns((slice_of(epoch_ns(since)) - 1) * slice_ns());
+create or replace macro slices_to(until) as make_timestamp_ns((slice_of(epoch_ns(until)) + 2) * slice_ns());
+
+-- The hours of a window and one on each side.
+create or replace macro hours_from(since) as make_timestamp_ns((hour_of(epoch_ns(since)) - 1) * hour_ns());
+create or replace macro hours_to(until) as make_timestamp_ns((hour_of(epoch_ns(until)) + 2) * hour_ns());
+
 -- The stretch of the last run that brought or met flows.
 create or replace view last_run as
 select collection, first_flow as first_time, moved(last_flow, 0.000000001) as end_time

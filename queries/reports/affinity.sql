@@ -94,7 +94,7 @@ counted as materialized (
         count(*) filter (outcome = 'arrived' and not rivals and not proved) as door_unknown,
         -- What arrived in the last second may have left in events that had not come yet.
         count(*) filter (
-            not rivals and (outcome = 'one-sided' or outcome = 'arrived' and departure is null and client_node is null and ns <= (select last_second from bounds))
+            not rivals and (outcome = 'one-sided' or outcome = 'arrived' and departure_uuid is null and client_node is null and ns <= (select last_second from bounds))
         ) as one_sided,
         count(*) filter (not rivals and outcome = 'one-sided') as unarrived,
         count(*) filter (outcome = 'arrived' and not rivals and unseen is not null) as unseen_calls,

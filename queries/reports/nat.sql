@@ -20,9 +20,9 @@ holes as materialized (
 ),
 -- Ranges that two clusters share, as far as pods of theirs are in them.
 told_addresses as materialized (
-    select distinct server_address as address, server_cluster as cluster from crossings
+    select distinct 0 as hour, server_address as address, server_cluster as cluster from crossings
     union
-    select client_address, client_cluster from crossings where client_kind = 'pod'
+    select 0, client_address, client_cluster from crossings where client_kind = 'pod'
 ),
 used as materialized (from used_addresses('told_addresses')),
 ranges as materialized (from used_ranges('used')),

@@ -45,7 +45,7 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
     (FlowWriter, "_look_closer", "writer: closer look (DuckDB)"),
     (FlowWriter, "_note", "writer: new identities (DuckDB)"),
     (FlowWriter, "commit", "writer: commit (DuckDB)"),
-    (Store, "settle", "writer: settle after a row group (DuckDB)"),
+    (Store, "checkpoint", "writer: checkpoint after a row group (DuckDB)"),
     (OpenDatabase, "close", "writer: close (DuckDB)"),
 )
 

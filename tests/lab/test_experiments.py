@@ -271,6 +271,7 @@ def test_two_hundred_nodes(alone: Call, db: Path, tmp_path: Path) -> None:
     """A mesh of 200 nodes with 5,000 pods comes up, is collected from whole, and its traffic is judged."""
     path = tmp_path / "large.toml"
     path.write_text("""
+ring = 65535
 [clusters.west]
 id = 1
 nodes = 100

@@ -83,6 +83,27 @@ def test_a_masked_field_is_named_and_nothing_is_ok(field: str, tmp_path: Path) -
     assert all(found[report] in ({"insufficient"}, set()) for report in silent)
 
 
+def test_what_hosts_send_needs_no_reason(tmp_path: Path) -> None:
+    """A cluster where only hosts speak lacks nothing: iptables' masquerade leaves their packets without connection tracking."""
+    mesh = called()
+    left = next(message for message in mesh.messages if message.flow.trace_observation_point == flow_pb2.TO_NETWORK)
+    for n in range(20):
+        idle = type(left)()
+        idle.CopyFrom(left)
+        idle.node_name = idle.flow.node_name = "north/north-1"
+        idle.flow.uuid = f"00000000-0000-4000-8000-{n:012}"
+        idle.flow.ClearField("trace_reason")
+        idle.flow.ClearField("source")
+        idle.flow.source.identity = 1
+        mesh.messages.append(idle)
+    import_into(tmp_path / "x.duckdb", mesh.write(tmp_path / "recording"))
+
+    with Store.open(tmp_path / "x.duckdb") as store:
+        lacking = store.rows("from lacking_summary(whole := true)")
+
+    assert lacking == [(None,)]
+
+
 def test_a_masked_cookie_hides_which_calls_were_direct(tmp_path: Path) -> None:
     """Socket events that cannot be joined do not prove that a call without them went straight to a pod."""
     mesh = called()

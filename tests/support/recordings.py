@@ -14,7 +14,7 @@ NAMES = sorted(folder.name for folder in RECORDINGS.iterdir())
 
 
 def import_into(db: Path, *paths: Path, options: ImportOptions | None = None) -> Result:
-    """Import paths into a database without telling of progress."""
+    """Import paths into a database without telling of progress; connections are left to whoever asks."""
     with Store.open(db, write=True) as store:
         return importer.run(store, importer.plan(paths), options or ImportOptions(), lambda _source, _size: None)
 

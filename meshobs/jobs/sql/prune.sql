@@ -1,5 +1,10 @@
 -- Forget what is older than variable prune_before; states of objects stay where they still hold after it.
 delete from flows where time < getvariable('prune_before');
+delete from attempts where time < getvariable('prune_before');
+delete from stretches where end_time <= getvariable('prune_before');
+update stretches set first_time = getvariable('prune_before') where first_time < getvariable('prune_before');
+delete from late_flows where last_time < getvariable('prune_before');
+delete from known_addresses where hour < hour_of(epoch_ns(getvariable('prune_before'))) - 1;
 delete from lost_events where time < getvariable('prune_before');
 delete from node_status where time < getvariable('prune_before');
 delete from replays where last < getvariable('prune_before');

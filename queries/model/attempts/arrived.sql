@@ -1,12 +1,11 @@
 -- Connections that reached a pod, numbered. A proxied one shows twice, on its way to the proxy and from the proxy to the
--- pod; the latter is kept. What reaches Envoy itself goes on from there. `proxies` is the name of a relation of
--- proxy_addresses.
+-- pod; the latter is kept. What reaches Envoy itself goes on from there. `proxies` is the name of a relation (hour, address).
 create or replace macro arrivals_once(since, until, proxies) as table
 with
 every_arrival as materialized (
-    select row_number() over (order by ns, cluster, node, uuid) as arrival, *
-    from arrivals(read_from(since), read_to(until))
-    anti join unmarked_answers(read_from(since), read_to(until)) using (time, uuid, cluster, node)
+    select row_number() over (order by ns, cluster, node, uuid) as arrival, hour_of(ns) as hour, *
+    from arrivals(since, until)
+    anti join unmarked_answers(since, until) using (time, uuid, cluster, node)
 ),
 shown_twice as materialized (
     select distinct p.arrival
@@ -19,7 +18,7 @@ shown_twice as materialized (
 )
 from every_arrival
 anti join shown_twice using (arrival)
-anti join query_table(proxies) p on p.address = destination;
+anti join query_table(proxies) p on p.hour = every_arrival.hour and p.address = destination;
 
 -- Arrivals with the node whose address they came from, and the cluster whose pod it may be.
 --   led_in:  under the address of a node's router but from the world: a tunnel's ingress node says so of whoever calls its
@@ -28,7 +27,7 @@ anti join query_table(proxies) p on p.address = destination;
 --            from a range of addresses that a policy names
 --   led_back: the packet load balancer led a pod back to itself
 --   proxied:  called by Envoy, for a client of an Ingress or Gateway
--- The parameters are names of relations: arrivals_once, address_owners, pod_addresses, proxy_addresses.
+-- The parameters are names of relations: arrivals_once, address_owners, pod_addresses, proxies (hour, address).
 create or replace macro arrivals_owned(arrivals, owners, pods, proxies) as table
 select
     a.*, bucket(a.ns) as bucket, slice_of(a.ns) as slice,
@@ -38,9 +37,9 @@ select
     o.node is null and leads_back(a.source, a.source_identity) as led_back,
     x.address is not null as proxied
 from query_table(arrivals) a
-left join query_table(owners) o on o.address = a.source
-left join query_table(pods) p on p.address = a.source
-left join query_table(proxies) x on x.address = a.source
+left join query_table(owners) o on o.hour = a.hour and o.address = a.source
+left join query_table(pods) p on p.hour = a.hour and p.address = a.source
+left join query_table(proxies) x on x.hour = a.hour and x.address = a.source
 left join identities r
     on r.identity = a.source_identity and r.cluster = a.cluster and r.node = a.node
     and not list_contains(r.labels, 'reserved:remote-node') and not list_contains(r.labels, 'reserved:kube-apiserver')
@@ -49,11 +48,12 @@ left join identities r
 -- Attempts that arrived: with the departure they came from where it is known, else with what an ingress node or the
 -- client's own node showed of them. Under the address of a node of the server's own cluster nobody can have been
 -- masqueraded on the way from another one: who crossed came through that node's NodePort.
+--   alone:    nothing but the arrival tells of it, under an address that something between clusters may have given it
 -- The parameters are names of relations: arrivals_owned, departures_aimed, and the macros matched_*, passed_on,
 -- sent_by_hosts and nodeport_backends.
 create or replace macro attempts_arrived(arrivals, departures, matches, passages, host_calls, nodeports) as table
 select
-    'arrived' as outcome, a.time, a.ns, coalesce(w.ns, a.ns) as client_ns, a.protocol,
+    if(w.departure is not null, 'both', 'server') as ends, a.time, a.ns, coalesce(w.ns, a.ns) as client_ns, a.protocol,
     case
         when a.led_back then 'pod'
         when a.proxied or w.proxied then 'ingress'
@@ -86,7 +86,7 @@ select
     coalesce(w.destination, p.frontend, a.destination) as aim_address,
     coalesce(w.destination_port, p.frontend_port, a.destination_port) as aim_port,
     case
-        when m.way in ('masquerade', 'between') then 'source'
+        when m.way = 'masquerade' then 'source'
         when m.way = 'door' then if(a.source = w.source, 'destination', 'source')
         when m.way = 'same-tuple' then 'none'
         when p.client is not null then if(a.source = p.client, 'destination', 'source')
@@ -96,7 +96,7 @@ select
         else 'none'
     end as translation,
     case
-        when m.way in ('masquerade', 'between') then m.way
+        when m.way = 'masquerade' then 'masquerade'
         when m.way = 'door' then w.door
         when p.client is not null then p.door
         when h.arrival is not null and not h.direct then h.door
@@ -111,8 +111,13 @@ select
     a.cluster as server_cluster, a.node as server_node, a.destination_namespace as server_namespace, a.destination_pod as server_pod,
     a.destination as server_address, a.destination_port as server_port,
     null::varchar as drop_reason, a.uuid as arrival_uuid, a.time as arrival_time, a.cluster || '/' || a.node as arrival_seen_by,
-    w.uuid as departure_uuid, w.time as departure_time, w.cluster || '/' || w.node as departure_seen_by, a.arrival, w.departure,
-    null::varchar as unseen
+    w.uuid as departure_uuid, w.time as departure_time, w.cluster || '/' || w.node as departure_seen_by,
+    a.owner_cluster,
+    w.departure is null and p.arrival is null and h.arrival is null and not a.led_back and a.pod_cluster is null
+        and a.source_port >= 1024 and a.destination_port is not null
+        and not coalesce(own_host(a.source_identity), false) and (a.owner_node is not null or not a.from_node)
+        -- Under an address of the server's own cluster nobody was translated on the way from another one.
+        and a.owner_cluster is distinct from a.cluster as alone
 from query_table(arrivals) a
 left join query_table(matches) m using (arrival)
 left join query_table(departures) w on w.departure = m.departure

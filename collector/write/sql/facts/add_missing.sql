@@ -10,4 +10,4 @@ select
     greatest(coalesce((select until from watches where cluster = $cluster), make_timestamp_ns($at)), latest.valid_from) as valid_from,
     make_timestamp_ns($at) as known_from
 from latest
-where not deleted and not list_contains($seen, kind || '/' || namespace || '/' || name) and latest.valid_from < make_timestamp_ns($at);
+where not deleted and not list_contains(from_json_strict($seen, '["varchar"]'), kind || '/' || namespace || '/' || name) and latest.valid_from < make_timestamp_ns($at);

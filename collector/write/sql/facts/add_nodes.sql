@@ -1,10 +1,10 @@
 -- What Relay $reader said of its nodes.
 insert into relay_nodes by name
 with told as (
-    select unnest($rows::struct(
-        time bigint, cluster varchar, node varchar, state varchar, version varchar, address varchar,
-        uptime_ns ubigint, num_flows ubigint, max_flows ubigint, seen_flows ubigint
-    )[], recursive := true)
+    select unnest(from_json_strict($rows, '[{
+        "time": "bigint", "cluster": "varchar", "node": "varchar", "state": "varchar", "version": "varchar",
+        "address": "varchar", "uptime_ns": "ubigint", "num_flows": "ubigint", "max_flows": "ubigint", "seen_flows": "ubigint"
+    }]'), recursive := true)
 )
 select distinct
     make_timestamp_ns(time) as time, $reader as reader, cluster, node,

@@ -2,10 +2,10 @@
 -- where an earlier run watched the object, it may have changed at any time since that run ended.
 insert or ignore into kube_states by name
 with told as (
-    select unnest($rows::struct(
-        cluster varchar, kind varchar, namespace varchar, name varchar, uid varchar, created varchar, state varchar,
-        valid_from bigint, known_from bigint, deleted boolean
-    )[], recursive := true)
+    select unnest(from_json_strict($rows, '[{
+        "cluster": "varchar", "kind": "varchar", "namespace": "varchar", "name": "varchar", "uid": "varchar",
+        "created": "varchar", "state": "varchar", "valid_from": "bigint", "known_from": "bigint", "deleted": "boolean"
+    }]'), recursive := true)
 )
 select
     t.cluster, kind, namespace, name, uid,

@@ -1,7 +1,7 @@
 -- The versions that nodes were said to run.
 insert into node_versions
 with told as (
-    select unnest($rows::struct(time bigint, cluster varchar, node varchar, version varchar)[], recursive := true)
+    select unnest(from_json_strict($rows, '[{"time": "bigint", "cluster": "varchar", "node": "varchar", "version": "varchar"}]'), recursive := true)
 )
 select cluster, node, regexp_extract(version, '\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?') as number, make_timestamp_ns(min(time)) as seen_at
 from told t

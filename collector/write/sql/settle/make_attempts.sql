@@ -1,0 +1,17 @@
+-- Make the attempts of a stretch. Other stretches in which an address shows that was not known then are made again.
+delete from stretches s
+where exists (
+    from (
+        select time, unnest([client_address, aim_address, seen_address, server_address]) as address
+        from attempts
+        where time >= hours_from({first}) and time < hours_to({end})
+    ) a
+    join addresses_new n on n.address = a.address and hour_of(epoch_ns(a.time)) between n.hour - 1 and n.hour + 1
+    where a.time >= s.first_time and a.time < s.end_time
+);
+insert into known_addresses from addresses_new;
+delete from attempts where time >= {first} and time < {end};
+insert into attempts by name
+from attempts_made({first}, {end}, null::timestamp_ns, null::timestamp_ns);
+insert into stretches
+select {first}, {end}, {flows}, (select count(*) from attempts where time >= {first} and time < {end});
