@@ -27,6 +27,7 @@ def prune(db: str | Path, age: timedelta) -> int:
         with store.transaction():
             store.run("set variable prune_before = make_timestamp_ns(?)", [before])
             store.run(sqlfiles.read("jobs/sql/prune.sql"))
+            store.run(sqlfiles.read("queries/history/32_node_ranges.sql"))
         store.run("checkpoint")
     return flows if isinstance(flows, int) else 0
 

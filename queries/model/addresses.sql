@@ -71,12 +71,7 @@ select
 from all_periods
 group by all;
 
--- The ranges that nodes, and so clusters, take pod addresses from, as numbers.
-create or replace view node_ranges as
-select distinct cluster, node, contains(cidr, ':') as ipv6, address_number(split_part(cidr, '/', 1)) as first, last_number(first, cidr) as last
-from (select cluster, node, unnest(pod_cidrs) as cidr from nodes)
-where regexp_full_match(cidr, '[0-9a-fA-F.:]+/\d{1,3}') and last is not null;
-
+-- The ranges that clusters take pod addresses from.
 create or replace view pod_ranges as
 select distinct cluster, ipv6, first, last from node_ranges;
 

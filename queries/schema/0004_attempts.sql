@@ -89,3 +89,14 @@ create table objects_used (
     valid_from timestamp_ns not null,
     valid_end timestamp_ns not null
 );
+
+drop view if exists node_ranges;
+
+-- The ranges that nodes, and so clusters, take pod addresses from, as numbers (queries/history/32_node_ranges.sql).
+create table node_ranges (
+    cluster varchar not null,
+    node varchar not null,
+    ipv6 boolean not null,
+    first uhugeint not null,  -- IPv4 as IPv6 maps it (address_number)
+    last uhugeint not null
+);
