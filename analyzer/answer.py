@@ -1,7 +1,7 @@
 """Asks the database: a report's rows, the verdict, the window and what it rests on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _WINDOW = "since := $since, until := $until, whole := $whole"
 _FILTER = "only_namespace := $namespace, only_service := $service"
 _ALL = f"{_WINDOW}, {_FILTER}, max_unproved := $max_unproved"
+# What reports, what is told beside them and connections ask of the same window, each after those that it asks itself.
+_ONCE = ("gaps_between", "watched_nodes", "unseen_backends")
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,13 @@ def run(store: Reader, name: str, question: Question) -> Report:
     """
     _check(name, store, question)
     window = _resolve(store, question)
-    with _connections(store, question):
+    with _asked_once(store, question):
         rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
         coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
-    judgement: Judgement = spec_of(name).judge(rows.rows(named=True))
-    if judgement.reason == spec_of(name).nothing:
-        judgement = Judgement(judgement.verdict, _why_nothing(store, question) or judgement.reason)
-    limits = [str(limit) for (limit,) in store.rows(f"from window_limits({_WINDOW})", _window(question))]
+        limits = [str(limit) for (limit,) in store.rows(f"from window_limits({_WINDOW})", _window(question))]
+        judgement: Judgement = spec_of(name).judge(rows.rows(named=True))
+        if judgement.reason == spec_of(name).nothing:
+            judgement = Judgement(judgement.verdict, _why_nothing(store, question) or judgement.reason)
     return Report(name, *window, judgement.verdict, judgement.reason, coverage, limits, rows)
 
 
@@ -107,27 +109,35 @@ def evidence(store: Reader, name: str, question: Question, limit: int) -> "pl.Da
     """Return the flows behind a report, those of violations first: uuid, time, node and what they stand for."""
     _check(name, store, question)
     parameters = {**_window(question), **_filter(question), "limit": limit}
-    with _connections(store, question):
+    with _asked_once(store, question):
         return store.frame(f"from evidence_{name}({_WINDOW}, {_FILTER}) limit $limit", parameters)
 
 
 def texts(store: Reader, name: str, question: Question) -> "pl.DataFrame":
     """Return a report's rows as the texts that DuckDB makes of them."""
     _check(name, store, question)
-    with _connections(store, question):
+    with _asked_once(store, question):
         return store.texts(f"from report_{name}({_ALL})", _parameters(question))
 
 
 @contextmanager
-def _connections(store: Reader, question: Question) -> Iterator[None]:
-    """Let the connections of the window be made once for all that asks for them: planning them takes most time."""
+def _asked_once(store: Reader, question: Question) -> Iterator[None]:
+    """Let what is asked of the window several times be made once: planning it takes most time."""
     bounds = "epoch_ns(window_since($since, $whole)), epoch_ns(window_until($since, $until, $whole))"
     ((first, end),) = store.rows(f"select {bounds}", _window(question))
     since, until = f"make_timestamp_ns({first})", f"make_timestamp_ns({end})"
-    with (
-        store.replace("attempts_asked(since, until)", _attempts(store, f"read_from({since})", f"read_to({until})")),
-        store.remember("connections_asked(since, until)", f"from connections_between({since}, {until})"),
-    ):
+    with ExitStack() as stack:
+        attempts = _attempts(store, f"read_from({since})", f"read_to({until})")
+        for macro, body in (
+            ("window_since(since, whole)", since),
+            ("window_until(since, until, whole)", until),
+            ("attempts_asked(since, until)", f"table {attempts}"),
+        ):
+            stack.enter_context(store.replace(macro, body))
+        for macro in _ONCE:
+            stack.enter_context(store.remember(f"{macro}(since, until)", f"from {macro}({since}, {until})"))
+        made = f"from connections_between({since}, {until})"
+        stack.enter_context(store.remember("connections_asked(since, until)", made))
         yield
 
 

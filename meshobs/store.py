@@ -100,8 +100,8 @@ class Reader(Protocol):
         """Let a table macro give what a query gives, whatever it is asked, where that can be; the query is run once."""
         ...
 
-    def replace(self, macro: str, query: str) -> AbstractContextManager[None]:
-        """Let a table macro give what a query gives, whatever it is asked, where that can be."""
+    def replace(self, macro: str, body: str) -> AbstractContextManager[None]:
+        """Let a macro be another one, whatever it is asked, where that can be."""
         ...
 
 
@@ -178,7 +178,10 @@ class OpenDatabase:
         """Change nothing: each query is on its own."""
         yield
 
-    replace = remember
+    @contextmanager
+    def replace(self, macro: str, body: str) -> Iterator[None]:  # noqa: ARG002 - not everything can
+        """Change nothing: macros are as they are."""
+        yield
 
     def tables(self) -> list[str]:
         """Return the names of the tables, in order."""
@@ -283,22 +286,23 @@ class Store(OpenDatabase):
         if not self._alone or self._remembered.get(name) != query:
             self._ask(lambda connection: connection.execute(f"create or replace temp table {name}_once as {query}"))
             self._remembered[name] = query
-        with self.replace(macro, f"from {name}_once"):
+        with self.replace(macro, f"table from {name}_once"):
             yield
 
     @contextmanager
-    def replace(self, macro: str, query: str) -> Iterator[None]:
-        """Let a table macro give what a query gives, whatever it is asked, as long as the context lasts.
+    def replace(self, macro: str, body: str) -> Iterator[None]:
+        """Let a macro be another one, whatever it is asked, as long as the context lasts.
 
         Args:
             macro: its name with the names of its parameters.
-            query: run as often as the macro is asked.
+            body: an expression, or `table` and a query.
         """
-        self._run(f"create or replace temp macro {macro} as table {query}")
+        kind = "macro table" if body.startswith("table ") else "macro"
+        self._run(f"create or replace temp macro {macro} as {body}")
         try:
             yield
         finally:
-            self._run(f"drop macro table if exists temp.{macro.partition('(')[0]}")
+            self._run(f"drop {kind} if exists temp.{macro.partition('(')[0]}")
 
     def feed(self, name: str, data: "pa.Table") -> "Feed":
         """Make Arrow data readable as a table of that name for as long as the store is open; the data may be exchanged.
@@ -408,6 +412,7 @@ class Store(OpenDatabase):
             with self.transaction():
                 for text in _queries():
                     self.run(text)
+                self.run(sqlfiles.read("sql/read_all.sql"))
                 self.run("delete from queries")
                 self.run("insert into queries values (?)", [_fingerprint()])
         if missing and done:

@@ -96,13 +96,13 @@ def settle(
             break
         # A piece may tell of addresses in others: these are made again.
     if until is None:
-        store.run(_sql("read_stored"))
+        store.run(sqlfiles.read("sql/read_stored.sql"))
     return done
 
 
 def unsettle(store: Writer) -> None:
     """Let whoever asks expect what is not settled; before any flow is written."""
-    store.run(_sql("read_all"))
+    store.run(sqlfiles.read("sql/read_all.sql"))
 
 
 def forget_changed(store: Writer) -> None:

@@ -94,6 +94,9 @@ told as materialized (
     -- The way out of a hairpin is part of it.
     where s.departure_uuid is null or s.outcome <> 'one-sided' or s.departure_uuid not in (select uuid from turned where turned_by <> 'possible')
 ),
+skew as materialized (
+    select clock_skew(since, until) as seconds
+),
 -- States in force around the moment of the call, as in service_calls_between.
 around as materialized (
     select t.attempt, count(distinct p.valid_from) = 1 as settled,
@@ -110,7 +113,7 @@ around as materialized (
             where b.namespace = t.namespace and b.service = t.service and (b.port_name = p.port_name or b.port_name = '' or p.port_name = '') and b.protocol = p.protocol
                 and b.address = t.server_address and b.port = t.server_port
         )))
-        and p.valid_from <= moved(t.time, 0.2 + (select clock_skew(since, until))) and p.valid_end > moved(t.time, -2 - (select clock_skew(since, until)))
+        and p.valid_from <= moved(t.time, 0.2 + (select seconds from skew)) and p.valid_end > moved(t.time, -2 - (select seconds from skew))
     group by all
 ),
 placed as (

@@ -123,6 +123,9 @@ decided as materialized (
     from alike
     where not same or number = 1
 ),
+skew as materialized (
+    select clock_skew(since, until) as seconds
+),
 -- States in force around the moment of the call.
 around as materialized (
     select
@@ -132,7 +135,7 @@ around as materialized (
     join periods p
         on p.cluster = s.client_cluster and p.namespace = s.namespace and p.service = s.service
         and p.port_name = s.port_name and p.protocol = s.protocol and p.family = address_family(s.server_address)
-        and p.valid_from <= moved(s.time, 0.2 + (select clock_skew(since, until))) and p.valid_end > moved(s.time, -2 - (select clock_skew(since, until)))
+        and p.valid_from <= moved(s.time, 0.2 + (select seconds from skew)) and p.valid_end > moved(s.time, -2 - (select seconds from skew))
     group by all
 )
 select

@@ -1,0 +1,44 @@
+"""What is asked once for a whole report is what its macros would ask each time."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meshobs import catalog
+from meshobs.analyzer import Question, run
+from meshobs.collector.write.settle import unsettle
+from meshobs.store import Store
+
+
+@pytest.mark.parametrize(
+    ("name", "settled"),
+    [("node-down", True), ("nodeport-global", True), ("v19-perpacket-lb", True), ("nodeport-global", False)],
+)
+def test_reports_are_those_of_a_plain_shell(
+    recorded: Callable[[str], Path], name: str, settled: bool, db: Path
+) -> None:
+    """All rows, what they rest on and the limits, of the last run and of a window that begins and ends amid flows."""
+    shutil.copy(recorded(name), db)
+    if not settled:
+        with Store.open(db, write=True) as store:
+            store.run("delete from stretches; delete from attempts; delete from known_addresses")
+            unsettle(store)
+    with Store.open(db) as store:
+        ((since, until),) = store.rows(
+            "select (min(time) + (max(time) - min(time)) / 3)::varchar, (max(time) - (max(time) - min(time)) / 3)::varchar"
+            " from flows"
+        )
+        inner = Question(f"{since}Z".replace(" ", "T"), f"{until}Z".replace(" ", "T"))
+        for asked, question in (
+            ("", Question()),
+            (f"since := timestamp_ns '{since}', until := timestamp_ns '{until}'", inner),
+        ):
+            answers = {report: run(store, report, question) for report in catalog.names()}
+
+            for report, answer in answers.items():
+                assert store.frame(f"from report_{report}({asked})").equals(answer.rows)
+            summary = store.frame(f"from coverage_summary({asked})").row(0, named=True)
+            limits = [limit for (limit,) in store.rows(f"from window_limits({asked})")]
+            assert all((answer.coverage, answer.limits) == (summary, limits) for answer in answers.values())
