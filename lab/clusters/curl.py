@@ -37,10 +37,13 @@ datagrams() {{
   local host=${{1%:*}} port=${{1##*:}} fd inode at found own= own_port= began took code
   exec {{fd}}<>"/dev/udp/$host/$port" || {{ printf '@ 000   %s %s 0 6 no such host\n' "$host" "$port"; return; }}
   inode=$(readlink "/proc/$BASHPID/fd/$fd"); inode=${{inode//[!0-9]/}}
-  while read -r _ at _ _ _ _ _ _ _ found _; do
-    [ "$found" = "$inode" ] || continue
-    own=$((16#${{at:6:2}})).$((16#${{at:4:2}})).$((16#${{at:2:2}})).$((16#${{at:0:2}})) own_port=$((16#${{at:9}}))
-  done </proc/$BASHPID/net/udp
+  # Where other sockets come and go meanwhile the kernel may leave lines out.
+  for ((k = 0; k < 9 && own_port == 0; k++)); do
+    while read -r _ at _ _ _ _ _ _ _ found _; do
+      [ "$found" = "$inode" ] || continue
+      own=$((16#${{at:6:2}})).$((16#${{at:4:2}})).$((16#${{at:2:2}})).$((16#${{at:0:2}})) own_port=$((16#${{at:9}}))
+    done </proc/$BASHPID/net/udp
+  done
   for ((k = 0; k < requests; k++)); do
     [ $k = 0 ] || sleep "$rate"
     began=${{EPOCHREALTIME/./}}
