@@ -10,9 +10,11 @@ FUZZ := $(VENV)/.fuzz
 FUZZ_SECONDS ?= 600
 CORPUS := build/fuzz
 DEMO := build/demo.duckdb
+# Tests of a real datapath and of a large mesh.
+ALONE := tests/lab/netns/test_netns.py tests/lab/test_large_mesh.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test tools check fuzz lab-matrix format bench proto docs lock clean
+.PHONY: help setup demo test test-whole tools check fuzz lab-matrix format bench proto docs lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,9 +56,12 @@ tools: $(READY) ## build the real programs that tests run against, with Go, into
 	$(BIN)/python tests/support/real_programs.py
 
 test: $(READY) ## run the tests; what needs `make tools` is skipped without it
-	$(BIN)/pytest --ignore tests/lab/netns/test_netns.py
-	@# A real datapath, alone on the machine: kernels lose events that busy agents do not read in time.
-	$(BIN)/pytest -n 0 tests/lab/netns/test_netns.py
+	$(BIN)/pytest $(ALONE:%=--ignore %)
+	@# Alone on the machine: kernels lose events that busy agents do not read in time.
+	$(BIN)/pytest -n 0 $(ALONE)
+
+test-whole: export WHOLE := 1
+test-whole: test ## the same with all recordings, kills, flows and versions of what runs smaller there
 
 check: $(READY) ## format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """What tests share: databases with a recording in them, made once each, and a way to call the command line."""
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -17,6 +18,7 @@ from meshobs.cli import main as cli_main
 from meshobs.cli.terminal.flags import with_flags
 from meshobs.errors import MeshobsError
 from meshobs.jobs import maintenance
+from meshobs.store import Store
 
 # CI looks at the same examples every time: a new find belongs to whoever changes code, not to whoever lands next.
 hypothesis.settings.register_profile("ci", derandomize=True)
@@ -24,16 +26,49 @@ if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def copied_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Copy what a new file holds from one that each worker makes: that takes longest of most tests.
+
+    tests/store makes each anew, and so does whoever runs meshobs in a process of its own.
+    """
+    made = tmp_path_factory.mktemp("made") / "new.duckdb"
+    Store.open(made, write=True).close()
+    new = made.read_bytes()
+
+    make = Store.__dict__["_make"].__func__
+
+    def copy(path: Path) -> None:
+        try:
+            path.write_bytes(new)
+        except OSError:
+            make(Store, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "_make", copy)
+        yield
+
+
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function from a recording's name to a settled database with it; never written to by tests."""
-    folder = tmp_path_factory.mktemp("recorded")
+    """Return a function from a recording's name to a settled database with it; never written to by tests.
+
+    All workers of a run share them.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "recorded"
+    folder.mkdir(exist_ok=True)
 
     @cache
     def imported(name: str) -> Path:
         db = folder / f"{name}.duckdb"
-        import_into(db, RECORDINGS / name)
-        maintenance.settle(db)
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not db.exists():
+                made = folder / f"{name}.unfinished"
+                import_into(made, RECORDINGS / name)
+                maintenance.settle(made)
+                made.rename(db)
         return db
 
     return imported

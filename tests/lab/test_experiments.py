@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.command_line import Call
 from support.relay_nodes import Run, wait_until
+from support.size import WHOLE
 
 from meshobs import catalog
 from meshobs.analyzer import Question, run
@@ -109,7 +110,7 @@ def test_every_experiment_comes_out_as_written(meshobs: Call) -> None:
     assert {line["experiment"] for line in lines} == set(experiments.names()) - left_out
 
 
-@pytest.mark.parametrize("seed", [11, 12, 13])
+@pytest.mark.parametrize("seed", [11, 12, 13] if WHOLE else [12])
 def test_other_chances_come_out_the_same(seed: int, meshobs: Call) -> None:
     """No verdict hangs on one seed: with other answers the reports still say what clients saw, without false alarms."""
     outcome = meshobs("experiment", "affinity", "masquerade", "--accelerated", "--seed", seed, "--format", "json")
@@ -265,39 +266,3 @@ def test_mistakes_in_an_experiment_are_named(text: str, expected: str, meshobs: 
 
     assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome.err
     assert expected in outcome.err
-
-
-def test_two_hundred_nodes(alone: Call, db: Path, tmp_path: Path) -> None:
-    """A mesh of 200 nodes with 5,000 pods comes up, is collected from whole, and its traffic is judged."""
-    path = tmp_path / "large.toml"
-    path.write_text("""
-ring = 65535
-[clusters.west]
-id = 1
-nodes = 100
-pod_cidr = "10.0.0.0/16"
-service_cidr = "10.2.0.0/16"
-[clusters.east]
-id = 2
-nodes = 100
-pod_cidr = "10.1.0.0/16"
-service_cidr = "10.3.0.0/16"
-[workloads.client]
-[workloads.webpod]
-replicas = 2499
-port = 80
-[services.webpod]
-global = true
-""")
-    up = alone("lab", "up", "--driver", "sim", "--config", path, "--traffic", 25)
-
-    collected = alone("--db", db, "collect", "--duration", "5s")
-
-    assert (up.code, collected.code) == (0, 0), up.err + collected.err
-    with Store.open(db) as store:
-        assert store.value("select count(distinct node) from relay_nodes where state = 'NODE_CONNECTED'") == 200
-        assert store.value("select count(*) from backends where service = 'webpod'") == 4998
-        found = {name: run(store, name, Question()) for name in catalog.names()}
-    # Listing 5,000 backends takes more than a hundredth of so short a run: before that they are assumed.
-    assert found.pop("services").rows["backends_active"].to_list() == [2499, 2499]
-    assert {name: (one.verdict.value, one.reason) for name, one in found.items() if one.verdict.value != "ok"} == {}

@@ -8,6 +8,7 @@ import pytest
 from support.command_line import Outcome
 from support.recordings import NAMES, RECORDINGS, import_into
 from support.relay_nodes import wait_until
+from support.size import WHOLE
 
 from meshobs.analyzer import Question, run
 from meshobs.collector.write.settle import Settled, SettledUntil, Settling, settle, unsettle
@@ -54,7 +55,7 @@ def open_stretches(db: Path) -> list[tuple[object, ...]]:
         return store.rows(f"from unsettled_between({EVERYTHING})")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES if WHOLE else OF_TWO + OF_KINDS)
 def test_attempts_are_the_same_in_pieces(recorded: Callable[[str], Path], name: str, db: Path) -> None:
     """All columns of all rows: settled at once and in three pieces."""
     make_bare(recorded(name), db)

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from support.recordings import import_into
+from support.size import WHOLE
 
 from meshobs.analyzer import Question, run
 from meshobs.errors import MeshobsError
@@ -336,7 +337,7 @@ def needed(version: str, variant: str = "native") -> None:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=VERSIONS if WHOLE else VERSIONS[:1])
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     """Return a mesh that is up; nothing is left of it afterwards."""
     needed(request.param)
