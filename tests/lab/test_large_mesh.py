@@ -36,7 +36,7 @@ global = true
 """)
     up = alone("lab", "up", "--driver", "sim", "--config", path, "--traffic", 25)
 
-    # A twin of so many nodes may tell of calls seconds late where the machine is slow: the last come well before the end.
+    # So large a twin may tell of calls seconds late on a slow machine: the last come well before the end.
     found_lab = state.read()
     assert found_lab
     end = threading.Timer(6, labs.attach(found_lab).background, [0])
