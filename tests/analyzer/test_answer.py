@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.recordings import make_bare
 
 from meshobs import catalog
 from meshobs.analyzer import Question, run
-from meshobs.collector.write.settle import unsettle
 from meshobs.store import Store
 
 
@@ -20,11 +20,7 @@ def test_reports_are_those_of_a_plain_shell(
     recorded: Callable[[str], Path], name: str, settled: bool, db: Path
 ) -> None:
     """All rows, what they rest on and the limits, of the last run and of a window that begins and ends amid flows."""
-    shutil.copy(recorded(name), db)
-    if not settled:
-        with Store.open(db, write=True) as store:
-            store.run("delete from stretches; delete from attempts; delete from known_addresses")
-            unsettle(store)
+    (shutil.copy if settled else make_bare)(recorded(name), db)
     with Store.open(db) as store:
         ((since, until),) = store.rows(
             "select (min(time) + (max(time) - min(time)) / 3)::varchar, (max(time) - (max(time) - min(time)) / 3)::varchar"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import Outcome
-from support.recordings import NAMES, RECORDINGS, import_into
+from support.recordings import NAMES, RECORDINGS, import_into, make_bare
 from support.relay_nodes import wait_until
 from support.size import WHOLE
 
@@ -39,14 +39,6 @@ def settled(db: Path, pieces: int = 1, until: int | None = None) -> Settled:
     with Store.open(db, write=True) as store:
         flows = int(str(store.value("select count(*) from flows")))
         return settle(store, until, piece_flows=max(1, flows // pieces))
-
-
-def make_bare(source: Path, db: Path) -> None:
-    """Copy a database without what was made of its flows."""
-    shutil.copy(source, db)
-    with Store.open(db, write=True) as store:
-        store.run("delete from stretches; delete from attempts; delete from known_addresses")
-        unsettle(store)
 
 
 def open_stretches(db: Path) -> list[tuple[object, ...]]:

@@ -219,7 +219,7 @@ def test_killed_in_mid_import(tmp_path: Path) -> None:
     import_into(whole, RECORDINGS / "snat" / "west.bin.gz", RECORDINGS / "loss")
     expected = content(whole)
     killed = 0
-    moments = range(0, 5, 1 if WHOLE else 2)
+    moments = range(0, 8, 1 if WHOLE else 3)
     for number in moments:
         db = tmp_path / f"{number}.duckdb"
         command = [
@@ -234,7 +234,7 @@ def test_killed_in_mid_import(tmp_path: Path) -> None:
         ]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             _wait_until(db.exists)
-            time.sleep(0.5 * number)
+            time.sleep(0.3 * number)
             process.send_signal(signal.SIGKILL)
         killed += process.returncode == -signal.SIGKILL
         if db.stat().st_size:  # else DuckDB had not written its first page
@@ -252,7 +252,7 @@ def test_killed_in_mid_import(tmp_path: Path) -> None:
         import_into(db, RECORDINGS / "snat" / "west.bin.gz", RECORDINGS / "loss")
 
         assert content(db) == expected
-    assert killed > len(moments) // 2
+    assert killed >= len(moments) / 2
 
 
 @pytest.mark.parametrize("number", [0, *NUMBERS])

@@ -1,11 +1,13 @@
 """The recordings of real meshes, with the truth about each, and databases made of them."""
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 
 from meshobs.collector import importer
 from meshobs.collector.importer import ImportOptions, Result
+from meshobs.collector.write.settle import unsettle
 from meshobs.store import Store
 
 TESTS = Path(__file__).parent.parent
@@ -17,6 +19,14 @@ def import_into(db: Path, *paths: Path, options: ImportOptions | None = None) ->
     """Import paths into a database without telling of progress; connections are left to whoever asks."""
     with Store.open(db, write=True) as store:
         return importer.run(store, importer.plan(paths), options or ImportOptions(), lambda _source, _size: None)
+
+
+def make_bare(source: Path, db: Path) -> None:
+    """Copy a database without what was made of its flows."""
+    shutil.copy(source, db)
+    with Store.open(db, write=True) as store:
+        store.run("delete from stretches; delete from attempts; delete from known_addresses")
+        unsettle(store)
 
 
 @cache
