@@ -108,7 +108,11 @@ class Recovery:
         """
         for node in self.states[reader]:
             mark = self._follow_starts[node] = ends.get(node, 0)
-            self.troubles.setdefault((reader, node), _not_collected(mark, now))
+            if (reader, node) in self.troubles:
+                continue
+            self.troubles[reader, node] = _not_collected(mark, now)
+            if mark:  # also the next run, should this one be killed before it has what follows
+                self._fresh[reader][node] = mark
 
     def on_stored(self, reader: str, node: str, latest: int) -> None:
         """Flows of a node were stored, the last one of that time."""

@@ -71,6 +71,18 @@ def test_what_a_ring_ended_with_at_the_start_is_a_position() -> None:
     assert asked(recovery, ATTACH_SECONDS) == {A: EARLIER, B: START - 1}
 
 
+def test_a_run_that_is_killed_at_once_is_gone_on_from_its_start() -> None:
+    """Where the ring ended then is a position before anything is fetched; where an earlier run ended that one stays."""
+    recovery = made(positions={A: EARLIER})
+    for node in (A, B, "west/empty"):
+        recovery.on_listed("west", node, CONNECTED, now=0)
+    recovery.go_on("west", [A], now=0)
+    recovery.mark("west", {A: START - 2, B: START - 1}, now=0)
+    following(recovery, A, B)
+
+    assert recovery.fresh() == {"west": {B: START - 1}}
+
+
 def test_a_call_under_way_is_not_made_twice() -> None:
     """Nodes that are being fetched are left out."""
     recovery = made(positions={A: EARLIER, B: EARLIER})
