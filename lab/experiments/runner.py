@@ -111,8 +111,8 @@ class Runner:
         self._tell(f"{phase.name}: {_saw(requests)}")
         for fault in phase.faults:
             self._switch(fault, on=False)
-        # A node that was away is seen again from its next flow on, and what a ring holds last may not be given out before
-        # that one: where no phase follows at once, let it have one.
+        # A node that was away is seen again from its next flow on, and what a ring holds last may not be given out
+        # before that one: where no phase follows at once, let it have one.
         if blinding or phase is experiment.phases[-1]:
             self._stir(phase)
         return PhaseRun(experiment.name, phase, started - _AROUND, ended + _AROUND, requests, changed)
