@@ -51,6 +51,8 @@ class Runner:
         tell: told of progress, a line each.
         wait: called with seconds to let pass.
         clock: the lab's, in nanoseconds.
+        flows_after: let nodes have flows after each experiment, in no window: what a ring holds last it may give out only
+            when something follows.
     """
 
     def __init__(
@@ -59,7 +61,10 @@ class Runner:
         tell: Callable[[str], None],
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], int] = time.time_ns,
+        *,
+        flows_after: bool = False,
     ) -> None:
+        self._flows_after = flows_after
         self._clock = clock
         self._lab = lab
         self._mesh = lab.mesh
@@ -111,9 +116,8 @@ class Runner:
         self._tell(f"{phase.name}: {_saw(requests)}")
         for fault in phase.faults:
             self._switch(fault, on=False)
-        # A node that was away is seen again from its next flow on, and what a ring holds last may not be given out
-        # before that one: where no phase follows at once, let it have one.
-        if blinding or phase is experiment.phases[-1]:
+        # A node that was away is seen again from its next flow on: let it have one before the next phase.
+        if blinding or (self._flows_after and phase is experiment.phases[-1]):
             self._stir(phase)
         return PhaseRun(experiment.name, phase, started - _AROUND, ended + _AROUND, requests, changed)
 

@@ -269,7 +269,7 @@ class _Beside(threading.Thread):
         """Run them all."""
         try:
             self._connect()
-            runner = Runner(self._lab, self._tell, self._wait)
+            runner = Runner(self._lab, self._tell, self._wait, flows_after=True)
             for experiment in self._experiments:
                 self._tell(f"{experiment.name}: {experiment.question}")
                 for one in runner.run(experiment):

@@ -134,6 +134,18 @@ def test_what_an_experiment_adds_is_set_and_scaled_like_the_rest() -> None:
     assert [word for word in lab.done if word.startswith("scale")] == ["scale west ending 0", "scale west ending 3"]
 
 
+@pytest.mark.parametrize("flows_after", [False, True])
+def test_nodes_have_flows_after_an_experiment(flows_after: bool) -> None:
+    """Once, after the last phase and before what it added goes; a recording has none that its truth does not tell of."""
+    lab = Lab()
+    runner = Runner(lab, lambda _text: None, lambda _seconds: None, flows_after=flows_after)
+
+    runs = list(runner.run(Experiment("a", "?", "", (phase("one"), phase("two")))))
+
+    assert len(runs) == 2
+    assert [word for word in lab.done if word == "traffic"] == ["traffic"] * (3 if flows_after else 2)
+
+
 def test_the_phases_before_a_failure_come_and_the_mesh_is_put_back() -> None:
     """Faults first: what a fault keeps away could not be reached."""
     lab = Lab(broken="svc/gone")
