@@ -51,8 +51,8 @@ class Runner:
         tell: told of progress, a line each.
         wait: called with seconds to let pass.
         clock: the lab's, in nanoseconds.
-        flows_after: let nodes have flows after each experiment, in no window: what a ring holds last it may give out only
-            when something follows.
+        flows_after: let nodes have flows after each experiment, in no window: what a ring holds last it may give out
+            only when something follows.
     """
 
     def __init__(
