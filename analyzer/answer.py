@@ -1,11 +1,11 @@
 """Asks the database: a report's rows, the verdict, the window and what it rests on."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshobs import catalog
+from meshobs.analyzer.once import asked_once
 from meshobs.analyzer.spec import Judgement, spec_of
 from meshobs.errors import InputError
 from meshobs.store import Reader
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 _WINDOW = "since := $since, until := $until, whole := $whole"
 _FILTER = "only_namespace := $namespace, only_service := $service"
 _ALL = f"{_WINDOW}, {_FILTER}, max_unproved := $max_unproved"
-# What reports, what is told beside them and connections ask of the same window, each after those that it asks itself.
-_ONCE = ("gaps_between", "watched_nodes", "unseen_backends")
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def run(store: Reader, name: str, question: Question) -> Report:
     """
     _check(name, store, question)
     window = _resolve(store, question)
-    with _asked_once(store, question):
+    with asked_once(store, _window(question)):
         rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
         coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
         limits = [str(limit) for (limit,) in store.rows(f"from window_limits({_WINDOW})", _window(question))]
@@ -109,48 +107,15 @@ def evidence(store: Reader, name: str, question: Question, limit: int) -> "pl.Da
     """Return the flows behind a report, those of violations first: uuid, time, node and what they stand for."""
     _check(name, store, question)
     parameters = {**_window(question), **_filter(question), "limit": limit}
-    with _asked_once(store, question):
+    with asked_once(store, _window(question)):
         return store.frame(f"from evidence_{name}({_WINDOW}, {_FILTER}) limit $limit", parameters)
 
 
 def texts(store: Reader, name: str, question: Question) -> "pl.DataFrame":
     """Return a report's rows as the texts that DuckDB makes of them."""
     _check(name, store, question)
-    with _asked_once(store, question):
+    with asked_once(store, _window(question)):
         return store.texts(f"from report_{name}({_ALL})", _parameters(question))
-
-
-@contextmanager
-def _asked_once(store: Reader, question: Question) -> Iterator[None]:
-    """Let what is asked of the window several times be made once: planning it takes most time."""
-    bounds = "epoch_ns(window_since($since, $whole)), epoch_ns(window_until($since, $until, $whole))"
-    ((first, end),) = store.rows(f"select {bounds}", _window(question))
-    since, until = f"make_timestamp_ns({first})", f"make_timestamp_ns({end})"
-    with ExitStack() as stack:
-        attempts = _attempts(store, f"read_from({since})", f"read_to({until})")
-        for macro, body in (
-            ("window_since(since, whole)", since),
-            ("window_until(since, until, whole)", until),
-            ("attempts_asked(since, until)", f"table {attempts}"),
-        ):
-            stack.enter_context(store.replace(macro, body))
-        for macro in _ONCE:
-            stack.enter_context(store.remember(f"{macro}(since, until)", f"from {macro}({since}, {until})"))
-        made = f"from connections_between({since}, {until})"
-        stack.enter_context(store.remember("connections_asked(since, until)", made))
-        yield
-
-
-def _attempts(store: Reader, since: str, until: str) -> str:
-    """Return the SQL for the attempts of a window.
-
-    Where they are stored it has no part that makes them: planning that takes longer than all the rest.
-    """
-    (span,) = store.rows(f"from unsettled_span({since}, {until})")
-    if span[0] is None:
-        return f"from attempts where time >= {since} and time < {until}"
-    moments = ", ".join(f"make_timestamp_ns({moment})" for moment in span)
-    return f"from attempts_pieced({since}, {until}, {moments}, hours_to({until}))"
 
 
 def _window(question: Question) -> dict[str, object]:

@@ -1,2 +1,4 @@
--- Flows come in: attempts are those that are stored and those of the rest (as queries/model/settled.sql has it).
+-- Flows come in: what is stored tells of settled stretches, flows of the rest (as queries/model/settled.sql has it).
 create or replace macro attempts_asked(since, until) as table from attempts_between(since, until);
+create or replace macro events_asked(since, until) as table from flows where time >= since and time < until;
+create or replace macro counts_asked(since, until) as table from flows_counted(since, until);

@@ -59,7 +59,7 @@ addresses as materialized (
 -- Nodes on which a missing sign means something: their sockets are traced, and nothing was lost.
 telling as materialized (
     select s.cluster, s.node, coalesce(bool_and(v.old), false) as old
-    from (select distinct cluster, node from flows where is_socket_event(event_type) and socket_cookie is not null and event_subtype > 0 and time >= read_from(since) and time < read_to(until)) s
+    from nodes_tracing_sockets(read_from(since), read_to(until)) s
     anti join losses_between(read_from(since), read_to(until)) l on l.cluster = s.cluster and l.node = s.node
     anti join gaps_between(since, until) g on g.cluster = s.cluster and g.node = s.node
     left join (

@@ -2,6 +2,50 @@
 -- What repeats with every packet is told once per tuple and slice of ten seconds (`slice_ns`).
 -- Sources of the rules: measurements on real meshes, docs/internals.md "What a flow means".
 
+-- Where they are read from: all flows here, as while none are stored as events; else sql/read_stored.sql stands in its place, and
+-- while a report is made what it needs of both (events_pieced).
+create or replace macro events_asked(since, until) as table from flows where time >= since and time < until;
+
+-- The flows that any of these macros takes, but of what repeats with every packet only the first and the last of each slice: all
+-- that those macros tell of it. Wider than they are where they depend on objects, which may come later.
+create or replace macro deciding_flows(since, until) as table
+with wanted as (
+    select
+        time, uuid, cluster, node, verdict, drop_reason, event_type, event_subtype, observation_point, trace_reason, is_reply, traffic_direction,
+        protocol, source, source_port, source_xlated, destination, destination_port, tcp_flags, icmp_type,
+        source_id, source_identity, source_cluster, source_namespace, source_pod,
+        destination_id, destination_identity, destination_cluster, destination_namespace, destination_pod, destination_service,
+        socket_cookie, ingress_flow_count,
+        not coalesce(is_trace(event_type) and trace_reason = 'NEW' or is_socket_event(event_type) or is_drop(event_type, verdict), false) as repeats
+    from flows
+    where time >= since and time < until and (
+        is_trace(event_type) and (
+            trace_reason = 'NEW'
+            or observation_point = 'TO_ENDPOINT' and destination_id is not null and (is_reply or is_reply is null and trace_reason = 'REPLY' or protocol = 'TCP' and is_syn_ack(tcp_flags))
+            or may_open(protocol, tcp_flags, icmp_type) and (
+                observation_point = 'FROM_ENDPOINT' and source_id is not null
+                or enters_node(observation_point) and destination_id is null
+                or leaves_node(observation_point) and is_reply is not true and (source_id is null or source_xlated is not null)
+            )
+            or leaves_node(observation_point) and trace_reason = 'REPLY' and source_id is null and protocol in ('TCP', 'UDP', 'SCTP')
+        )
+        or is_socket_event(event_type) and (before_translation(event_subtype) or after_translation(event_subtype))
+        or is_drop(event_type, verdict)
+    )
+)
+select * exclude (repeats) from wanted where not repeats
+union all
+select * exclude (repeats) from wanted where repeats
+-- All that the macros tell flows apart by, but for their times.
+window alike as (
+    partition by slice_of(epoch_ns(time)), cluster, node, hash(
+        observation_point, trace_reason, is_reply, traffic_direction, protocol, source, source_port, source_xlated, destination, destination_port,
+        may_open(protocol, tcp_flags, icmp_type), is_syn_ack(tcp_flags), source_id is null, source_identity, destination_id is null, ingress_flow_count is null
+    )
+    order by time, uuid
+)
+qualify lag(time) over alike is null or lead(time) over alike is null;
+
 -- Answers that nothing marks as such: connection tracking called them new, or they were dropped, which shows no direction,
 -- and they are datagrams or TCP without flags. Between two ends the first packet calls, by the clock of one node; of what
 -- came without another one, the ports of services tell: from a server's to one that clients are given.
@@ -14,9 +58,8 @@ with told as (
         least(from_end, to_end) as one_end, greatest(from_end, to_end) as other_end,
         -- times may have been rounded to the same one
         of_client(destination_port) and not of_client(source_port) as to_client
-    from flows
-    where time >= moved(since, -nearby_ns() / 1e9) and time < until
-        and goes_either_way(protocol, tcp_flags) and is_reply is not true and not is_sum(ingress_flow_count)
+    from events_asked(moved(since, -nearby_ns() / 1e9), until)
+    where goes_either_way(protocol, tcp_flags) and is_reply is not true and not is_sum(ingress_flow_count)
         and (is_trace(event_type) and trace_reason = 'NEW' or is_drop(event_type, verdict))
         and source_port is not null and destination_port is not null
 ),
@@ -47,9 +90,8 @@ select
     time, epoch_ns(time) as ns, uuid, cluster, node, report_protocol(protocol) as protocol, observation_point,
     source, source_port, source_identity, source_id, source_cluster, source_namespace, source_pod,
     destination, destination_port, destination_namespace, destination_pod
-from flows
-where time >= since and time < until
-    and is_trace(event_type) and observation_point in ('TO_ENDPOINT', 'TO_PROXY') and trace_reason = 'NEW'
+from events_asked(since, until)
+where is_trace(event_type) and observation_point in ('TO_ENDPOINT', 'TO_PROXY') and trace_reason = 'NEW'
     and destination_id is not null and is_reply is not true
     and may_be_new(protocol, tcp_flags, icmp_type) and not is_sum(ingress_flow_count)
     and not cilium_health(source_identity) and not cilium_health(destination_identity);
@@ -60,9 +102,8 @@ select
     time, epoch_ns(time) as ns, uuid, cluster, node, report_protocol(protocol) as protocol, observation_point,
     source, source_port, source_cluster, source_namespace, source_pod,
     destination, destination_port, destination_identity, destination_cluster, destination_namespace, destination_pod
-from flows
-where time >= since and time < until
-    and is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'NEW'
+from events_asked(since, until)
+where is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'NEW'
     and source_id is not null and is_reply is not true
     and may_be_new(protocol, tcp_flags, icmp_type) and not is_sum(ingress_flow_count)
     and not cilium_health(source_identity) and not cilium_health(destination_identity);
@@ -72,9 +113,8 @@ create or replace macro host_departures(since, until) as table
 select
     min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, slice_of(epoch_ns(time)) as slice, cluster, node, report_protocol(protocol) as protocol,
     source, source_port, destination, destination_port
-from flows
-where time >= since and time < until
-    and is_trace(event_type) and leaves_node(observation_point) and not is_sum(ingress_flow_count)
+from events_asked(since, until)
+where is_trace(event_type) and leaves_node(observation_point) and not is_sum(ingress_flow_count)
     and source_id is null and is_reply is not true
     -- Into a tunnel a host's packets go under identity 6; what an ingress node passes on into it says INGRESS.
     and (own_host(source_identity) or remote_node(source_identity) and observation_point = 'TO_OVERLAY' and traffic_direction is distinct from 'INGRESS')
@@ -89,17 +129,15 @@ from (
     select
         epoch_ns(time) as ns, cluster, node, report_protocol(protocol) as protocol,
         source as client, source_port as client_port, destination as frontend, destination_port as frontend_port
-    from flows
-    where time >= since and time < until
-        and is_trace(event_type) and enters_node(observation_point) and destination_id is null and not is_sum(ingress_flow_count)
+    from events_asked(since, until)
+    where is_trace(event_type) and enters_node(observation_point) and destination_id is null and not is_sum(ingress_flow_count)
         and may_open(protocol, tcp_flags, icmp_type)
     union all
     select
         epoch_ns(time) as ns, cluster, node, report_protocol(protocol) as protocol,
         destination as client, destination_port as client_port, source as frontend, source_port as frontend_port
-    from flows
-    where time >= since and time < until
-        and is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'REPLY' and not is_sum(ingress_flow_count)
+    from events_asked(since, until)
+    where is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'REPLY' and not is_sum(ingress_flow_count)
         -- Cilium 1.20 tells the identity of the pod behind beside the node's address.
         and source_id is null and (own_host(source_identity) or source in (select unnest(addresses) from nodes))
         and protocol in ('TCP', 'UDP', 'SCTP')
@@ -111,9 +149,8 @@ create or replace macro masquerades(since, until) as table
 select
     min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, slice_of(epoch_ns(time)) as slice, cluster, node, report_protocol(protocol) as protocol,
     source, source_port, source_xlated, destination, destination_port
-from flows
-where time >= since and time < until
-    and is_trace(event_type) and leaves_node(observation_point) and not is_sum(ingress_flow_count)
+from events_asked(since, until)
+where is_trace(event_type) and leaves_node(observation_point) and not is_sum(ingress_flow_count)
     and source_xlated is not null and is_reply is not true and coalesce(trace_reason, '') <> 'REPLY'
     and may_open(protocol, tcp_flags, icmp_type)
 group by all;
@@ -123,9 +160,8 @@ create or replace macro sends(since, until) as table
 select
     min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, slice_of(epoch_ns(time)) as slice, cluster, node, report_protocol(protocol) as protocol,
     source, source_port, destination, destination_port
-from flows
-where time >= since and time < until
-    and is_trace(event_type) and observation_point = 'FROM_ENDPOINT' and source_id is not null and not is_sum(ingress_flow_count)
+from events_asked(since, until)
+where is_trace(event_type) and observation_point = 'FROM_ENDPOINT' and source_id is not null and not is_sum(ingress_flow_count)
     and may_open(protocol, tcp_flags, icmp_type)
 group by all;
 
@@ -133,16 +169,16 @@ group by all;
 create or replace macro socket_calls(since, until) as table
 with aims as (
     select epoch_ns(time) as ns, cluster, node, socket_cookie, report_protocol(protocol) as protocol, destination, destination_port, destination_service
-    from flows
-    where time >= since and time < until and is_socket_event(event_type) and socket_cookie is not null and before_translation(event_subtype)
+    from events_asked(since, until)
+    where is_socket_event(event_type) and socket_cookie is not null and before_translation(event_subtype)
         and not is_sum(ingress_flow_count)
 ),
 translations as materialized (
     select
         row_number() over () as translation, epoch_ns(time) as ns, uuid, cluster, node, socket_cookie, report_protocol(protocol) as protocol,
         source, destination, destination_port
-    from flows
-    where time >= since and time < until and is_socket_event(event_type) and socket_cookie is not null and after_translation(event_subtype)
+    from events_asked(since, until)
+    where is_socket_event(event_type) and socket_cookie is not null and after_translation(event_subtype)
         and not is_sum(ingress_flow_count)
 ),
 aimed as (
@@ -163,9 +199,8 @@ select
     min(epoch_ns(time)) as ns, max(epoch_ns(time)) as last_ns, slice_of(epoch_ns(time)) as slice, cluster, node, report_protocol(protocol) as protocol,
     destination as source, destination_port as source_port, source as destination, source_port as destination_port,
     max(source_xlated) as service_address
-from flows
-where time >= since and time < until
-    and is_trace(event_type) and observation_point = 'TO_ENDPOINT' and destination_id is not null and not is_sum(ingress_flow_count)
+from events_asked(since, until)
+where is_trace(event_type) and observation_point = 'TO_ENDPOINT' and destination_id is not null and not is_sum(ingress_flow_count)
     and (is_reply or is_reply is null and trace_reason = 'REPLY' or protocol = 'TCP' and is_syn_ack(tcp_flags))
 group by all;
 
@@ -175,9 +210,8 @@ select
     time, epoch_ns(time) as ns, uuid, cluster, node, report_protocol(protocol) as protocol, drop_reason,
     source, source_port, source_id, source_cluster, source_namespace, source_pod,
     destination, destination_port, destination_cluster, destination_namespace, destination_pod
-from flows
-where time >= since and time < until
-    and is_drop(event_type, verdict) and is_reply is not true
+from events_asked(since, until)
+where is_drop(event_type, verdict) and is_reply is not true
     and may_open(protocol, tcp_flags, icmp_type) and not is_sum(ingress_flow_count)
     and not cilium_health(source_identity) and not cilium_health(destination_identity);
 

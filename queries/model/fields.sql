@@ -4,43 +4,8 @@
 
 -- What came from each source about each node, and what had which field.
 create or replace macro fields_seen(since, until) as table
-with counted as (
-    select
-        batch, cluster, node, min(time) as first_time, max(time) as last_time, count(*) as flows,
-        count(*) filter (is_sum(ingress_flow_count)) as sums,
-        count(*) filter (event_type is null) as untyped,
-        count(*) filter (is_made_up(uuid)) as unnamed,
-        count(*) filter (is_trace(event_type)) as traces,
-        count(*) filter (is_trace(event_type) and observation_point is null) as without_point,
-        -- what hosts send often has no reason, all of it where iptables masquerades
-        count(*) filter (is_trace(event_type) and starts_with(observation_point, 'TO_') and not coalesce(own_host(source_identity) or remote_node(source_identity), false)) as outward,
-        count(trace_reason) as with_reason,
-        count(*) filter (is_trace(event_type) and observation_point = 'TO_ENDPOINT') as delivered,
-        count(*) filter (is_trace(event_type) and observation_point = 'TO_ENDPOINT' and trace_reason is null) as without_reason,
-        count(*) filter (is_trace(event_type) and observation_point = 'TO_ENDPOINT' and destination_id is null) as without_destination_id,
-        count(*) filter (is_trace(event_type) and observation_point = 'TO_ENDPOINT' and source_identity is null) as without_source_identity,
-        count(*) filter (is_trace(event_type) and observation_point = 'TO_ENDPOINT' and destination_identity is null) as without_destination_identity,
-        count(*) filter (is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'NEW' and source_pod is not null) as pods_left,
-        count(source_id) as with_source_id, count(destination_id) as with_destination_id,
-        count(source_identity) as with_source_identity, count(destination_identity) as with_destination_identity,
-        -- what is no IP has neither protocol nor addresses
-        count(source) as with_source, count(*) filter (is_trace(event_type) and protocol is not null and source is null) as without_source,
-        count(destination) as with_destination, count(*) filter (is_trace(event_type) and protocol is not null and destination is null) as without_destination,
-        count(*) filter (is_trace(event_type) and protocol is not null) as with_protocol,
-        count(*) filter (is_trace(event_type) and protocol in ('TCP', 'UDP', 'SCTP')) as with_ports,
-        count(*) filter (is_trace(event_type) and source_port is not null) as with_source_port,
-        count(*) filter (is_trace(event_type) and destination_port is not null) as with_destination_port,
-        count(*) filter (is_trace(event_type) and protocol = 'TCP') as tcp,
-        count(*) filter (is_trace(event_type) and protocol = 'TCP' and tcp_flags > 0) as with_flags,
-        count(*) filter (is_socket_event(event_type)) as socket_events,
-        count(*) filter (is_socket_event(event_type) and socket_cookie is not null) as with_cookie,
-        count(*) filter (is_socket_event(event_type) and event_subtype > 0) as with_socket_point
-    from flows
-    where time >= since and time < until
-    group by batch, cluster, node
-)
 select origin, cluster, node, min(first_time) as first_time, max(last_time) as last_time, sum(columns(* exclude (origin, cluster, node, batch, first_time, last_time)))
-from counted
+from counts_asked(since, until)
 join (select batch, origin from batches) using (batch)
 group by origin, cluster, node;
 

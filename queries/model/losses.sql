@@ -12,7 +12,7 @@ with lost as materialized (
 ),
 readers as (
     select distinct f.cluster, f.node, b.reader
-    from (select distinct cluster, node, batch from flows where time >= since and time < until) f
+    from (select distinct cluster, node, batch from counts_asked(since, until)) f
     join batches b using (batch)
     union
     select cluster, node, reader from lost

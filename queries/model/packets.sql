@@ -9,6 +9,8 @@ create or replace macro nearby_ns() as 5000000000;
 -- What repeats with every packet is told once per tuple and slice of this length.
 create or replace macro slice_ns() as 10000000000;
 
+create or replace macro minute_of(ns) as ns // 60000000000;
+create or replace macro minute_start(moment) as make_timestamp_ns(minute_of(epoch_ns(moment)) * 60000000000);
 create or replace macro hour_ns() as 3600000000000;
 create or replace macro hour_of(ns) as ns // hour_ns();
 

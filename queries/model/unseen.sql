@@ -53,8 +53,8 @@ create or replace macro unseen_words(unseen) as
 -- Nodes that show what their pods call without its arrival: what leaves them, or what their sockets were led to.
 create or replace macro nodes_that_tell(since, until) as table
 select distinct cluster, node
-from flows
-where time >= since and time < until and (
+from events_asked(since, until)
+where (
     is_trace(event_type) and leaves_node(observation_point) and trace_reason = 'NEW' and source_id is not null
     or is_socket_event(event_type) and after_translation(event_subtype)
 );
@@ -108,9 +108,8 @@ create or replace macro calls_to_self(since, until) as table
 select
     row_number() over (order by time, cluster, node, uuid) as call, time, epoch_ns(time) as ns, uuid, cluster, node,
     report_protocol(protocol) as protocol, source, destination_port, source_cluster, source_namespace, source_pod
-from flows
-where time >= since and time < until
-    and is_socket_event(event_type) and after_translation(event_subtype) and source = destination and socket_cookie is not null
+from events_asked(since, until)
+where is_socket_event(event_type) and after_translation(event_subtype) and source = destination and socket_cookie is not null
 qualify report_protocol(protocol) = 'TCP' or row_number() over (partition by cluster, node, socket_cookie order by time, uuid) = 1;
 
 -- Those of which no arrival tells as well. Parameters are names of relations: calls_to_self, arrivals_owned.

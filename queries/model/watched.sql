@@ -17,9 +17,8 @@ join backends b on b.address = a.destination and b.protocol = a.protocol and (b.
 --   agent:    false where Cilium does not run, so that nobody can watch it
 create or replace macro watched_nodes(since, until) as table
 with seen as (
-    select cluster, node, count(*) as flows, true as watched, true as named
-    from flows where time >= since and time < until and node <> ''
-    group by all
+    select cluster, node, flows, true as watched, true as named
+    from counts_asked(since, until) where node <> ''
     union all
     select cluster, node, 0, state = 'NODE_CONNECTED', true
     from node_status where time >= moved(since, -60) and time < until and node <> ''

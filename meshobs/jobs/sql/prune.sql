@@ -1,5 +1,6 @@
 -- Forget what is older than variable prune_before; states of objects stay where they still hold after it.
 delete from flows where time < getvariable('prune_before');
+delete from events where time < getvariable('prune_before');
 delete from attempts where time < getvariable('prune_before');
 delete from stretches where end_time <= getvariable('prune_before');
 update stretches set first_time = getvariable('prune_before') where first_time < getvariable('prune_before');

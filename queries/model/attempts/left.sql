@@ -5,9 +5,8 @@ select
     time, epoch_ns(time) as ns, uuid, cluster, node, report_protocol(protocol) as protocol, observation_point,
     source, source_port, source_cluster, source_namespace, source_pod,
     destination, destination_port, destination_identity, destination_cluster, destination_namespace, destination_pod
-from flows
-where time >= since and time < until
-    and is_trace(event_type) and trace_reason = 'NEW' and is_reply is not true
+from events_asked(since, until)
+where is_trace(event_type) and trace_reason = 'NEW' and is_reply is not true
     and (observation_point = 'TO_HOST' and source_id is not null
         or leaves_node(observation_point) and source_id is null and cilium_ingress(source_identity))
     and may_call(protocol, icmp_type)

@@ -13,5 +13,11 @@ insert into known_addresses from addresses_new;
 delete from attempts where time >= {first} and time < {end};
 insert into attempts by name
 from attempts_made({first}, {end}, null::timestamp_ns, null::timestamp_ns);
+delete from events where time >= {first} and time < {end};
+insert into events by name
+from deciding_flows({first}, {end});
+delete from flow_counts where first_time >= {first} and first_time < {end};
+insert into flow_counts by name
+from flows_counted({first}, {end});
 insert into stretches
 select {first}, {end}, {flows}, (select count(*) from attempts where time >= {first} and time < {end});
