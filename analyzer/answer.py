@@ -92,15 +92,16 @@ def run(store: Reader, name: str, question: Question) -> Report:
         InputError: there is no such report or service, or no flow in the window.
     """
     _check(name, store, question)
-    window = _resolve(store, question)
-    with asked_once(store, _window(question)):
+    with asked_once(store, _window(question)) as seen:
+        if not seen:
+            raise InputError(_empty(store, question))
         rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
         coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
         limits = [str(limit) for (limit,) in store.rows(f"from window_limits({_WINDOW})", _window(question))]
         judgement: Judgement = spec_of(name).judge(rows.rows(named=True))
         if judgement.reason == spec_of(name).nothing:
             judgement = Judgement(judgement.verdict, _why_nothing(store, question) or judgement.reason)
-    return Report(name, *window, judgement.verdict, judgement.reason, coverage, limits, rows)
+    return Report(name, rfc3339(seen[0]), rfc3339(seen[1]), judgement.verdict, judgement.reason, coverage, limits, rows)
 
 
 def evidence(store: Reader, name: str, question: Question, limit: int) -> "pl.DataFrame":
@@ -128,14 +129,6 @@ def _filter(question: Question) -> dict[str, object]:
 
 def _parameters(question: Question) -> dict[str, object]:
     return {**_window(question), **_filter(question), "max_unproved": question.max_unproved}
-
-
-def _resolve(store: Reader, question: Question) -> tuple[str, str]:
-    """Return first and last moment of the window, where flows are."""
-    ((first, final),) = store.rows(f"from window_seen({_WINDOW})", _window(question))
-    if not isinstance(first, int) or not isinstance(final, int):
-        raise InputError(_empty(store, question))
-    return rfc3339(first), rfc3339(final)
 
 
 def _why_nothing(store: Reader, question: Question) -> str:

@@ -1,82 +1,115 @@
-"""What a report, what is told beside it and connections ask of the same window: made once, of what is stored as far as it goes.
+"""What a report and what is told beside it ask of the same window: made once, of what is stored as far as it goes.
 
-All bounds are constants in the SQL here: known when it is planned, they keep flows that do not matter from being read, and
-what makes them from being planned, which takes longer than all the rest.
+All bounds are constants in the SQL here: known when it is planned, they keep flows that do not matter from being read,
+and what makes them from being planned, which takes longer than all the rest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
 
-from meshobs.store import Reader
+from meshobs.store import Parameters, Reader, Value
 
 # Each after those that it asks itself.
 _ONCE = ("gaps_between", "watched_nodes", "unseen_backends")
+_WITHIN = "select epoch_ns(window_since($since, $whole)), epoch_ns(window_until($since, $until, $whole))"
+_AROUND = "select epoch_ns(read_from(make_timestamp_ns($since))), epoch_ns(read_to(make_timestamp_ns($until)))"
+# What flows tell of addresses counts for hours.
+_HOLES = (
+    "select epoch_ns(first_time), epoch_ns(end_time)"
+    " from unsettled_between(hours_from(make_timestamp_ns($since)), hours_to(make_timestamp_ns($until)))"
+)
+_WHOLE = (
+    "select epoch_ns(whole_from), epoch_ns(whole_to)"
+    " from whole_counts(make_timestamp_ns($since), make_timestamp_ns($until))"
+)
+_SEEN = (
+    "select epoch_ns(min(first_time)), epoch_ns(max(last_time)) + 1"
+    " from counts_asked(make_timestamp_ns($since), make_timestamp_ns($until))"
+)
 # First moment and end, in nanoseconds.
 Stretch: TypeAlias = "tuple[int, int]"
 
 
 @contextmanager
-def asked_once(store: Reader, window: Mapping[str, object]) -> Iterator[None]:
+def asked_once(store: Reader, window: Mapping[str, object]) -> Iterator["Stretch | None"]:
     """Let what is asked of a window several times be made once, as long as the context lasts.
 
     Args:
         store: what is asked.
         window: since, until and whole, as reports take them.
+
+    Yields:
+        The first and last moment in which there are flows, the last not part of it; None where there are none.
     """
-    bounds = "epoch_ns(window_since($since, $whole)), epoch_ns(window_until($since, $until, $whole))"
-    (within,) = _stretches(store, f"select {bounds}", window)
-    (around,) = _stretches(store, f"select epoch_ns(read_from({_moment(within[0])})), epoch_ns(read_to({_moment(within[1])}))")
+    (within,) = _stretches(store, _WITHIN, window)
+    (around,) = _stretches(store, _AROUND, _bounds(within))
+    holes = _stretches(store, _HOLES, _bounds(around))
     since, until = map(_moment, within)
     with ExitStack() as stack:
         for macro, body in (
             ("window_since(since, whole)", since),
             ("window_until(since, until, whole)", until),
-            ("attempts_asked(since, until)", f"table {_attempts(store, around)}"),
-            ("events_asked(since, until)", f"table {_events(store, within)}"),
+            ("attempts_asked(since, until)", f"table {_attempts(around, holes)}"),
+            ("events_asked(since, until)", f"table {_events(holes)}"),
         ):
             stack.enter_context(store.replace(macro, body))
-        with store.replace("counts_asked(since, until)", f"table {_counts(store, around)}"):
+        with store.replace("counts_asked(since, until)", f"table {_counts(store, around, holes)}"):
             made = f"from nodes_tracing_sockets({', '.join(map(_moment, around))})"
             stack.enter_context(store.remember("nodes_tracing_sockets(since, until)", made))
-        stack.enter_context(store.remember("counts_asked(since, until)", _counts(store, within)))
+        with store.replace("counts_asked(since, until)", f"table {_counts(store, (within[0], around[1]), holes)}"):
+            ((_, read),) = store.rows(_SEEN, _bounds(within))
+        stack.enter_context(store.remember("counts_asked(since, until)", _counts(store, within, holes)))
+        ((first, end),) = store.rows(_SEEN, _bounds(within))
+        seen = (first, end) if isinstance(first, int) and isinstance(end, int) else None
+        if seen:
+            bounds = f"select {_moment(first)} as first_time, {_moment(end)} as end_time"
+            stack.enter_context(store.replace("window_bounds(since, until, whole)", f"table {bounds}"))
+            stack.enter_context(store.replace("last_second_ns(since, until)", f"({read}::bigint - 1 - seconds_ns(1))"))
         for macro in _ONCE:
             stack.enter_context(store.remember(f"{macro}(since, until)", f"from {macro}({since}, {until})"))
         made = f"from connections_between({since}, {until})"
         stack.enter_context(store.remember("connections_asked(since, until)", made))
-        yield
+        yield seen
 
 
-def _attempts(store: Reader, window: Stretch) -> str:
-    """Return the SQL for the attempts of a window."""
+def _attempts(window: Stretch, holes: Sequence[Stretch]) -> str:
+    """Return the SQL for the attempts of a window.
+
+    Args:
+        window: which.
+        holes: stretches that are not settled, in the hours around it, too.
+    """
     since, until = map(_moment, window)
-    ((first, end, told),) = store.rows(f"from unsettled_span({since}, {until})")
-    if first is None:
+    inside = _cut(holes, window)
+    if not inside:
         return f"from attempts where time >= {since} and time < {until}"
-    moments = ", ".join(_moment(moment) for moment in (first, end, told))
+    moments = ", ".join(map(_moment, (inside[0][0], inside[-1][1], holes[0][0])))
     return f"from attempts_pieced({since}, {until}, {moments}, hours_to({until}))"
 
 
-def _events(store: Reader, window: Stretch) -> str:
-    """Return the SQL for the events between any two moments in or around a window."""
-    since, until = map(_moment, window)
-    ((first, end, _),) = store.rows(f"from unsettled_span(hours_from({since}), hours_to({until}))")
-    if first is None:
+def _events(holes: Sequence[Stretch]) -> str:
+    """Return the SQL for the events between any two moments around which only these stretches are not settled."""
+    if not holes:
         return "from events where time >= since and time < until"
-    return f"from events_pieced(since, until, {_moment(first)}, {_moment(end)})"
+    return f"from events_pieced(since, until, {_moment(holes[0][0])}, {_moment(holes[-1][1])})"
 
 
-def _counts(store: Reader, window: Stretch) -> str:
+def _counts(store: Reader, window: Stretch, holes: Sequence[Stretch]) -> str:
     """Return the SQL for how many flows there were in a window."""
     since, until = map(_moment, window)
-    (whole,) = _stretches(store, f"select epoch_ns(whole_from), epoch_ns(whole_to) from whole_counts({since}, {until})")
-    anew = [(window[0], whole[0]), (whole[1], window[1])]
-    anew += _stretches(store, f"select first_ns, end_ns from unsettled_span({since}, {until}) where first_ns is not null")
+    (whole,) = _stretches(store, _WHOLE, _bounds(window))
     parts = [f"from flow_counts where first_time >= {since} and first_time < {until}"]
-    for first, end in _merge(anew):
+    for first, end in _merge([(window[0], whole[0]), (whole[1], window[1]), *_cut(holes, window)]):
         parts[0] += f" and not (first_time >= {_moment(first)} and first_time < {_moment(end)})"
         parts.append(f"from flows_counted({_moment(first)}, {_moment(end)})")
     return " union all by name ".join(parts)
+
+
+def _cut(stretches: Sequence[Stretch], window: Stretch) -> list[Stretch]:
+    """Return what of some stretches lies in a window."""
+    cut = [(max(first, window[0]), min(end, window[1])) for first, end in stretches]
+    return [(first, end) for first, end in cut if first < end]
 
 
 def _merge(stretches: Sequence[Stretch]) -> list[Stretch]:
@@ -92,8 +125,12 @@ def _merge(stretches: Sequence[Stretch]) -> list[Stretch]:
     return merged
 
 
-def _stretches(store: Reader, sql: str, parameters: Mapping[str, object] | None = None) -> list[Stretch]:
+def _stretches(store: Reader, sql: str, parameters: Parameters) -> list[Stretch]:
     return [(int(str(first)), int(str(end))) for first, end in store.rows(sql, parameters)]
+
+
+def _bounds(window: Stretch) -> dict[str, Value]:
+    return {"since": window[0], "until": window[1]}
 
 
 def _moment(nanoseconds: object) -> str:

@@ -20,7 +20,11 @@ def prune(db: str | Path, age: timedelta) -> int:
 
     Returns:
         How many flows were deleted.
+
+    Raises:
+        DatabaseError: there is no such file, or it cannot be written.
     """
+    _check_is_there(Path(db))
     before = int((datetime.now(tz=UTC) - age).timestamp()) * SECOND
     with Store.open(Path(db), write=True) as store:
         flows = store.value("select count(*) from flows where time < make_timestamp_ns(?)", [before])

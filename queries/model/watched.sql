@@ -77,7 +77,7 @@ create or replace macro why_unseen(missing, unwatched, without_agent, gap_second
 -- Clusters of which a part was out of sight: nodes not watched, or gaps beyond a share of the window.
 create or replace macro holes_between(since, until, max_unproved) as table
 with bounds as materialized (
-    select greatest(1, max(epoch_ns(time)) - min(epoch_ns(time))) / 1e9 as seconds from flows where time >= since and time < until
+    select greatest(1, epoch_ns(end_time) - 1 - epoch_ns(first_time)) / 1e9 as seconds from window_bounds(since, until, false)
 ),
 gaps as (
     select cluster, node, sum(seconds) as seconds from gaps_between(since, until) group by all

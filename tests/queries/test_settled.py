@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from support.size import WHOLE
 from meshobs.analyzer import Question, run
 from meshobs.collector.write.settle import Settled, SettledUntil, Settling, settle, unsettle
 from meshobs.collector.write.settle import find_end as settle_end
+from meshobs.jobs import maintenance
 from meshobs.store import Store
+from meshobs.times import SECOND, rfc3339
 
 EVERYTHING = "make_timestamp_ns(0), timestamp_ns '2262-01-01'"
 # Where both clusters' flows, objects and addresses matter.
@@ -124,6 +127,74 @@ def test_a_tail_that_is_not_settled_is_made_of_flows(recorded: Callable[[str], P
             assert run(half, report, Question()).rows.equals(run(bare, report, Question()).rows)
 
 
+# Every macro that reads events.
+KINDS = (
+    "unmarked_answers", "arrivals", "departures", "other_departures", "host_departures", "ingresses", "masquerades", "sends", "socket_calls",
+    "answers", "drops", "refusals", "calls_to_self", "nodes_that_tell",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES if WHOLE else OF_TWO + OF_KINDS)
+def test_stored_events_are_all_that_decides(recorded: Callable[[str], Path], name: str) -> None:
+    """What rules take from them is what they take from all flows, in whole slices too; most flows are none."""
+    with Store.open(recorded(name)) as store:
+        (first,) = store.rows(
+            "select epoch_ns(slices_from(make_timestamp_ns(epoch_ns(min(time)) // 2 + epoch_ns(max(time)) // 2))) from flows"
+        )[0]
+        windows = (EVERYTHING, f"make_timestamp_ns({first}), make_timestamp_ns({first} + slice_ns())")
+
+        def told() -> list[list[str]]:
+            return [sorted(map(repr, store.rows(f"from {kind}({window})"))) for kind in KINDS for window in windows]
+
+        of_events = told()
+        with store.replace("events_asked(since, until)", "table from flows where time >= since and time < until"):
+            of_flows = told()
+        shares = store.rows("select (select count(*) from events) / (select count(*) from flows)")
+
+    assert of_events == of_flows
+    assert any(of_flows)
+    assert 0 < float(str(shares[0][0])) < 0.7
+
+
+@pytest.mark.parametrize("report", ["nat", "affinity", "hops", "coverage"])
+def test_windows_cut_what_is_stored(recorded: Callable[[str], Path], report: str, db: Path) -> None:
+    """Wherever a window begins and ends: also within a minute, and where only a part is settled."""
+    make_bare(recorded("nodeport-global"), db)
+    with Store.open(db) as store:
+        ((first, last),) = store.rows("select epoch_ns(min(time)), epoch_ns(max(time)) from flows")
+    first, last = int(str(first)), int(str(last))
+    windows = [
+        (first + (last - first) * begin // 7, first + (last - first) * end // 7) for begin, end in ((1, 3), (2, 6))
+    ]
+
+    answers = []
+    for until in (None, (first + last) // 2, last + 1):
+        if until:
+            settled(db, 3, until=until)
+        with Store.open(db) as store:
+            found = [run(store, report, Question(since=rfc3339(begin), until=rfc3339(end))) for begin, end in windows]
+        answers.append(
+            [(one.rows.rows(), one.coverage, one.since, one.until, one.verdict, one.reason) for one in found]
+        )
+
+    assert open_stretches(db) == []
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_what_is_left_after_pruning_is_counted(recorded: Callable[[str], Path], db: Path) -> None:
+    """The minute that is cut, too."""
+    shutil.copy(recorded("nodeport-global"), db)
+    with Store.open(db) as store:
+        middle = int(str(store.value("select epoch_ns(min(time)) // 2 + epoch_ns(max(time)) // 2 from flows")))
+
+    maintenance.prune(db, datetime.now(tz=UTC) - datetime.fromtimestamp(middle // SECOND, tz=UTC))
+
+    with Store.open(db) as store:
+        counted = f"select cluster, node, sum(flows), min(first_time) from {{}}({EVERYTHING}) group by all order by all"
+        assert store.rows(counted.format("counts_between")) == store.rows(counted.format("flows_counted"))
+        assert store.value("select min(time) from events") >= store.value("select min(time) from flows")  # type: ignore[operator]
+
+
 def test_late_flows_unsettle_what_is_near_them_alone(recorded: Callable[[str], Path], db: Path) -> None:
     """An hour later nothing changes for what was before."""
     shutil.copy(recorded("local"), db)
@@ -203,6 +274,7 @@ def test_import_settles(meshobs: Callable[..., Outcome], db: Path) -> None:
 
     with Store.open(db) as store:
         assert store.rows(
-            "select (select count(*) from flows), (select count(*) from attempts), (select count(*) from stretches)"
-        ) == [(0, 0, 0)]
+            "select (select count(*) from flows), (select count(*) from events), (select count(*) from flow_counts),"
+            " (select count(*) from attempts), (select count(*) from stretches)"
+        ) == [(0, 0, 0, 0, 0)]
         assert store.rows("from connections") == []

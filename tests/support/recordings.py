@@ -25,7 +25,9 @@ def make_bare(source: Path, db: Path) -> None:
     """Copy a database without what was made of its flows."""
     shutil.copy(source, db)
     with Store.open(db, write=True) as store:
-        store.run("delete from stretches; delete from attempts; delete from events; delete from flow_counts; delete from known_addresses")
+        store.run(
+            "delete from stretches; delete from attempts; delete from events; delete from flow_counts; delete from known_addresses"
+        )
         unsettle(store)
 
 

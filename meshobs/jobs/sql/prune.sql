@@ -1,5 +1,16 @@
 -- Forget what is older than variable prune_before; states of objects stay where they still hold after it.
 delete from flows where time < getvariable('prune_before');
+-- The minute that is cut is counted anew, as far as it is settled.
+set variable prune_counted = coalesce(
+    (
+        select least(minute_start(moved(getvariable('prune_before'), 60)), min(end_time)) from stretches
+        where first_time < getvariable('prune_before') and end_time > getvariable('prune_before')
+    ),
+    getvariable('prune_before')
+);
+delete from flow_counts where first_time < getvariable('prune_counted');
+insert into flow_counts by name
+from flows_counted(getvariable('prune_before'), getvariable('prune_counted'));
 delete from events where time < getvariable('prune_before');
 delete from attempts where time < getvariable('prune_before');
 delete from stretches where end_time <= getvariable('prune_before');
