@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from meshobs import catalog
 from meshobs.analyzer.once import asked_once
 from meshobs.analyzer.spec import Judgement, spec_of
+from meshobs.analyzer.values import frame_of, values
 from meshobs.errors import InputError
 from meshobs.store import Reader
 from meshobs.times import Moment, instant, rfc3339
@@ -14,6 +16,7 @@ from meshobs.verdict import Verdict
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 _WINDOW = "since := $since, until := $until, whole := $whole"
 _FILTER = "only_namespace := $namespace, only_service := $service"
@@ -66,7 +69,7 @@ class Report:
         until: its end.
         coverage: what the answer rests on, by name.
         limits: what was not asked for at all, a sentence each.
-        rows: as the macro in the database gives them.
+        table: the rows, as the macro in the database gives them.
     """
 
     name: str
@@ -76,7 +79,17 @@ class Report:
     reason: str
     coverage: Mapping[str, int | float]
     limits: Sequence[str]
-    rows: "pl.DataFrame"
+    table: "pa.Table"
+
+    @property
+    def rows(self) -> "pl.DataFrame":
+        """Return the rows as a frame."""
+        return frame_of(self.table)
+
+    @cached_property
+    def values(self) -> Sequence[Mapping[str, object]]:
+        """The rows as plain values, times as RFC 3339."""
+        return values(self.table)
 
     def _repr_html_(self) -> str:
         """Return the report as notebooks show it."""
@@ -93,26 +106,28 @@ def run(store: Reader, name: str, question: Question) -> Report:
     """
     _check(name, store, question)
     with asked_once(store, _window(question)) as seen:
-        if not seen:
-            raise InputError(_empty(store, question))
-        rows = store.frame(f"from report_{name}({_ALL})", _parameters(question))
-        coverage = store.frame(f"from coverage_summary({_WINDOW})", _window(question)).row(0, named=True)
-        limits = [str(limit) for (limit,) in store.rows(f"from window_limits({_WINDOW})", _window(question))]
-        judgement: Judgement = spec_of(name).judge(rows.rows(named=True))
-        if judgement.reason == spec_of(name).nothing:
-            judgement = Judgement(judgement.verdict, _why_nothing(store, question) or judgement.reason)
-    return Report(name, rfc3339(seen[0]), rfc3339(seen[1]), judgement.verdict, judgement.reason, coverage, limits, rows)
+        if seen:
+            table = store.table(f"from report_{name}({_ALL})", _parameters(question))
+            (coverage,) = store.table(f"from coverage_summary({_WINDOW})", _window(question)).to_pylist()
+            limits = [str(limit) for (limit,) in store.rows(f"from window_limits({_WINDOW})", _window(question))]
+            judgement: Judgement = spec_of(name).judge(values(table))
+            if judgement.reason == spec_of(name).nothing:
+                judgement = Judgement(judgement.verdict, _why_nothing(store, question) or judgement.reason)
+            bounds = rfc3339(seen[0]), rfc3339(seen[1])
+            return Report(name, *bounds, judgement.verdict, judgement.reason, coverage, limits, table)
+    raise InputError(_empty(store, question))
 
 
-def evidence(store: Reader, name: str, question: Question, limit: int) -> "pl.DataFrame":
+def evidence(store: Reader, name: str, question: Question, limit: int, *, as_texts: bool = False) -> "pa.Table":
     """Return the flows behind a report, those of violations first: uuid, time, node and what they stand for."""
     _check(name, store, question)
     parameters = {**_window(question), **_filter(question), "limit": limit}
     with asked_once(store, _window(question)):
-        return store.frame(f"from evidence_{name}({_WINDOW}, {_FILTER}) limit $limit", parameters)
+        ask = store.texts if as_texts else store.table
+        return ask(f"from evidence_{name}({_WINDOW}, {_FILTER}) limit $limit", parameters)
 
 
-def texts(store: Reader, name: str, question: Question) -> "pl.DataFrame":
+def texts(store: Reader, name: str, question: Question) -> "pa.Table":
     """Return a report's rows as the texts that DuckDB makes of them."""
     _check(name, store, question)
     with asked_once(store, _window(question)):

@@ -1,9 +1,8 @@
-"""Frames and reports as text: JSON, CSV as the DuckDB shell writes it, Markdown, and cells for a terminal. Pure."""
+"""Tables and reports as text: JSON, CSV as the DuckDB shell writes it, Markdown, and cells for a terminal. Pure."""
 
 import csv
 import io
 import json
-import math
 from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING
 from meshobs.analyzer.answer import Report
 from meshobs.analyzer.cells import clock
 from meshobs.analyzer.spec import Kind, spec_of
+from meshobs.analyzer.values import values
 from meshobs.text import printable
-from meshobs.times import rfc3339
 
 if TYPE_CHECKING:
-    import polars as pl
+    import pyarrow as pa
 
 
-def report_json(report: Report, flows: "pl.DataFrame | None" = None) -> str:
+def report_json(report: Report, flows: "pa.Table | None" = None) -> str:
     """Return a report as one JSON object: the contract for machines, docs/reference/reports.md.
 
     Args:
@@ -33,16 +32,16 @@ def report_json(report: Report, flows: "pl.DataFrame | None" = None) -> str:
         "reason": report.reason,
         "coverage": dict(report.coverage),
         "limits": list(report.limits),
-        "rows": values(report.rows),
+        "rows": list(report.values),
     }
     if flows is not None:
         content["evidence"] = values(flows)
     return json_text(content)
 
 
-def frame_json(frame: "pl.DataFrame") -> str:
-    """Return a frame as a JSON list of objects."""
-    return json_text(values(frame))
+def table_json(table: "pa.Table") -> str:
+    """Return a table as a JSON list of objects."""
+    return json_text(values(table))
 
 
 def json_text(value: object) -> str:
@@ -50,23 +49,15 @@ def json_text(value: object) -> str:
     return json.dumps(value, indent=2, default=_plain)
 
 
-def values(frame: "pl.DataFrame") -> list[dict[str, object]]:
-    """Return a frame's rows with times as RFC 3339 and no number that JSON does not know."""
-    import polars as pl  # noqa: PLC0415 - only where a frame exists
-
-    times = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
-    frame = frame.with_columns(pl.col(name).dt.epoch("ns") for name in times)
-    return [
-        {name: _value(value, is_time=name in times) for name, value in row.items()} for row in frame.rows(named=True)
-    ]
-
-
-def frame_csv(frame: "pl.DataFrame") -> str:
-    """Return a frame of texts as CSV, absent values as NULL: as the DuckDB shell prints it."""
+def table_csv(texts: "pa.Table") -> str:
+    """Return a table of texts as CSV, absent values as NULL: as the DuckDB shell prints it."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(frame.columns)
-    writer.writerows([["NULL" if cell is None else printable(str(cell)) for cell in row] for row in frame.rows()])
+    writer.writerow(texts.column_names)
+    columns = [column.to_pylist() for column in texts.columns]
+    writer.writerows(
+        ["NULL" if cell is None else printable(str(cell)) for cell in row] for row in zip(*columns, strict=True)
+    )
     return out.getvalue()
 
 
@@ -79,7 +70,7 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def headline(report: Report) -> list[str]:
     """Return verdict, window and coverage as lines for people."""
     coverage = report.coverage
-    summary = spec_of(report.name).summary(report.rows.rows(named=True))
+    summary = spec_of(report.name).summary(report.values)
     return [
         ", ".join(filter(None, [f"{report.name}: {report.verdict.value}", summary])),
         ", ".join(
@@ -98,7 +89,7 @@ def headline(report: Report) -> list[str]:
 def reasons(report: Report) -> list[str]:
     """Return each row's reason under the row's name, the report's where no row exists; then what was not asked for."""
     row_name = spec_of(report.name).row_name
-    rows = report.rows.rows(named=True)
+    rows = report.values
     found = [printable(f"{row_name(row)}: {row['reason']}") for row in rows] or [report.reason]
     return found + [printable(limit) for limit in report.limits]
 
@@ -106,27 +97,19 @@ def reasons(report: Report) -> list[str]:
 def table(report: Report) -> tuple[list[str], list[list[str]], set[str]]:
     """Return a report as a table for people: headings, rows of texts, and which headings are those of numbers."""
     columns = spec_of(report.name).columns
-    rows = [[printable(column.text_of(row)) for column in columns] for row in report.rows.rows(named=True)]
+    rows = [[printable(column.text_of(row)) for column in columns] for row in report.values]
     numbers = {column.heading for column in columns if column.kind is Kind.NUMBER}
     return [column.heading for column in columns], rows, numbers
 
 
-def cells(frame: "pl.DataFrame", *, short: bool = False) -> list[list[str]]:
-    """Return a frame's values as printable texts, nothing for null; `short` cuts times to seconds."""
-    times = {name for name, kind in frame.schema.items() if str(kind).startswith("Datetime")} if short else set()
-    return [[_cell(value, is_time=name in times) for name, value in row.items()] for row in values(frame)]
+def cells(table: "pa.Table", *, short: bool = False) -> list[list[str]]:
+    """Return a table's values as printable texts, nothing for null; `short` cuts times to seconds."""
+    times = {field.name for field in table.schema if str(field.type).startswith("timestamp")} if short else set()
+    return [[_cell(value, is_time=name in times) for name, value in row.items()] for row in values(table)]
 
 
 def _plain(value: object) -> str:
     return str(value.value if isinstance(value, Enum) else value)
-
-
-def _value(value: object, *, is_time: bool) -> object:
-    if is_time and isinstance(value, int):
-        return rfc3339(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _cell(value: object, *, is_time: bool) -> str:

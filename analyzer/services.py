@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from meshobs.analyzer.cells import service
+from meshobs.analyzer.cells import clock, service
 from meshobs.analyzer.spec import VERDICT, ReportSpec, Row, number, text
 
 
@@ -19,7 +19,7 @@ def _texts(name: str) -> Callable[[Row], str]:
 
 
 def _time(name: str) -> Callable[[Row], str]:
-    return lambda row: "" if row[name] is None else f"{row[name]:%Y-%m-%d %H:%M:%SZ}"
+    return lambda row: "" if row[name] is None else clock(str(row[name]))
 
 
 def _backends(row: Row) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Self
 
 from meshobs import analyzer, live
 from meshobs.analyzer import Question, Report
+from meshobs.analyzer.values import frame_of
 from meshobs.errors import InputError, OutdatedError
 from meshobs.store import OpenDatabase, Parameters, Store
 from meshobs.times import Moment
@@ -126,7 +127,7 @@ class Database:
         """
         if limit < 1:
             raise InputError(f"`limit` must be at least 1, not {limit}")
-        return analyzer.evidence(self._store, name, Question(since, until, whole, namespace, service), limit)
+        return frame_of(analyzer.evidence(self._store, name, Question(since, until, whole, namespace, service), limit))
 
     def sql(self, query: str, parameters: Parameters = None) -> "pl.DataFrame":
         """Run a query; tables, views and macros are those of docs/reference/README.md.

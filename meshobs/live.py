@@ -23,6 +23,7 @@ from meshobs.store import Connection, OpenDatabase, Parameters, Row, Store, Valu
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 # What one who reads may use beside the writer.
 _MEMORY = "2GB"
@@ -120,7 +121,11 @@ class LiveReader(OpenDatabase):
         """Run a query and return a polars frame."""
         return super().frame(*self._there(sql, parameters))
 
-    def texts(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
+    def table(self, sql: str, parameters: Parameters = None) -> "pa.Table":
+        """Run a query and return an Arrow table."""
+        return super().table(*self._there(sql, parameters))
+
+    def texts(self, sql: str, parameters: Parameters = None) -> "pa.Table":
         """Run a query and return its values as the texts that DuckDB makes of them."""
         return super().texts(*self._there(sql, parameters))
 

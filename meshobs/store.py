@@ -92,7 +92,11 @@ class Reader(Protocol):
         """Run a query and return a polars frame."""
         ...
 
-    def texts(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
+    def table(self, sql: str, parameters: Parameters = None) -> "pa.Table":
+        """Run a query and return an Arrow table."""
+        ...
+
+    def texts(self, sql: str, parameters: Parameters = None) -> "pa.Table":
         """Run a query and return its values as the texts that DuckDB makes of them."""
         ...
 
@@ -169,9 +173,15 @@ class OpenDatabase:
         with self.translate_errors():
             return bool(self._connection.extract_statements(sql))
 
-    def texts(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
+    def table(self, sql: str, parameters: Parameters = None) -> "pa.Table":
+        """Run a query and return an Arrow table: polars is slow to load."""
+        return self._ask(lambda connection: connection.execute(sql, parameters).to_arrow_table())
+
+    def texts(self, sql: str, parameters: Parameters = None) -> "pa.Table":
         """Run a query and return its values as the texts that DuckDB makes of them."""
-        return self._ask(lambda connection: connection.sql(sql, params=parameters).select("columns(*)::varchar").pl())
+        return self._ask(
+            lambda connection: connection.sql(sql, params=parameters).select("columns(*)::varchar").to_arrow_table()
+        )
 
     @contextmanager
     def remember(self, macro: str, query: str) -> Iterator[None]:  # noqa: ARG002 - not everything can

@@ -7,7 +7,7 @@ import click
 from meshobs import catalog
 from meshobs.analyzer import Question, Report, evidence, render, run, texts
 from meshobs.cli.terminal.options import Command, gather
-from meshobs.cli.terminal.output import format_option, print_frame, print_table
+from meshobs.cli.terminal.output import format_option, print_rows, print_table
 from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.cli.terminal.window import window_options
 from meshobs.verdict import Verdict
@@ -66,15 +66,15 @@ def command(
     question = replace(question, max_unproved=share)
     with session.read() as store:
         report = run(store, name, question)
-        flows = evidence(store, name, question, limit) if with_evidence else None
+        flows = evidence(store, name, question, limit, as_texts=form == "csv") if with_evidence else None
         if form == "json":
             click.echo(render.report_json(report, flows))
         elif form == "csv":
-            print_frame(texts(store, name, question) if flows is None else flows, form)
+            print_rows(texts(store, name, question) if flows is None else flows, form)
         else:
             _print(report, form)
             if flows is not None:
-                print_frame(flows, form)
+                print_rows(flows, form)
     if fail_on and report.verdict.at_least(Verdict(fail_on)):
         ctx.exit(1)
 

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from meshobs.cli.terminal.output import format_option, print_frame
+from meshobs.cli.terminal.output import format_option, print_rows
 from meshobs.cli.terminal.session import Session, pass_session
 from meshobs.errors import InputError
 
@@ -22,4 +22,4 @@ def command(session: Session, query: str, form: str) -> None:
     with session.read() as store:
         if not store.is_query(text):
             raise InputError('there is no query: try "from report_affinity()"')
-        print_frame(store.frame(text) if form != "csv" else store.texts(text), form)
+        print_rows(store.table(text) if form != "csv" else store.texts(text), form)

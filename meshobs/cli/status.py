@@ -3,7 +3,8 @@
 import click
 
 from meshobs.analyzer import render
-from meshobs.cli.terminal.output import format_option, print_frame
+from meshobs.analyzer.values import values
+from meshobs.cli.terminal.output import format_option, print_rows
 from meshobs.cli.terminal.session import Session, pass_session
 
 # What is listed, and where; of runs the newest.
@@ -17,21 +18,21 @@ def command(session: Session, form: str) -> None:
     """Tell what the database holds: clusters, Relays, nodes, window, flows, loss, size, and the runs that filled it."""
     size = session.db.stat().st_size if session.db.exists() else 0
     with session.read() as store:
-        frame = store.texts if form == "csv" else store.frame
-        summary = frame("select *, $bytes as bytes from status_summary", {"bytes": size})
-        tables = {name: frame(f"from {view}") for name, view in _VIEWS.items()}
+        read = store.texts if form == "csv" else store.table
+        summary = read("select *, $bytes as bytes from status_summary", {"bytes": size})
+        tables = {name: read(f"from {view}") for name, view in _VIEWS.items()}
     if form == "json":
-        parts = {name: render.values(table) for name, table in tables.items()}
-        click.echo(render.json_text({**render.values(summary)[0], **parts}))
+        parts = {name: values(table) for name, table in tables.items()}
+        click.echo(render.json_text({**values(summary)[0], **parts}))
         return
     if form == "table":
         (cells,) = render.cells(summary, short=True)
-        for name, cell in zip(summary.columns, cells, strict=True):
+        for name, cell in zip(summary.column_names, cells, strict=True):
             click.echo(f"{name.replace('_', ' '):12}{cell}")
-        tables["runs"] = tables["runs"].drop("first_flow", "last_flow", "filtered", "asked")
-        tables = {name: table for name, table in tables.items() if not table.is_empty()}
+        tables["runs"] = tables["runs"].drop_columns(["first_flow", "last_flow", "filtered", "asked"])
+        tables = {name: table for name, table in tables.items() if table.num_rows}
     else:
-        print_frame(summary, form)
+        print_rows(summary, form)
     for name, table in tables.items():
         click.echo()
-        print_frame(table, form, name, short=True)
+        print_rows(table, form, name, short=True)

@@ -336,6 +336,22 @@ def test_hostile_text_never_reaches_a_terminal_raw(db: Path, tmp_path: Path, mes
         assert store.value("select count(*) from flows") == len(mesh.messages) - 2  # the status and the loss
 
 
+@pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
+def test_values_that_python_does_not_know(db: Path, meshobs: Call, form: str) -> None:
+    """Any query that DuckDB answers is printed; what a name stands for twice is not."""
+    Store.open(db, write=True).close()
+    odd = "select 'infinity'::timestamp a, '-infinity'::date b, interval 3 hours c, map {'x': [1]} d, [make_timestamp_ns(5)] e, 'nan'::double f"
+
+    told, doubled = (
+        meshobs("--db", db, "sql", odd, "-o", form),
+        meshobs("--db", db, "sql", "select 1 a, 2 a", "-o", form),
+    )
+
+    assert told.code == 0, told.err
+    assert "1970-01-01 00:00:00" in told.out
+    assert form == "csv" or (doubled.code, "several columns are called a" in doubled.err) == (2, True)
+
+
 MISTAKES: list[tuple[list[str], str]] = [
     (["report", "nat"], "does not exist: `meshobs collect` or `meshobs import` makes it"),
     (["import", "nowhere"], "cannot read nowhere"),

@@ -140,7 +140,7 @@ def test_a_report_in_a_notebook(recorded: Callable[[str], Path]) -> None:
         report = db.report("nat")
     rows = report.rows.with_columns(protocol=report.rows["protocol"] + "<script>")
 
-    html, evil = (one._repr_html_() for one in (report, replace(report, rows=rows)))  # pyright: ignore[reportPrivateUsage] - IPython's name
+    html, evil = (one._repr_html_() for one in (report, replace(report, table=rows.to_arrow())))  # pyright: ignore[reportPrivateUsage] - IPython's name
 
     assert html.startswith("<p>nat: violation</p>")
     assert html.count("<tr>") == report.rows.height + 1

@@ -12,7 +12,7 @@ from meshobs.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import polars as pl
+    import pyarrow as pa
     from click.decorators import FC
     from rich.console import Console
     from rich.table import Table
@@ -47,19 +47,19 @@ def remark(text: str) -> None:
     say(f"meshobs: {with_flags(text)}")
 
 
-def print_frame(frame: "pl.DataFrame", form: str, title: str = "", *, short: bool = False) -> None:
-    """Print a frame; for CSV its cells must be texts already. `short` cuts times in a table to seconds."""
-    from meshobs.analyzer import render  # noqa: PLC0415 - DuckDB comes with it, and not all commands print frames
+def print_rows(table: "pa.Table", form: str, title: str = "", *, short: bool = False) -> None:
+    """Print the rows of a query; for CSV its cells must be texts already. `short` cuts times in a table to seconds."""
+    from meshobs.analyzer import render  # noqa: PLC0415 - DuckDB comes with it, and not all commands print rows
 
     if form == "json":
-        click.echo(render.frame_json(frame))
+        click.echo(render.table_json(table))
     elif form == "csv":
-        click.echo(render.frame_csv(frame), nl=False)
+        click.echo(render.table_csv(table), nl=False)
     elif form == "markdown":
-        click.echo(render.markdown(frame.columns, render.cells(frame)), nl=False)
+        click.echo(render.markdown(table.column_names, render.cells(table)), nl=False)
     else:
-        right = {name for name, kind in frame.schema.items() if kind.is_numeric()}
-        print_table(frame.columns, render.cells(frame, short=short), right, title)
+        right = {field.name for field in table.schema if _is_number(field.type)}
+        print_table(table.column_names, render.cells(table, short=short), right, title)
 
 
 def print_table(headings: list[str], rows: list[list[str]], right: set[str], title: str = "") -> None:
@@ -93,6 +93,12 @@ def print_texts(headings: "Sequence[str]", rows: "Sequence[Sequence[str]]", form
         click.echo(json.dumps([dict(zip(headings, row, strict=True)) for row in rows]))
     else:
         print_table(list(headings), [list(row) for row in rows], set())
+
+
+def _is_number(kind: "pa.DataType") -> bool:
+    from pyarrow import types  # noqa: PLC0415 - only where a table exists
+
+    return any(is_kind(kind) for is_kind in (types.is_integer, types.is_floating, types.is_decimal))
 
 
 def _lines(console: "Console", table: "Table") -> list[str]:
