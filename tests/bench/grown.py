@@ -31,7 +31,8 @@ def grow(db: Path, flows: int) -> None:
     salts = random.Random(0)
     with Store.open(db, write=True) as store:
         unsettle(store)
-        store.run("delete from stretches; delete from attempts; delete from events; delete from flow_counts")
+        for made in ("stretches", "attempts", "events", "flow_counts", "known_addresses"):
+            store.run(f"delete from {made}")
         while (have := int(str(store.value("select count(*) from flows")))) < flows:
             span = store.value("select epoch_ns(max(time)) - epoch_ns(min(time)) + 1000000000 from flows")
             store.run(_AGAIN, {"span": span, "salt": salts.getrandbits(63), "missing": flows - have})
