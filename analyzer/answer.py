@@ -81,9 +81,9 @@ class Report:
     limits: Sequence[str]
     table: "pa.Table"
 
-    @property
+    @cached_property
     def rows(self) -> "pl.DataFrame":
-        """Return the rows as a frame."""
+        """The rows as a frame."""
         return frame_of(self.table)
 
     @cached_property

@@ -3,7 +3,6 @@
 import math
 from typing import TYPE_CHECKING, cast
 
-from meshobs.errors import InputError
 from meshobs.times import rfc3339
 
 if TYPE_CHECKING:
@@ -21,16 +20,9 @@ def frame_of(table: "pa.Table") -> "pl.DataFrame":
 
 
 def values(table: "pa.Table") -> list[dict[str, object]]:
-    """Return a table's rows with times as RFC 3339 and no number that JSON does not know.
-
-    Raises:
-        InputError: two columns have the same name.
-    """
-    names = table.column_names
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"several columns are called {', '.join(doubled)}: give each a name of its own (AS)")
+    """Return a table's rows with times as RFC 3339 and no number that JSON does not know."""
     columns = [_column(column) for column in table.columns]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _column(column: "pa.ChunkedArray") -> list[object]:

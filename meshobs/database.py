@@ -142,4 +142,4 @@ class Database:
         """
         if not self._store.is_query(query):
             raise InputError('there is no query: try "from report_affinity()"')
-        return self._store.frame(query, parameters)
+        return frame_of(self._store.table(query, parameters))

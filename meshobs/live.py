@@ -22,7 +22,6 @@ from meshobs.errors import DatabaseError
 from meshobs.store import Connection, OpenDatabase, Parameters, Row, Store, Value
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
 # What one who reads may use beside the writer.
@@ -116,10 +115,6 @@ class LiveReader(OpenDatabase):
     def rows(self, sql: str, parameters: Parameters = None) -> list[Row]:
         """Run a query and return its rows."""
         return super().rows(*self._there(sql, parameters))
-
-    def frame(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
-        """Run a query and return a polars frame."""
-        return super().frame(*self._there(sql, parameters))
 
     def table(self, sql: str, parameters: Parameters = None) -> "pa.Table":
         """Run a query and return an Arrow table."""

@@ -18,7 +18,6 @@ from meshobs import catalog, sqlfiles
 from meshobs.errors import DatabaseError, OutdatedError
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
 # Reading other file kinds by downloading an extension is not ours to do behind the user's back.
@@ -86,10 +85,6 @@ class Reader(Protocol):
 
     def value(self, sql: str, parameters: Parameters = None) -> Value:
         """Run a query and return the first column of its first row, None where there is no row."""
-        ...
-
-    def frame(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
-        """Run a query and return a polars frame."""
         ...
 
     def table(self, sql: str, parameters: Parameters = None) -> "pa.Table":
@@ -164,18 +159,15 @@ class OpenDatabase:
         rows = self.rows(sql, parameters)
         return rows[0][0] if rows else None
 
-    def frame(self, sql: str, parameters: Parameters = None) -> "pl.DataFrame":
-        """Run a query and return a polars frame."""
-        return self._ask(lambda connection: connection.execute(sql, parameters).pl())
-
     def is_query(self, sql: str) -> bool:
         """Tell whether a text has any statement in it."""
         with self.translate_errors():
             return bool(self._connection.extract_statements(sql))
 
     def table(self, sql: str, parameters: Parameters = None) -> "pa.Table":
-        """Run a query and return an Arrow table: polars is slow to load."""
-        return self._ask(lambda connection: connection.execute(sql, parameters).to_arrow_table())
+        """Run a query and return an Arrow table: polars is slow to load. Its columns have names of their own."""
+        found = self._ask(lambda connection: connection.execute(sql, parameters).to_arrow_table())
+        return found.rename_columns(_tell_apart(found.column_names))
 
     def texts(self, sql: str, parameters: Parameters = None) -> "pa.Table":
         """Run a query and return its values as the texts that DuckDB makes of them."""
@@ -431,6 +423,20 @@ class Store(OpenDatabase):
                 for name in sqlfiles.names("queries/history"):
                     self.run(sqlfiles.read(name))
         self.run(sqlfiles.read("sql/undo_torn.sql"))
+
+
+def _tell_apart(names: Sequence[str]) -> list[str]:
+    """Return names of columns as DuckDB tells equal ones apart: a, a_1, A_2."""
+    taken: dict[str, int] = {}
+    found = []
+    for name in names:
+        own = name
+        while own.lower() in taken:
+            own = f"{name}_{taken[name.lower()]}"
+            taken[name.lower()] += 1
+        taken[own.lower()] = 1
+        found.append(own)
+    return found
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from support.recordings import make_bare
 
 from meshobs import catalog
 from meshobs.analyzer import Question, run
+from meshobs.analyzer.values import frame_of
 from meshobs.store import Store
 
 
@@ -34,7 +35,7 @@ def test_reports_are_those_of_a_plain_shell(
             answers = {report: run(store, report, question) for report in catalog.names()}
 
             for report, answer in answers.items():
-                assert store.frame(f"from report_{report}({asked})").equals(answer.rows)
-            summary = store.frame(f"from coverage_summary({asked})").row(0, named=True)
+                assert frame_of(store.table(f"from report_{report}({asked})")).equals(answer.rows)
+            summary = frame_of(store.table(f"from coverage_summary({asked})")).row(0, named=True)
             limits = [limit for (limit,) in store.rows(f"from window_limits({asked})")]
             assert all((answer.coverage, answer.limits) == (summary, limits) for answer in answers.values())

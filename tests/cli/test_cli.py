@@ -338,7 +338,7 @@ def test_hostile_text_never_reaches_a_terminal_raw(db: Path, tmp_path: Path, mes
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
 def test_values_that_python_does_not_know(db: Path, meshobs: Call, form: str) -> None:
-    """Any query that DuckDB answers is printed; what a name stands for twice is not."""
+    """Any query that DuckDB answers is printed, columns of one name under names of their own."""
     Store.open(db, write=True).close()
     odd = "select 'infinity'::timestamp a, '-infinity'::date b, interval 3 hours c, map {'x': [1]} d, [make_timestamp_ns(5)] e, 'nan'::double f"
 
@@ -349,7 +349,9 @@ def test_values_that_python_does_not_know(db: Path, meshobs: Call, form: str) ->
 
     assert told.code == 0, told.err
     assert "1970-01-01 00:00:00" in told.out
-    assert form == "csv" or (doubled.code, "several columns are called a" in doubled.err) == (2, True)
+    assert (doubled.code, doubled.err) == (0, "")
+    words = re.findall(r"\w+", doubled.out.replace("a 1", "a_1"))  # a heading has spaces
+    assert sorted(words) == ["1", "2", "a", "a_1"]
 
 
 MISTAKES: list[tuple[list[str], str]] = [
