@@ -370,7 +370,7 @@ def test_a_race_inside_duckdb_costs_no_answer(db: Path) -> None:
         assert {tuple(store.rows(asked)) for _ in range(1000)} == {((0, 1),)}
 
 
-@pytest.mark.parametrize("ask", ["rows", "run", "frame"])
+@pytest.mark.parametrize("ask", ["rows", "run", "table"])
 def test_a_query_that_the_user_stops(ask: str, tmp_path: Path) -> None:
     """Ctrl-C while DuckDB works is an interruption like any other, which DuckDB tells as a RuntimeError."""
     script = f"""
