@@ -3,7 +3,8 @@
 --   class:    stayed | crossed | avoidable | trombone | hairpin | dropped | unknown
 --   assumed:  the setting in force is known only from a later look
 --   hairpin:  a pod's call that went out to a balancer, which made this one of it
---   turned_by:  what tells: frontend | rate; `possible` (and no hairpin) where calls only follow each other
+--   turned_by:  what tells: frontend | rate; no hairpin where calls only follow each other: `possible` | `hidden` (under the
+--             address of a node, which hides who called)
 --   misled:   asked for another cluster's NodePort, answered by its own (cilium/cilium#24692)
 create or replace macro hops_between(since, until, only_namespace, only_service) as table
 with
@@ -21,20 +22,33 @@ only_one as materialized (
     group by all
     having count(distinct (namespace, service)) = 1
 ),
--- Calls of pods to outside addresses that also call in, and what came from there: paired by nearness in time.
-callers as materialized (
+-- What came in from outside, and under the address of a node, which hides who called.
+let_in as materialized (
     select
-        s.attempt, s.client_address, s.client_ns, s.door, s.server_address, coalesce(s.server_port, 0) as server_port,
+        s.attempt, s.client_kind, s.client_address, s.client_ns, s.door, s.server_address, coalesce(s.server_port, 0) as server_port,
         coalesce(s.door_namespace, o.namespace) as namespace, coalesce(s.door_service, o.service) as service
     from seen s
     left join only_one o on o.address = s.server_address and o.port = coalesce(s.server_port, 0) and o.protocol = s.protocol
-    where s.client_kind = 'outside' and s.outcome in ('arrived', 'refused')
+    where s.outcome in ('arrived', 'refused') and s.client_kind in ('outside', 'unknown')
 ),
-outward as materialized (
+callers as materialized (from let_in where client_kind = 'outside'),
+hidden as (from let_in where client_kind = 'unknown'),
+-- By which ports a balancer outside may be called that leads there: those of all services of the backend.
+hidden_by_port as materialized (
+    select distinct h.attempt, h.client_ns, f.port, f.protocol
+    from hidden h
+    join backends b on b.address = h.server_address and coalesce(b.port, 0) = h.server_port
+    join frontends f on f.namespace = b.namespace and f.service = b.service and f.protocol = b.protocol
+),
+-- Calls of pods to outside addresses that also call in, or by the port of a service whose callers are hidden; what came in
+-- is paired with them by nearness in time.
+leaving as materialized (
     select row_number() over (order by d.ns, d.uuid) as call, d.*
     from departures(moved(since, -2), until) d
-    where d.destination_cluster is null and d.destination in (select client_address from callers)
+    where d.destination_cluster is null
+        and (d.destination in (select client_address from callers) or (d.destination_port, d.protocol) in (select (port, protocol) from hidden_by_port))
 ),
+outward as materialized (from leaving where destination in (select client_address from callers)),
 -- Which backends the load balancers lead to that Services name.
 balanced as materialized (
     select distinct f.address, f.port, b.address as backend, coalesce(b.port, 0) as backend_port
@@ -80,16 +94,27 @@ turned as materialized (
     left join rates r using (destination)
     where turned_by is not null
 ),
+-- What a node's address hides may be a pod's, turned back by a balancer: what followed a pod's call to an address outside at once.
+line_by_port as materialized (
+    select attempt as id, true as is_attempt, client_ns as ns, (port, protocol) as key from hidden_by_port
+    union all
+    select call, false, ns, (destination_port, protocol) from leaving where destination not in (select address from node_addresses)
+),
+turned_or_hidden as materialized (
+    select attempt, source_cluster, turned_by from turned
+    union all
+    select distinct attempt, null, 'hidden' from paired_calls('line_by_port') where at_once(later)
+),
 told as materialized (
     select
         s.* exclude (door),
-        t.turned_by, coalesce(t.turned_by <> 'possible', false) as hairpin,
+        t.turned_by, coalesce(t.turned_by not in ('possible', 'hidden'), false) as hairpin,
         if(hairpin, 'loadbalancer', s.door) as door,
         if(hairpin, t.source_cluster, s.client_cluster) as source_cluster,
         case when s.door = 'pod' then '' else coalesce(s.door_namespace, o.namespace, '') end as namespace,
         case when s.door = 'pod' then '' else coalesce(s.door_service, o.service, '') end as service
     from seen s
-    left join turned t using (attempt)
+    left join turned_or_hidden t using (attempt)
     left join only_one o on o.address = s.server_address and o.port = coalesce(s.server_port, 0) and o.protocol = s.protocol
     -- The way out of a hairpin is part of it.
     where s.departure_uuid is null or s.outcome <> 'one-sided' or s.departure_uuid not in (select uuid from turned where turned_by <> 'possible')

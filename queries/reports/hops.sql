@@ -32,6 +32,7 @@ counted as materialized (
         count(*) filter (outcome <> 'refused' and trombone) as trombones,
         count(*) filter (outcome <> 'refused' and hairpin) as hairpins,
         count(*) filter (outcome <> 'refused' and turned_by = 'possible') as turned_perhaps,
+        count(*) filter (outcome <> 'refused' and turned_by = 'hidden') as hidden,
         count(*) filter (outcome = 'refused') as dropped,
         count(*) filter (outcome = 'one-sided') as one_sided,
         -- what the setting forbids: it wants the local side, and the call crossed
@@ -128,6 +129,8 @@ judged as (
             when avoidable > 0
                 then {'cause': 'affinity-' || setting, 'reason': format('{} of {} crossed although {} had active backends; affinity local would keep them there', avoidable, connections, source_cluster)}
             when misled > 0 then answered_at_home
+            when hidden > max_unproved * connections
+                then {'cause': 'hidden-callers', 'reason': format('{}; {} of them followed a pod''s call to an address outside by a port of that service: they may be that pod''s, turned back by a balancer', way, hidden)}
             when turned_perhaps > 0
                 then {'cause': 'possible-hairpin', 'reason': format('{}; {} of them followed a pod''s call to that address at once, as a balancer''s would', way, turned_perhaps)}
             when dropped > 0 then {'cause': 'policy-drops', 'reason': way || if(connections > 0, format('; {} attempts were dropped', dropped), '')}
@@ -170,6 +173,7 @@ from (values
     ('known-bug:24692', 'violation', 'calls of another cluster''s NodePort were answered at home, where the same port is used (cilium/cilium#24692, before 1.19) and the service is not global', 'give the NodePorts of the clusters different numbers, upgrade Cilium to 1.19 or later, or make the service global and call it by its name'),
     ('trombone', 'violation', 'calls left through a node of another cluster and came back to their own', 'call the service by its name instead of that node''s port'),
     ('ingress', 'ok', 'calls were sent across by Cilium''s own Envoy for clients of an Ingress or Gateway, although its cluster had active backends; Envoy picks the backend itself', 'to keep them at home, annotate the Service that the route leads to with service.cilium.io/affinity: local in the cluster of the Ingress or Gateway, and look with this report whether that Cilium heeds it'),
+    ('hidden-callers', 'insufficient', 'calls came in under the address of a node, as kube-proxy lets them, while pods called addresses outside by a port of the same service: if a balancer turned those back, they are pods'' calls that left their cluster or crossed', 'set monitor aggregation to none or let Cilium serve NodePorts, so that callers show; or call the service by its name'),
     ('possible-hairpin', 'ok', 'calls from an outside address followed calls of pods to that address at once, more often than by chance; they may be the same ones, passed on by a balancer, or calls back of a host outside: nothing shows that the address is a balancer''s', 'if it is a balancer, name its address in the Service (status.loadBalancer or externalIPs), so that its calls are told as hairpins'),
     ('hairpin', 'violation', 'calls went out to a balancer outside the mesh and came back in: the address is that of the service''s load balancer, or what is sent to the service''s port there comes in by a door of the service at once, more often than by chance', 'make the service global (service.cilium.io/global: "true" in each cluster) and call it by its name'),
     ('against-setting', 'violation', 'calls through the service crossed although the setting keeps them at home and active backends were there', 'in the Cilium pod of the client''s node compare cilium-dbg service list with the Service and its backends; where they differ, look whether cilium-dbg status --all-clusters shows the other clusters as ready, then restart that agent'),

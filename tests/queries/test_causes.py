@@ -279,6 +279,17 @@ def through_envoy(mesh: Mesh) -> None:
         mesh.now += 3 * 10**8
 
 
+def hidden_callers(mesh: Mesh) -> None:
+    """Calls that kube-proxy lets in under its node's address, each just after a pod's call by that service's port outside."""
+    mesh.aggregation = "medium"
+    client, _, backends = shop(mesh)
+    mesh.service("west", "door", [backends["west"][1]], node_port=30080)
+    for n in range(20):
+        mesh.leave(client, OUTSIDE, (45_000 + n, 80))
+        mesh.arrive(mesh.node("west"), backends["west"][1], (61_000 + n, 8080), later=0.03)
+        mesh.now += 3 * 10**8
+
+
 def called_back(mesh: Mesh) -> None:
     """A host outside that is called and at once calls a pod."""
     client, _, backends = shop(mesh)
@@ -410,6 +421,7 @@ CASES: dict[str, tuple[Callable[[Mesh], None], dict[str, set[str]]]] = {
     "backends on hosts": (backends_on_hosts, {"affinity": {"unseen-backends"}}),
     "calls to itself": (calls_to_itself, {"affinity": {"calls-to-itself"}}),
     "Envoy": (through_envoy, {"hops": {"ingress"}}),
+    "hidden callers": (hidden_callers, {"hops": {"hidden-callers"}}),
     "called back": (called_back, {"hops": {"possible-hairpin"}}),
     "blind near side": (blind_near_side, {"nat": {"ambiguous"}}),
     "masquerade": (lambda mesh: both_sides(mesh, masquerade=True), {"nat": {"masquerade"}}),
