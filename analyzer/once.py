@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
 
+from meshobs import sqlfiles
 from meshobs.store import Parameters, Reader, Value
 
 # Each after those that it asks itself.
@@ -44,6 +45,7 @@ def asked_once(store: Reader, window: Mapping[str, object]) -> Iterator["Stretch
     """
     (within,) = _stretches(store, _WITHIN, window)
     (around,) = _stretches(store, _AROUND, _bounds(within))
+    kept = int(str(store.value(sqlfiles.FLOWS_SINCE)))
     holes = _stretches(store, _HOLES, _bounds(around))
     since, until = map(_moment, within)
     with ExitStack() as stack:
@@ -51,15 +53,17 @@ def asked_once(store: Reader, window: Mapping[str, object]) -> Iterator["Stretch
             ("window_since(since, whole)", since),
             ("window_until(since, until, whole)", until),
             ("attempts_asked(since, until)", f"table {_attempts(around, holes)}"),
-            ("events_asked(since, until)", f"table {_events(holes)}"),
+            ("events_asked(since, until)", f"table {_events(holes, kept)}"),
         ):
             stack.enter_context(store.replace(macro, body))
-        with store.replace("counts_asked(since, until)", f"table {_counts(store, around, holes)}"):
+        with store.replace("counts_asked(since, until)", f"table {_counts(store, around, holes, kept)}"):
             made = f"from nodes_tracing_sockets({', '.join(map(_moment, around))})"
             stack.enter_context(store.remember("nodes_tracing_sockets(since, until)", made))
-        with store.replace("counts_asked(since, until)", f"table {_counts(store, (within[0], around[1]), holes)}"):
+        with store.replace(
+            "counts_asked(since, until)", f"table {_counts(store, (within[0], around[1]), holes, kept)}"
+        ):
             ((_, read),) = store.rows(_SEEN, _bounds(within))
-        stack.enter_context(store.remember("counts_asked(since, until)", _counts(store, within, holes)))
+        stack.enter_context(store.remember("counts_asked(since, until)", _counts(store, within, holes, kept)))
         ((first, end),) = store.rows(_SEEN, _bounds(within))
         seen = (first, end) if isinstance(first, int) and isinstance(end, int) else None
         if seen:
@@ -88,19 +92,25 @@ def _attempts(window: Stretch, holes: Sequence[Stretch]) -> str:
     return f"from attempts_pieced({since}, {until}, {moments}, hours_to({until}))"
 
 
-def _events(holes: Sequence[Stretch]) -> str:
-    """Return the SQL for the events between any two moments around which only these stretches are not settled."""
-    if not holes:
+def _events(holes: Sequence[Stretch], kept: int) -> str:
+    """Return the SQL for the events between any two moments around which only these stretches are not settled.
+
+    Args:
+        holes: which.
+        kept: from when on flows are.
+    """
+    if not holes or holes[-1][1] <= kept:
         return "from events where time >= since and time < until"
-    return f"from events_pieced(since, until, {_moment(holes[0][0])}, {_moment(holes[-1][1])})"
+    return f"from events_pieced(since, until, {_moment(max(holes[0][0], kept))}, {_moment(holes[-1][1])})"
 
 
-def _counts(store: Reader, window: Stretch, holes: Sequence[Stretch]) -> str:
+def _counts(store: Reader, window: Stretch, holes: Sequence[Stretch], kept: int) -> str:
     """Return the SQL for how many flows there were in a window."""
     since, until = map(_moment, window)
     (whole,) = _stretches(store, _WHOLE, _bounds(window))
     parts = [f"from flow_counts where first_time >= {since} and first_time < {until}"]
-    for first, end in _merge([(window[0], whole[0]), (whole[1], window[1]), *_cut(holes, window)]):
+    anew = [(window[0], whole[0]), (whole[1], window[1]), *_cut(holes, window)]
+    for first, end in _merge(_cut(anew, (kept, window[1]))):
         parts[0] += f" and not (first_time >= {_moment(first)} and first_time < {_moment(end)})"
         parts.append(f"from flows_counted({_moment(first)}, {_moment(end)})")
     return " union all by name ".join(parts)

@@ -40,6 +40,7 @@ from meshobs.collector.recordings.framing import BATCH_ITEMS, Batch
 from meshobs.collector.write import facts, positions
 from meshobs.collector.write.gap import Gap
 from meshobs.collector.write.ledger import Ledger, RunState
+from meshobs.collector.write.retention import prune
 from meshobs.collector.write.settle import Settling, settle
 from meshobs.collector.write.writer import FlowWriter
 from meshobs.errors import DatabaseError
@@ -51,6 +52,8 @@ __all__ = ["COMMIT_SECONDS", "CONNECTED", "CollectOptions", "Collection", "Selec
 
 # A transaction lasts at most so long: what others see is never older.
 COMMIT_SECONDS = 2.0
+# How often is looked for what is older than it is kept.
+PRUNE_SECONDS = 600.0
 # How long the end waits for the streams, and then for the tails.
 _TAIL_SECONDS = 30.0
 
@@ -106,7 +109,8 @@ class Collection:
         self._recovery = Recovery(relays, positions.positions_of(store, self._asked), self._started, stored_until)
         self._node_tracker = NodeTracker(store, self._ledger.number, self._recovery, options.cluster, say, clock)
         self._fetcher = Fetcher(options, self._recovery, self._note_gaps, say)
-        self._settling = Settling(store, self._writer.settled, say)
+        self._settling = Settling(store, self._writer.settled, say, self._prune)
+        self._pruned = 0.0
 
     def run(self) -> Ledger:
         """Collect until stopped; return the account.
@@ -175,6 +179,19 @@ class Collection:
     def _time_is_up(self) -> bool:
         seconds = self._options.seconds
         return seconds is not None and self._clock() - self._started >= seconds * SECOND
+
+    def _prune(self, store: Store) -> None:
+        """Forget now and then what is older than it is kept; settling's thread calls it."""
+        if not self._options.retention or time.monotonic() - self._pruned < PRUNE_SECONDS:
+            return
+        self._pruned = time.monotonic()
+        try:
+            done = prune(store, self._options.retention, self._clock(), self._writer.settled)
+        except DatabaseError as error:
+            self._say(f"old flows are kept for now: {error}")
+            return
+        if done:
+            self._say(f"pruned: {done}")
 
     def _enter(self, phase: Phase) -> None:
         self.progress.phase = phase

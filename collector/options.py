@@ -1,10 +1,11 @@
 """What the user wants collected."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshobs.errors import InputError
 from meshobs.pb.flow.flow_pb2 import FlowFilter
+from meshobs.retention import Retention
 
 # The request's field has 64 bits.
 _MOST = 2**64 - 1
@@ -26,6 +27,7 @@ class CollectOptions:
         redundant: ask every Relay for all nodes.
         cluster: cluster of nodes whose names carry none.
         stock: read by grpcio.
+        retention: how long what is kept, while flows come in.
         arguments: the command line, for the record.
     """
 
@@ -41,6 +43,7 @@ class CollectOptions:
     cluster: str = ""
     stock: bool = False
     arguments: Sequence[str] = ()
+    retention: Retention = field(default_factory=Retention)
 
     def __post_init__(self) -> None:
         """Refuse what no Relay can be asked.
@@ -50,5 +53,6 @@ class CollectOptions:
         """
         if self.last > _MOST:
             raise InputError(f"`last` {self.last} is more than Hubble can be asked for: give at most {_MOST}")
+        self.retention.check_for_collecting()
         if self.until and self.until <= self.since:
             raise InputError("`until` is not later than `since`: nothing lies between them, give a later `until`")

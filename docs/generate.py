@@ -212,7 +212,11 @@ def _settings() -> Iterator[str]:
     yield _table(
         ("key", "default", "meaning"),
         [
-            (field.name, "none" if field.name == "clusters" else repr(field.default), _meanings()[field.name])
+            (
+                field.name,
+                "none" if field.default is dataclasses.MISSING else repr(field.default),
+                _meanings()[field.name],
+            )
             for field in dataclasses.fields(settings.Settings)
         ],
     )

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from meshobs.errors import MeshobsError
+from meshobs.errors import InputError, MeshobsError
+from meshobs.retention import Retention
 
 FILE = "meshobs.toml"
 # Keys of a table [clusters.NAME]; all optional, but relay or context must be there.
@@ -30,12 +31,15 @@ class Settings:
         db: the database file; relative to where the command runs.
         cluster: the cluster of nodes and objects that name none themselves.
         max_unproved: share of lost or one-sided events above which a report says insufficient, 0 to 1.
+        retention: how long a running collection keeps flows, events and connections, and `meshobs prune` where it is
+            told nothing else: {flows = "2d", events = "30d", connections = "365d"}; what is not named is kept.
         clusters: what a bare `meshobs collect` reads, a table for each cluster.
     """
 
     db: str = "meshobs.duckdb"
     cluster: str = ""
     max_unproved: float = 0.01
+    retention: Mapping[str, str] = field(default_factory=dict)
     clusters: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
@@ -86,7 +90,19 @@ def _mistake(key: str, value: object) -> str:
         return "" if good else f"max_unproved must be a number from 0 to 1, not {value!r}"
     if key == "clusters":
         return mistakes_of_clusters(value)
+    if key == "retention":
+        return _mistake_of_retention(value)
     return "" if isinstance(value, str) else f"{key} must be a text, not {value!r}"
+
+
+def _mistake_of_retention(value: object) -> str:
+    if not isinstance(value, Mapping):
+        return "retention must be a table: [retention]"
+    try:
+        Retention.of(value).check_for_collecting()
+    except InputError as error:
+        return f"[retention] {error}"
+    return ""
 
 
 def mistakes_of_clusters(value: object) -> str:

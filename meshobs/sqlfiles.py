@@ -13,6 +13,8 @@ from importlib.resources.abc import Traversable
 ROOT = files("meshobs")
 # What is installed in each database, as views and macros.
 INSTALLED = ("queries/model", "queries/reports", "queries/status")
+# From when on flows are kept, in nanoseconds; 0 where none were pruned.
+FLOWS_SINCE = "select coalesce(epoch_ns(max(first_time)), 0) from kept where layer = 'flows'"
 _CREATED = re.compile(r"^create or replace (?:macro|view) (\w+)", re.MULTILINE)
 _COMMENT = re.compile(r"--.*")
 # What a statement calls, or reads as a table.
@@ -33,6 +35,16 @@ def fill(name: str, parts: Mapping[str, str]) -> str:
         KeyError: the file has a part that is not given.
     """
     return _PART.sub(lambda found: parts[found[1]], read(name))
+
+
+def reading_all(flows_since: object) -> str:
+    """Return the SQL after which whoever asks expects flows of which nothing is made yet.
+
+    Args:
+        flows_since: from when on flows are kept, in nanoseconds, as FLOWS_SINCE gives it.
+    """
+    text = read("sql/read_all.sql")
+    return text + fill("sql/read_pruned.sql", {"since": f"make_timestamp_ns({flows_since})"}) if flows_since else text
 
 
 def names(folder: str) -> list[str]:

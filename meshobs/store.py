@@ -7,6 +7,7 @@ DatabaseError that says what to do.
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -53,6 +54,13 @@ Row: TypeAlias = tuple[Value, ...]
 Answer = TypeVar("Answer")
 # By position, or by name.
 Parameters: TypeAlias = Sequence[Value] | Mapping[str, Value] | None
+
+
+def integer(value: Value) -> int:
+    """Return what DuckDB gave as the number that it is."""
+    if not isinstance(value, int):
+        raise TypeError(f"DuckDB gave {value!r} for a number")
+    return value
 
 
 class Feed:
@@ -346,6 +354,33 @@ class Store(OpenDatabase):
             with suppress(duckdb.Error), _unwrap_interruption():
                 self._connection.execute(f"set memory_limit = '{limit}'")
 
+    def free_bytes(self) -> tuple[int, int]:
+        """Return how much of the file is free, and its size."""
+        sizes = "select free_blocks, total_blocks, block_size from pragma_database_size() where database_name = $name"
+        ((free, total, block),) = self.rows(sizes, {"name": _ATTACHED})
+        return integer(free) * integer(block), integer(total) * integer(block)
+
+    @classmethod
+    def compact(cls, path: Path) -> None:
+        """Write a file anew without its free space; killed at any moment, it is as it was or as it is then.
+
+        Raises:
+            DatabaseError: it is in use, or there is no room.
+        """
+        copy = _unfinished(path)
+        try:
+            with cls.open(path, write=True) as store:
+                store.run("checkpoint")  # what is left of the log would be taken for the copy's
+                quoted = sqlfiles.quote(str(copy))
+                store.run(f"attach '{quoted}' as copied (row_group_size {ROW_GROUP}, block_size {_BLOCK})")
+                store.run(f"copy from database {_ATTACHED} to copied")
+                store.run("detach copied")
+                shutil.copymode(path, copy)
+                copy.replace(path)
+        finally:
+            with suppress(OSError):
+                copy.unlink()
+
     def allow_memory(self, limit: str) -> None:
         """Let queries beside the writer use more than the writer needs."""
         self._limit = limit
@@ -367,7 +402,7 @@ class Store(OpenDatabase):
         Its tables must not stand in a log: DuckDB 1.5 cannot replay `alter table` of one with a sequence as a default
         when it opens the file as its first database, as readers do.
         """
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished = _unfinished(path)
         try:
             made = cls(path, _attach(unfinished, f", block_size {_BLOCK}"), write=True)
             with made:
@@ -414,7 +449,9 @@ class Store(OpenDatabase):
             with self.transaction():
                 for text in _queries():
                     self.run(text)
-                self.run(sqlfiles.read("sql/read_all.sql"))
+                # What was made by other rules does not hold.
+                self.run("delete from stretches")
+                self.run(sqlfiles.reading_all(self.value(sqlfiles.FLOWS_SINCE)))
                 self.run("delete from queries")
                 self.run("insert into queries values (?)", [_fingerprint()])
         if missing and done:
@@ -423,6 +460,11 @@ class Store(OpenDatabase):
                 for name in sqlfiles.names("queries/history"):
                     self.run(sqlfiles.read(name))
         self.run(sqlfiles.read("sql/undo_torn.sql"))
+
+
+def _unfinished(path: Path) -> Path:
+    """Return where a file is made that will take this one's place."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def _tell_apart(names: Sequence[str]) -> list[str]:

@@ -16,6 +16,11 @@ def storable(text: str) -> str:
     return _HALF.sub("\ufffd", text)
 
 
+def size_text(size: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"  # noqa: PLR2004 - a gigabyte
+
+
 def printable(text: str) -> str:
     """Return text with every character that could steer a terminal spelled out, newlines included."""
     if text.isprintable():

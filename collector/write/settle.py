@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from meshobs import sqlfiles
 from meshobs.errors import DatabaseError
-from meshobs.store import Store, Value, Writer
+from meshobs.store import Store, Writer, integer
 from meshobs.times import SECOND
 
 # Flows of a piece: more take more memory, fewer more time for each (queries are planned anew, margins read again).
@@ -47,17 +47,24 @@ class SettledUntil:
 
     Attributes:
         until: nanoseconds.
+        kept_since: from when on flows are kept, and taken in, in nanoseconds.
         lock: held by a writer while it looks and commits. Who settles moves on before it reads: it sees the flows of a
             writer that looked before, and all others note theirs as late.
     """
 
     until: int = 0
+    kept_since: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def move_to(self, end: int) -> None:
         """Say that what comes before `end` is about to be read."""
         with self.lock:
             self.until = max(self.until, end)
+
+    def keep_from(self, first: int) -> None:
+        """Say that what comes before `first` is about to be forgotten."""
+        with self.lock:
+            self.kept_since = max(self.kept_since, first)
 
     def is_late(self, time: int) -> bool:
         """Tell whether a flow of that time counts for attempts that are stored."""
@@ -102,7 +109,7 @@ def settle(
 
 def unsettle(store: Writer) -> None:
     """Let whoever asks expect what is not settled; before any flow is written."""
-    store.run(sqlfiles.read("sql/read_all.sql"))
+    store.run(sqlfiles.reading_all(store.value(sqlfiles.FLOWS_SINCE)))
 
 
 def forget_changed(store: Writer) -> None:
@@ -112,7 +119,12 @@ def forget_changed(store: Writer) -> None:
 
 def find_end(store: Store) -> int:
     """Return the end of all that is settled, in nanoseconds; 0 where nothing is."""
-    return _int(store.value("select coalesce(epoch_ns(max(end_time)), 0) from stretches"))
+    return integer(store.value("select coalesce(epoch_ns(max(end_time)), 0) from stretches"))
+
+
+def moment(nanoseconds: int) -> str:
+    """Return a time as SQL that is known when a query is planned: only then what is older is not even read."""
+    return f"make_timestamp_ns({nanoseconds})"
 
 
 class Settling:
@@ -122,15 +134,22 @@ class Settling:
         store: of the writer.
         shared: with the writer.
         say: told why it cannot go on.
+        then: done after each time.
         pause: between two times, in seconds.
     """
 
     def __init__(
-        self, store: Store, shared: SettledUntil, say: Callable[[str], None], pause: float = _PAUSE_SECONDS
+        self,
+        store: Store,
+        shared: SettledUntil,
+        say: Callable[[str], None],
+        then: Callable[[Store], None] = lambda _store: None,
+        pause: float = _PAUSE_SECONDS,
     ) -> None:
         self._store = store
         self._shared = shared
         self._say = say
+        self._then = then
         self._pause = pause
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="settle", daemon=True)
@@ -151,8 +170,9 @@ class Settling:
                 while not self._ended.wait(self._pause):
                     newest = beside.value("select epoch_ns(max(time)) from flows")
                     if newest is not None:
-                        until = _int(newest) - REACH_NS - _LAG_NS
+                        until = integer(newest) - REACH_NS - _LAG_NS
                         settle(beside, until, shared=self._shared, progress=self._stop_if_ended)
+                        self._then(beside)
         except _EndedError:
             pass
         except DatabaseError as error:
@@ -176,12 +196,12 @@ def _find_pieces(store: Store, until: int | None, piece_flows: int) -> list[tupl
 
 def _pieces(store: Store, until: int | None, piece_flows: int) -> Iterator[tuple[int, int, int]]:
     """Return first moment, end and flows of each piece that is to be made, oldest first."""
-    limit = _moment(until) if until is not None else "timestamp_ns '2262-01-01'"
+    limit = moment(until) if until is not None else "timestamp_ns '2262-01-01'"
     holes = store.rows(_sql("holes", until=limit))
     for hole_first, hole_end in holes:
-        first, last = _int(hole_first), _int(hole_end)
-        parts = {"first": _moment(first), "end": _moment(last), "rows": str(piece_flows)}
-        cuts = [(_int(end), _int(flows)) for end, flows in store.rows(_sql("cut", **parts))]
+        first, last = integer(hole_first), integer(hole_end)
+        parts = {"first": moment(first), "end": moment(last), "rows": str(piece_flows)}
+        cuts = [(integer(end), integer(flows)) for end, flows in store.rows(_sql("cut", **parts))]
         before = 0
         # Behind the last flows there may be time without any.
         for end, flows in [*cuts[:-1], (last, cuts[-1][1] if cuts else 0)]:
@@ -190,22 +210,13 @@ def _pieces(store: Store, until: int | None, piece_flows: int) -> Iterator[tuple
 
 
 def _make(store: Store, first: int, end: int, flows: int) -> int:
-    around = {"read_from": f"slices_from({_moment(first)})", "read_to": f"slices_to({_moment(end)})"}
+    around = {"read_from": f"slices_from({moment(first)})", "read_to": f"slices_to({moment(end)})"}
     store.run(_sql("tell_addresses", **around))
-    store.run(_sql("make_attempts", first=_moment(first), end=_moment(end), flows=str(flows)))
-    return _int(store.value(_sql("made", first=_moment(first))))
-
-
-def _moment(nanoseconds: int) -> str:
-    """Return a time as SQL that is known when a query is planned: only then what is older is not even read."""
-    return f"make_timestamp_ns({nanoseconds})"
+    kept = min(max(first, integer(store.value(sqlfiles.FLOWS_SINCE))), end)
+    stretch = {"first": moment(first), "end": moment(end), "kept": moment(kept)}
+    store.run(_sql("make_attempts", **stretch, flows=str(flows)))
+    return integer(store.value(_sql("made", first=moment(first))))
 
 
 def _sql(name: str, **parts: str) -> str:
     return sqlfiles.fill(f"collector/write/sql/settle/{name}.sql", parts)
-
-
-def _int(value: Value) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"DuckDB gave {value!r} for a number")
-    return value

@@ -24,7 +24,7 @@ from meshobs.collector.span import Span
 from meshobs.collector.write import settle
 from meshobs.collector.write.counts import PROBLEMS_KEPT, Counts
 from meshobs.collector.write.ledger import Ledger, LedgerEntry
-from meshobs.store import ROW_GROUP, Store, Value
+from meshobs.store import ROW_GROUP, Store, integer
 
 _JSON_FIELDS = ("flow", "node_status", "lost_events")
 _KIND = "case " + " ".join(f"when {name} is not null then '{name}'" for name in _JSON_FIELDS) + " else 'other' end"
@@ -98,8 +98,9 @@ class FlowWriter:
     def prepare(self) -> Self:
         """Make what a run works with in the database; before anything is written."""
         self._make_tables(self._fallback_cluster)
-        self._known = {str(node): _int(until) for node, until in self._store.rows(_sql("known_until"))}
+        self._known = {str(node): integer(until) for node, until in self._store.rows(_sql("known_until"))}
         self._imperfect = bool(self._store.value(_sql("imperfect")))
+        self.settled.keep_from(integer(self._store.value(sqlfiles.FLOWS_SINCE)))
         settle.unsettle(self._store)
         self.settled.until = settle.find_end(self._store)
         return self
@@ -254,13 +255,17 @@ class FlowWriter:
 
     def _look_closer(self, form: _Form, entry: LedgerEntry, piece: _BatchResult) -> None:
         self._store.run(form["stage"])
-        first, last, good, unnamed, broken, imperfect = map(_int, self._store.rows(_sql("staged"))[0])
+        if self.settled.kept_since:
+            pruned = integer(self._store.value(_sql("leave_out_pruned"), [self.settled.kept_since]))
+            piece.counts.received += pruned
+            piece.counts.filtered += pruned
+        first, last, good, unnamed, broken, imperfect = map(integer, self._store.rows(_sql("staged"))[0])
         self._imperfect |= bool(imperfect)
         if imperfect:
             self._store.run(_sql("merge_copies"))
         if broken:
             problems = self._store.rows(_sql("problems"), {"kept": PROBLEMS_KEPT})
-            piece.undecodable(broken, ((_int(position), str(problem)) for position, problem in problems))
+            piece.undecodable(broken, ((integer(position), str(problem)) for position, problem in problems))
         if not good:
             return
         if unnamed:
@@ -270,7 +275,7 @@ class FlowWriter:
         window = {"first": first, "last": last, "batch": batch}
         self._store.run(_sql("insert_replays"), {**window, "collection": self._ledger.number})
         around = {"first": first - _ROUNDED_NS, "last": last + _ROUNDED_NS}
-        stored = _int(self._store.value(_sql("insert_flows"), {**around, "batch": batch}))
+        stored = integer(self._store.value(_sql("insert_flows"), {**around, "batch": batch}))
         if self._imperfect and stored < good:
             self._store.run(_sql("fill_in"), around)
         piece.counts.received += good
@@ -278,18 +283,18 @@ class FlowWriter:
         piece.counts.duplicate += good - stored
         self._count_stored(entry, stored, Span(first, last))
         for node, until in self._store.rows(_sql("staged_until")):
-            self._known[str(node)] = max(_int(until), self._known.get(str(node), _int(until)))
+            self._known[str(node)] = max(integer(until), self._known.get(str(node), integer(until)))
 
     def _write_others(self, form: _Form, entry: LedgerEntry, piece: _BatchResult) -> None:
         """Store and count what is no flow."""
         for table, times in self._store.rows(form["kinds"]):
-            received, counts = _int(times), piece.counts
+            received, counts = integer(times), piece.counts
             if table == "foreign":
                 counts.foreign += received
                 continue
             if table == "broken":
                 problems = self._store.rows(form["unreadable"], {"kept": PROBLEMS_KEPT})
-                piece.undecodable(received, ((_int(position), "not a Hubble message") for (position,) in problems))
+                piece.undecodable(received, ((integer(position), "not a Hubble message") for (position,) in problems))
                 continue
             counts.received += received
             if table == "other":
@@ -297,7 +302,7 @@ class FlowWriter:
             else:
                 self._store.run(form[f"stage_{table}"])
                 # One message may name several nodes, each a row.
-                stored = _int(self._store.value(f"select count(distinct position) from staged_{table}"))  # noqa: S608 - ours
+                stored = integer(self._store.value(f"select count(distinct position) from staged_{table}"))  # noqa: S608 - ours
                 self._store.run(_sql(f"insert_{table}"), {"batch": self._batch(entry)})
                 counts.stored += stored
                 counts.duplicate += received - stored
@@ -340,7 +345,10 @@ class FlowWriter:
         """Tell whether every flow is later than all that is stored of its node: then it cannot be there."""
         known, slack = self._known, _ROUNDED_NS if self._imperfect else 0
         never = min((first for first, _ in spans.values()), default=0) - slack - 1
-        return all(first > known.get(self._stored_name(node), never) + slack for node, (first, _) in spans.items())
+        return all(
+            first >= self.settled.kept_since and first > known.get(self._stored_name(node), never) + slack
+            for node, (first, _) in spans.items()
+        )
 
     def _stored_name(self, node_name: str) -> str:
         return full_name(node_name, self._fallback_cluster)
@@ -366,9 +374,3 @@ def _decode(batch: Batch) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]
         except UnicodeDecodeError:
             broken.append((number, "not a Hubble message"))
     return texts, broken
-
-
-def _int(value: Value) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"DuckDB gave {value!r} for a number")
-    return value

@@ -185,7 +185,7 @@ def command(
     meshobs.toml, else every context of the kubeconfig that has a Hubble Relay.
 
     The next run goes on where this one ends: what the nodes still hold of the time between is fetched, what they do not
-    is recorded as a gap.
+    is recorded as a gap. What is older than [retention] of meshobs.toml says is deleted meanwhile.
     """
     from meshobs.jobs.collecting import collect  # noqa: PLC0415 - grpc and DuckDB cost more than the rest
 
@@ -198,6 +198,7 @@ def command(
             without=filters.without,
             clusters=session.settings.clusters,
             cluster=session.settings.cluster,
+            retention=session.settings.retention,
             arguments=sys.argv[1:],
             say=remark,
             show=show,

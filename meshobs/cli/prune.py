@@ -1,25 +1,46 @@
-"""`meshobs prune`: forget old flows."""
+"""`meshobs prune`: forget what is old, layer by layer."""
+
+import json
+from dataclasses import asdict
 
 import click
 
-from meshobs.cli.terminal.output import say
+from meshobs.cli.terminal.output import TABLE_OR_JSON, format_option, remark, say
 from meshobs.cli.terminal.session import Session, pass_session
+from meshobs.cli.terminal.step import show_step
 from meshobs.errors import InputError
-from meshobs.times import duration
+from meshobs.retention import LAYERS, Retention
 
 
 @click.command("prune")
-@click.option("--older-than", required=True, help="Age of what to forget: 12h, 7d.")
+@click.option("--flows", metavar="AGE", help="Age of flows to delete: 12h, 2d. Reports answer as before.")
+@click.option("--events", metavar="AGE", help="Age of events to delete: reports begin there, connections stay.")
+@click.option("--connections", metavar="AGE", help="Age of connections to delete, with the history of objects.")
+@click.option("--older-than", metavar="AGE", help="The same age for all of them.")
+@click.option("--compact/--no-compact", default=True, help="Write a file anew of which a quarter or more is free then.")
+@format_option(forms=TABLE_OR_JSON)
 @pass_session
-def command(session: Session, older_than: str) -> None:
-    """Delete flows and events older than an age; the history of services and nodes stays as far as it still counts.
+def command(session: Session, /, older_than: str | None, compact: bool, form: str, **ages: str | None) -> None:
+    """Delete what is older than an age, layer by layer; without one, as [retention] of meshobs.toml says.
 
-    The space is used again by later flows; the file itself does not shrink.
+    Flows take most of the room, and reports do not need them: evidence names those that are gone by uuid, time and
+    node. Events are those that decide, and how many there were: reports rest on them. Connections are what they made
+    (`from connections`). The history of services and nodes stays as far as it still counts. Flows that come later and
+    are older than those that are kept are left out.
     """
     from meshobs.jobs import maintenance  # noqa: PLC0415 - DuckDB
 
-    age = duration(older_than)
-    if age is None:
-        raise InputError(f"--older-than {older_than!r} is no age: write it as 12h or 7d")
-    flows = maintenance.prune(session.db, age)
-    say(f"{session.db}: {flows} flows older than {older_than} deleted")
+    given = {layer: age for layer, age in ages.items() if age is not None}
+    if older_than is not None:
+        if given:
+            raise InputError("--older-than is for all layers: leave it out, or the ages of single ones")
+        given = dict.fromkeys(LAYERS, older_than)
+    retention = Retention.of(given or session.settings.retention)
+    if not retention:
+        raise InputError("say what to forget: --flows 2d (flows alone), --older-than 30d (all that is older)")
+    with show_step() as step:
+        done = maintenance.prune(session.db, retention, compact=compact, say=remark, show=step)
+    if form == "json":
+        click.echo(json.dumps(asdict(done)))
+    else:
+        say(f"{session.db}: {done}")

@@ -20,6 +20,7 @@ from meshobs.collector.progress import Progress
 from meshobs.collector.write.ledger import Ledger
 from meshobs.errors import InputError
 from meshobs.jobs.sources import Sources
+from meshobs.retention import Retention
 from meshobs.store import Store
 from meshobs.times import Length, Moment, instant, seconds
 
@@ -65,6 +66,7 @@ def collect(
     denylist: Sequence[str] = (),
     cluster: str = "",
     stock_grpc: bool = False,
+    retention: Mapping[str, str] | Retention = MappingProxyType({}),
     arguments: Sequence[str] = (),
     say: Callable[[str], None] = lambda _text: None,
     show: Callable[[Progress], None] = lambda _progress: None,
@@ -98,6 +100,8 @@ def collect(
         denylist: raw FlowFilters in JSON; none may fit.
         cluster: of nodes whose names carry none.
         stock_grpc: read flows by grpcio: the reference, at four times the price.
+        retention: how long flows, events and connections are kept, as `[retention]` of the configuration has it;
+            what is older is deleted meanwhile.
         arguments: the call, for the record.
         say: told what the user should know, a line each.
         show: called about four times a second with the state.
@@ -125,6 +129,7 @@ def collect(
         redundant=redundant,
         cluster=cluster,
         stock=stock_grpc,
+        retention=retention if isinstance(retention, Retention) else Retention.of(retention),
         arguments=arguments,
     )
     with OpenClusters() as opened:

@@ -1,39 +1,64 @@
 """Keeps a database in shape, and looks up what no report asks."""
 
+import shutil
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from meshobs import sqlfiles
+from meshobs.collector.write.retention import Pruned
+from meshobs.collector.write.retention import prune as forget
 from meshobs.collector.write.settle import Settled
 from meshobs.collector.write.settle import settle as make_attempts
+from meshobs.retention import Retention
 from meshobs.store import Reader, Store
-from meshobs.times import SECOND
+from meshobs.text import size_text
+
+# Share of a file that is worth a copy; how much more room than that the copy may need.
+_MUCH_FREE = 0.25
+_COPY_MARGIN = 1.2
 
 
-def prune(db: str | Path, age: timedelta) -> int:
-    """Delete flows and events older than an age; the history of objects stays as far as it still counts.
+def prune(
+    db: str | Path,
+    retention: Retention,
+    *,
+    compact: bool = True,
+    say: Callable[[str], None] = lambda _text: None,
+    show: Callable[[str], None] = lambda _text: None,
+) -> Pruned:
+    """Delete what is older than it is kept, to the minute; what was made of it stays.
 
     Args:
         db: the database file.
-        age: of what is forgotten.
-
-    Returns:
-        How many flows were deleted.
+        retention: how long each layer is kept.
+        compact: write the file anew where a quarter of it or more is free afterwards.
+        say: told what will take long, or cannot be done, a line each.
+        show: told the step under way.
 
     Raises:
         DatabaseError: there is no such file, or it cannot be written.
     """
-    _check_is_there(Path(db))
-    before = int((datetime.now(tz=UTC) - age).timestamp()) * SECOND
-    with Store.open(Path(db), write=True) as store:
-        flows = store.value("select count(*) from flows where time < make_timestamp_ns(?)", [before])
-        with store.transaction():
-            store.run("set variable prune_before = make_timestamp_ns(?)", [before])
-            store.run(sqlfiles.read("jobs/sql/prune.sql"))
-            store.run(sqlfiles.read("queries/history/32_node_ranges.sql"))
+    path = Path(db)
+    _check_is_there(path)
+    with Store.open(path, write=True) as store:
+        make_attempts(store, progress=lambda so_far: show(f"making connections: {so_far}"))
+        done = forget(store, retention, time.time_ns(), progress=lambda so_far: show(f"pruning: {so_far}"))
         store.run("checkpoint")
-    return flows if isinstance(flows, int) else 0
+        free, size = store.free_bytes()
+    if compact and free >= size * _MUCH_FREE:
+        _compact(path, size - free, say, show)
+    return done
+
+
+def _compact(path: Path, used: int, say: Callable[[str], None], show: Callable[[str], None]) -> None:
+    """Write a file anew without its free space, where there is room for both."""
+    if shutil.disk_usage(path.resolve().parent).free < used * _COPY_MARGIN:
+        say(f"{path} does not shrink: a copy needs {size_text(used)} beside it; the space is used again by later flows")
+        return
+    say(f"{path} is written anew without its free space, which needs {size_text(used)} beside it meanwhile")
+    show(f"copying {size_text(used)}")
+    Store.compact(path)
 
 
 def settle(db: str | Path, show: Callable[[Settled], None] = lambda _done: None) -> Settled:

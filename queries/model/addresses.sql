@@ -94,6 +94,8 @@ create or replace view known_services as
 select namespace, service from services
 union
 select split_part(destination_service, '/', 1), split_part(destination_service, '/', 2) from flows where destination_service is not null
+union
+select split_part(destination_service, '/', 1), split_part(destination_service, '/', 2) from events where destination_service is not null
 order by all;
 
 -- Which node an address belongs to, hour by hour: what is known of nodes, and what they send under their own identity.

@@ -104,8 +104,13 @@ left join telling t on t.cluster = a.client_node_cluster and t.node = a.client_n
 -- The same, for reports: one that asks for it several times puts what it has made once in its place.
 create or replace macro connections_asked(since, until) as table from connections_between(since, until);
 
+-- Those whose events are pruned are stored as they were.
 create or replace view connections as
-from connections_between(make_timestamp_ns(0), timestamp_ns '2262-01-01');
+from kept_connections
+union all by name
+select attempt + (select coalesce(max(attempt), 0) from kept_connections) as attempt, * exclude (attempt)
+from connections_between(make_timestamp_ns(0), timestamp_ns '2262-01-01')
+where time >= events_kept_since();
 
 -- Those that were between clusters, or came from outside.
 create or replace view cross_cluster_connections as

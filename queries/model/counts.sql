@@ -41,13 +41,14 @@ group by batch, cluster, node, minute_of(epoch_ns(time));
 -- is made what it needs of both.
 create or replace macro counts_asked(since, until) as table from flows_counted(since, until);
 
--- From when to when stored counts lie in a window as a whole: the minute at either end is counted anew where the window cuts it.
+-- From when to when stored counts lie in a window as a whole: the minute at either end is counted anew where the window cuts it
+-- and flows are kept.
 create or replace macro whole_counts(since, until) as table
 select whole_from, greatest(whole_from, if(cut_behind, minute_start(until), until)) as whole_to
 from (
     select
-        if(exists (from flow_counts where first_time < since and last_time >= since), least(until, minute_start(moved(since, 60))), since) as whole_from,
-        exists (from flow_counts where first_time < until and last_time >= until) as cut_behind
+        if(since > flows_kept_since() and exists (from flow_counts where first_time < since and last_time >= since), least(until, minute_start(moved(since, 60))), since) as whole_from,
+        until > flows_kept_since() and exists (from flow_counts where first_time < until and last_time >= until) as cut_behind
 );
 
 -- The same as flows_counted, of stored counts as far as they go.
@@ -62,3 +63,18 @@ from flows_counted((select whole_to from whole), until);
 -- Nodes whose sockets are traced.
 create or replace macro nodes_tracing_sockets(since, until) as table
 select distinct cluster, node from counts_asked(since, until) where telling > 0;
+
+-- The first and last moment of a window in which there are flows, in nanoseconds; the last is not part of it.
+create or replace macro window_seen(since := null::timestamp_ns, until := null::timestamp_ns, whole := false) as table
+select epoch_ns(min(first_time)) as first_ns, epoch_ns(max(last_time)) + 1 as end_ns
+from counts_asked(window_since(since, whole), window_until(since, until, whole));
+
+-- The same as times; without any flow what was asked for.
+create or replace macro window_bounds(since, until, whole) as table
+select greatest(min(first_time), window_since(since, whole)) as first_time, least(moved(max(last_time), 1e-9), window_until(since, until, whole)) as end_time
+from counts_asked(window_since(since, whole), window_until(since, until, whole));
+
+-- Where the last second of what was read around a window begins: what left or arrived later may have its other end after
+-- it.
+create or replace macro last_second_ns(since, until) as
+    (select max(epoch_ns(last_time)) - seconds_ns(1) from counts_asked(since, read_to(until)));

@@ -2,12 +2,12 @@
 -- started anew with an empty ring. They end with the node's next flow, else with the last flow of all. Where the node then
 -- sent again what had come before, its ring was whole and nothing is missing. A Relay that cannot dial a node which it has
 -- lost has not lost it again: what came late, between the two, is no second gap.
-create or replace macro gaps_between(since, until) as table
+create or replace macro gaps_told(since, until) as table
 with restarts as materialized (
     -- What a live collection misses it writes down itself.
     select distinct cluster, node, epoch_ns(time)::hugeint - uptime_ns as ns
     from relay_nodes
-    where not exists (from gaps g where g.cluster = relay_nodes.cluster and g.node = relay_nodes.node)
+    where not exists (from gaps g where g.cluster = relay_nodes.cluster and g.node = relay_nodes.node and g.reader <> '')
         and not exists (from relays r where r.reader = relay_nodes.reader and r.time = relay_nodes.time)
         -- Several of one Relay at one moment have no times of their own: when a node began does not follow.
         and not exists (from relay_nodes o where o.reader = relay_nodes.reader and o.cluster = relay_nodes.cluster and o.node = relay_nodes.node and o.time = relay_nodes.time and o.uptime_ns <> relay_nodes.uptime_ns)
@@ -41,7 +41,7 @@ ended as (
     select
         s.cluster, s.node, s.ns, max(t.ns) filter (t.ns <= s.ns) as last_ns,
         coalesce(min(t.ns) filter (t.ns > s.ns), (select max(epoch_ns(time)) from flows where time >= since and time < until)) as end_ns
-    from starts s
+    from (from starts where ns >= epoch_ns(flows_kept_since())) s
     left join times t on t.cluster = s.cluster and t.node = s.node
     group by s.cluster, s.node, s.ns
 )
@@ -55,7 +55,11 @@ where end_ns > greatest(ns, epoch_ns(since))
         where r.cluster = e.cluster and r.node = e.node
             and epoch_ns(r.first) <= e.last_ns and epoch_ns(r.last) >= e.last_ns - seconds_ns(0.5)
     )
-group by cluster, node, end_ns
+group by cluster, node, end_ns;
+
+-- The same, and the gaps that live collections write down; of pruned flows what they told (reader '').
+create or replace macro gaps_between(since, until) as table
+from gaps_told(since, until)
 union all
 select
     cluster, node, greatest(first_time, since) as first_time, least(end_time, until) as end_time,

@@ -15,7 +15,12 @@ where not exists (
 create or replace macro unsettled_between(since, until) as table
 with
 bounds as materialized (
-    select greatest(min(time), since) as first_time, least(moved(max(time), 1e-9), until) as end_time from flows
+    select greatest(min(first_time), since) as first_time, least(moved(max(last_time), 1e-9), until) as end_time
+    from (
+        select min(time) as first_time, max(time) as last_time from flows
+        union all
+        select min(time), max(time) from events -- where flows are pruned
+    )
 ),
 covered as materialized (
     from settled where end_time > since and first_time < until
@@ -51,7 +56,7 @@ select m.*
 from attempts_made(open_since, open_until, told_since, told_until) m
 where m.time >= since and m.time < until and exists (from open o where m.time >= o.first_time and m.time < o.end_time);
 
--- The events of a window: those that are stored, and between the other two times all flows.
+-- The events of a window: those that are stored, and between the other two times, where they are kept, all flows.
 create or replace macro events_pieced(since, until, open_since, open_until) as table
 from events where time >= since and time < until and (time < open_since or time >= open_until)
 union all by name

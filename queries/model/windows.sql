@@ -23,26 +23,18 @@ from collections
 where first_flow is not null
 qualify row_number() over (order by collection desc) = 1;
 
--- The window of a report: what was asked for, else the last run, else (whole) everything.
-create or replace macro window_since(since, whole) as
+-- From when on flows are kept.
+create or replace macro flows_kept_since() as (select coalesce(max(k.first_time), make_timestamp_ns(0)) from kept k where k.layer = 'flows');
+
+-- From when on the events are kept that reports rest on; before that there are at most connections.
+create or replace macro events_kept_since() as (select coalesce(max(k.first_time), make_timestamp_ns(0)) from kept k where k.layer = 'events');
+
+-- What was asked for, else the last run, else (whole) everything.
+create or replace macro window_asked(since, whole) as
     coalesce(since::timestamp_ns, if(whole, null, (select first_time from last_run)), make_timestamp_ns(0));
+
+-- The window of a report: of what was asked for that of which events are kept.
+create or replace macro window_since(since, whole) as greatest(window_asked(since, whole), events_kept_since());
 
 create or replace macro window_until(since, until, whole) as
     coalesce(until::timestamp_ns, if(whole or since is not null, null, (select end_time from last_run)), timestamp_ns '2262-01-01');
-
--- The first and last moment of a window in which there are flows, in nanoseconds; the last is not part of it.
-create or replace macro window_seen(since := null::timestamp_ns, until := null::timestamp_ns, whole := false) as table
-select epoch_ns(min(time)) as first_ns, epoch_ns(max(time)) + 1 as end_ns
-from flows
-where time >= window_since(since, whole) and time < window_until(since, until, whole);
-
--- The same as times; without any flow what was asked for.
-create or replace macro window_bounds(since, until, whole) as table
-select greatest(min(time), window_since(since, whole)) as first_time, least(moved(max(time), 1e-9), window_until(since, until, whole)) as end_time
-from flows
-where time >= window_since(since, whole) and time < window_until(since, until, whole);
-
--- Where the last second of what was read around a window begins: what left or arrived later may have its other end after
--- it.
-create or replace macro last_second_ns(since, until) as
-    (select max(epoch_ns(time)) - seconds_ns(1) from flows where time >= since and time < read_to(until));

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ from support.size import WHOLE
 from meshobs.analyzer import Question, run
 from meshobs.collector.write.settle import Settled, SettledUntil, Settling, settle, unsettle
 from meshobs.collector.write.settle import find_end as settle_end
-from meshobs.jobs import maintenance
 from meshobs.store import Store
-from meshobs.times import SECOND, rfc3339
+from meshobs.times import rfc3339
 
 EVERYTHING = "make_timestamp_ns(0), timestamp_ns '2262-01-01'"
 # Where both clusters' flows, objects and addresses matter.
@@ -179,20 +177,6 @@ def test_windows_cut_what_is_stored(recorded: Callable[[str], Path], report: str
 
     assert open_stretches(db) == []
     assert answers[0] == answers[1] == answers[2]
-
-
-def test_what_is_left_after_pruning_is_counted(recorded: Callable[[str], Path], db: Path) -> None:
-    """The minute that is cut, too."""
-    shutil.copy(recorded("nodeport-global"), db)
-    with Store.open(db) as store:
-        middle = int(str(store.value("select epoch_ns(min(time)) // 2 + epoch_ns(max(time)) // 2 from flows")))
-
-    maintenance.prune(db, datetime.now(tz=UTC) - datetime.fromtimestamp(middle // SECOND, tz=UTC))
-
-    with Store.open(db) as store:
-        counted = f"select cluster, node, sum(flows), min(first_time) from {{}}({EVERYTHING}) group by all order by all"
-        assert store.rows(counted.format("counts_between")) == store.rows(counted.format("flows_counted"))
-        assert store.value("select min(time) from events") >= store.value("select min(time) from flows")  # type: ignore[operator]
 
 
 def test_late_flows_unsettle_what_is_near_them_alone(recorded: Callable[[str], Path], db: Path) -> None:

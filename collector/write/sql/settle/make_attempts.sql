@@ -1,4 +1,4 @@
--- Make the attempts of a stretch. Other stretches in which an address shows that was not known then are made again.
+-- Make the attempts of a stretch, and of flows that are kept what else is made of them. Other stretches in which an address shows that was not known then are made again.
 delete from stretches s
 where exists (
     from (
@@ -13,11 +13,11 @@ insert into known_addresses from addresses_new;
 delete from attempts where time >= {first} and time < {end};
 insert into attempts by name
 from attempts_made({first}, {end}, null::timestamp_ns, null::timestamp_ns);
-delete from events where time >= {first} and time < {end};
+delete from events where time >= {kept} and time < {end};
 insert into events by name
-from deciding_flows({first}, {end});
-delete from flow_counts where first_time >= {first} and first_time < {end};
+from deciding_flows({kept}, {end});
+delete from flow_counts where first_time >= {kept} and first_time < {end};
 insert into flow_counts by name
-from flows_counted({first}, {end});
+from flows_counted({kept}, {end});
 insert into stretches
 select {first}, {end}, {flows}, (select count(*) from attempts where time >= {first} and time < {end});

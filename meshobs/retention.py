@@ -1,0 +1,72 @@
+"""How long what layer of a database is kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+from typing import Self
+
+from meshobs.errors import InputError
+from meshobs.times import duration
+
+LAYERS: tuple[str, ...] = ("flows", "events", "connections")
+# What a minute may still change of what came before it has to be there.
+_SHORTEST = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long each layer is kept; None: for ever, or as long as what is made of it.
+
+    Attributes:
+        flows: all of them; reports do not need those that are made into events.
+        events: the flows that decide, and how many there were: reports rest on them.
+        connections: what was made of them, for SQL; and the history of services and nodes.
+    """
+
+    flows: timedelta | None = None
+    events: timedelta | None = None
+    connections: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            InputError: a layer is to be kept longer than what is made of it.
+        """
+        given = [(layer, age) for layer in LAYERS if (age := getattr(self, layer)) is not None]
+        for (layer, age), (made, longer) in pairwise(given):
+            if age > longer:
+                raise InputError(f"{layer} kept for longer than {made} serve nothing: keep them for as long at most")
+
+    @classmethod
+    def of(cls, texts: Mapping[str, object]) -> Self:
+        """Return what texts such as `{"flows": "2d"}` say.
+
+        Raises:
+            InputError: a name is no layer's, or a text is no age.
+        """
+        ages: dict[str, timedelta] = {}
+        for layer, text in texts.items():
+            if layer not in LAYERS:
+                raise InputError(f"there is no layer {layer}: one of {', '.join(LAYERS)}")
+            age = duration(text) if isinstance(text, str) else None
+            if age is None:
+                raise InputError(f"{layer} {text!r} is no age: write it as 12h or 7d")
+            ages[layer] = age
+        return cls(**ages)
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is ever forgotten."""
+        return any(getattr(self, layer) is not None for layer in LAYERS)
+
+    def check_for_collecting(self) -> None:
+        """Refuse ages that flows which are still on their way may have.
+
+        Raises:
+            InputError: one is too short.
+        """
+        for layer in LAYERS:
+            age = getattr(self, layer)
+            if age is not None and age < _SHORTEST:
+                raise InputError(f"{layer} are kept for {_SHORTEST.seconds // 60}m at least while flows come in")
