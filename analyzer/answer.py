@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _WINDOW = "since := $since, until := $until, whole := $whole"
 _FILTER = "only_namespace := $namespace, only_service := $service"
+_CONNECTIONS = f"from connections_of({_WINDOW}, {_FILTER})"
 _ALL = f"{_WINDOW}, {_FILTER}, max_unproved := $max_unproved"
 
 
@@ -127,6 +128,19 @@ def evidence(store: Reader, name: str, question: Question, limit: int, *, as_tex
         return ask(f"from evidence_{name}({_WINDOW}, {_FILTER}) limit $limit", parameters)
 
 
+def connections(store: Reader, question: Question) -> "pa.Table":
+    """Return the connections of a window, also those whose events are pruned, which no report rests on."""
+    _check_service(store, question)
+    with asked_once(store, _window(question)):
+        return store.table(_CONNECTIONS, {**_window(question), **_filter(question)})
+
+
+def connection_batches(store: Reader, question: Question) -> "pa.RecordBatchReader":
+    """Return the same piece by piece."""
+    _check_service(store, question)
+    return store.batches(_CONNECTIONS, {**_window(question), **_filter(question)})
+
+
 def texts(store: Reader, name: str, question: Question) -> "pa.Table":
     """Return a report's rows as the texts that DuckDB makes of them."""
     _check(name, store, question)
@@ -164,6 +178,10 @@ def _empty(store: Reader, question: Question) -> str:
 def _check(name: str, store: Reader, question: Question) -> None:
     if name not in catalog.names():
         raise InputError(f"there is no report {name}: choose one of {', '.join(catalog.names())}")
+    _check_service(store, question)
+
+
+def _check_service(store: Reader, question: Question) -> None:
     if question.service is None and question.namespace is None:
         return
     known = store.rows("from known_services")

@@ -12,6 +12,7 @@ from meshobs.times import Moment
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 
 def open_store(path: Path) -> OpenDatabase:
@@ -128,6 +129,56 @@ class Database:
         if limit < 1:
             raise InputError(f"`limit` must be at least 1, not {limit}")
         return frame_of(analyzer.evidence(self._store, name, Question(since, until, whole, namespace, service), limit))
+
+    def connections(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        whole: bool = False,
+        namespace: str | None = None,
+        service: str | None = None,
+    ) -> "pl.DataFrame":
+        """Return connections, a row each: both ends, the door, what became of it, the flows that tell of it.
+
+        Columns are those of the view `connections` in docs/reference/views.md; `connection` numbers the rows of an answer,
+        among which are those whose events are pruned.
+
+        Args:
+            since: as of `report`.
+            until: as of `report`.
+            whole: as of `report`.
+            namespace: only those of whose ends or service one is in it.
+            service: only those that called it.
+
+        Raises:
+            InputError: there is no such service, or an argument is wrong.
+        """
+        asked = Question(since, until, whole, namespace, service)
+        return frame_of(analyzer.connections(self._store, asked))
+
+    def connection_batches(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        whole: bool = False,
+        namespace: str | None = None,
+        service: str | None = None,
+    ) -> "pa.RecordBatchReader":
+        """Return the same as an Arrow reader, piece by piece, for what is too much at once; as long as this is open.
+
+        Args:
+            since: as of `report`.
+            until: as of `report`.
+            whole: as of `report`.
+            namespace: as of `connections`.
+            service: as of `connections`.
+
+        Raises:
+            InputError: as of `connections`.
+        """
+        return analyzer.connection_batches(self._store, Question(since, until, whole, namespace, service))
 
     def sql(self, query: str, parameters: Parameters = None) -> "pl.DataFrame":
         """Run a query; tables, views and macros are those of docs/reference/README.md.

@@ -120,6 +120,10 @@ class LiveReader(OpenDatabase):
         """Run a query and return an Arrow table."""
         return super().table(*self._there(sql, parameters))
 
+    def batches(self, sql: str, parameters: Parameters = None) -> "pa.RecordBatchReader":
+        """Run a query and return what gives its rows piece by piece, until the database is closed."""
+        return super().batches(*self._there(sql, parameters))
+
     def texts(self, sql: str, parameters: Parameters = None) -> "pa.Table":
         """Run a query and return its values as the texts that DuckDB makes of them."""
         return super().texts(*self._there(sql, parameters))

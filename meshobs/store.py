@@ -40,6 +40,8 @@ _KEPT = "24MB"
 # DuckDB would keep most of the machine's memory full of what was written; a writer reads little of it again.
 _WRITER_LIMIT = "512MB"
 _WRITER_CONFIG = {**_CONFIG, "memory_limit": _WRITER_LIMIT, "threads": 1}
+# Rows of a piece of what is read piece by piece.
+_BATCH_ROWS = 61_440
 # Under which name a writer attaches the file.
 _ATTACHED = "meshobs"
 _TABLES = """
@@ -99,6 +101,10 @@ class Reader(Protocol):
         """Run a query and return an Arrow table."""
         ...
 
+    def batches(self, sql: str, parameters: Parameters = None) -> "pa.RecordBatchReader":
+        """Run a query and return what gives its rows piece by piece, until the database is closed."""
+        ...
+
     def texts(self, sql: str, parameters: Parameters = None) -> "pa.Table":
         """Run a query and return its values as the texts that DuckDB makes of them."""
         ...
@@ -137,6 +143,7 @@ class OpenDatabase:
         self.path = path
         self.write = write
         self._connection = connection
+        self._cursors: list[Connection] = []
 
     @staticmethod
     def in_memory() -> Connection:
@@ -148,6 +155,8 @@ class OpenDatabase:
     def close(self) -> None:
         """Flush and close. A second call does nothing."""
         with self.translate_errors():
+            for cursor in self._cursors:
+                cursor.close()
             self._connection.close()
 
     def __enter__(self) -> Self:
@@ -176,6 +185,21 @@ class OpenDatabase:
         """Run a query and return an Arrow table: polars is slow to load. Its columns have names of their own."""
         found = self._ask(lambda connection: connection.execute(sql, parameters).to_arrow_table())
         return found.rename_columns(_tell_apart(found.column_names))
+
+    def batches(self, sql: str, parameters: Parameters = None) -> "pa.RecordBatchReader":
+        """Run a query and return what gives its rows piece by piece, until the database is closed."""
+        import pyarrow as pa  # noqa: PLC0415 - only where it is used
+
+        # Whatever else is asked of a connection ends what it still gives.
+        cursor = self._connection.cursor()
+        self._cursors.append(cursor)
+        with self.translate_errors():
+            found = cursor.execute(sql, parameters).to_arrow_reader(_BATCH_ROWS)
+        return pa.RecordBatchReader.from_batches(found.schema, self._told(found))
+
+    def _told(self, batches: "pa.RecordBatchReader") -> "Iterator[pa.RecordBatch]":
+        with self.translate_errors():
+            yield from batches
 
     def texts(self, sql: str, parameters: Parameters = None) -> "pa.Table":
         """Run a query and return its values as the texts that DuckDB makes of them."""

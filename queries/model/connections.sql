@@ -112,6 +112,22 @@ select attempt + (select coalesce(max(attempt), 0) from kept_connections) as att
 from connections_between(make_timestamp_ns(0), timestamp_ns '2262-01-01')
 where time >= events_kept_since();
 
+-- Those of a window, taken as reports take one, whose client, server or service is of a namespace, or that called a service.
+create or replace macro connections_of(
+    since := null::timestamp_ns, until := null::timestamp_ns, whole := false, only_namespace := null::varchar, only_service := null::varchar
+) as table
+with every as (
+    from kept_connections
+    where time >= window_asked(since, whole) and time < window_until(since, until, whole)
+    union all by name
+    select attempt + (select coalesce(max(attempt), 0) from kept_connections) as attempt, * exclude (attempt)
+    from connections_asked(window_since(since, whole), window_until(since, until, whole))
+)
+select attempt as connection, * exclude (attempt, ns, client_ns)
+from every
+where (only_namespace is null or only_namespace in (client_namespace, server_namespace, door_namespace))
+    and (only_service is null or only_service = door_service);
+
 -- Those that were between clusters, or came from outside.
 create or replace view cross_cluster_connections as
 from connections where client_cluster is distinct from server_cluster;

@@ -1,4 +1,4 @@
-"""meshobs as a library: the front door is typed, light, and does what docs/library.md shows."""
+"""meshobs as a library: the front door is typed, light, and does what its pages show."""
 
 import inspect
 import re
@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from support.recordings import RECORDINGS, TESTS
@@ -26,9 +27,9 @@ from meshobs.lab.driver import DRIVERS
 from meshobs.settings import CLUSTER_KEYS
 from meshobs.store import Store
 
-PAGE = (TESTS.parent / "docs" / "library.md").read_text()
+DOCS = TESTS.parent / "docs"
 # A block of Python and, where one follows, what it prints.
-BLOCKS = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", PAGE, re.DOTALL)
+BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.DOTALL)
 HEAVY = ("duckdb", "polars", "pyarrow", "grpc", "google", "kubernetes", "rich", "click")
 
 
@@ -42,18 +43,40 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_page_does_what_it_says(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every block of docs/library.md runs, in its order, and prints what stands below it."""
+@pytest.mark.parametrize(("page", "count"), [("library.md", 4), ("connections.md", 6)])
+def test_the_page_does_what_it_says(page: str, count: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every block runs, in its order, and prints what stands below it."""
     names: dict[str, object] = {}
-    assert (len(BLOCKS), here) == (4, Path.cwd())
+    blocks = BLOCK.findall((DOCS / page).read_text())
+    assert (len(blocks), here) == (count, Path.cwd())
 
-    for code, expected in BLOCKS:
+    for code, expected in blocks:
         exec(code, names)  # noqa: S102 - our own page
         printed = capsys.readouterr().out
         if expected:
             assert printed == expected
         else:
             assert printed.splitlines()[-2:] == ["4 nodes, True", "ok"], printed
+
+
+def test_connections_are_those_of_the_view(recorded: Callable[[str], Path]) -> None:
+    """As a frame and piece by piece, also while something else is asked; what is asked of them is in it."""
+    with meshobs.open(recorded("v19-snat")) as db:
+        frame = db.connections(whole=True)
+        pieces = db.connection_batches(whole=True)
+        assert db.sql("select count(*) from flows").item() > 0
+        assert_frame_equal(
+            frame,
+            db.sql("select attempt as connection, * exclude (attempt, ns, client_ns) from connections"),
+            check_row_order=False,
+        )
+        assert pieces.read_all().num_rows == frame.height
+        middle = frame["time"].median()
+        since = db.connections(since=middle, service="webpod")
+        assert since.height == frame.filter(pl.col("time") >= middle, pl.col("door_service") == "webpod").height > 0
+        assert db.connections(namespace="default").height > since.height
+        with pytest.raises(InputError, match="no service \\*/nothing"):
+            db.connections(service="nothing")
 
 
 def test_import_loads_nothing_heavy() -> None:
