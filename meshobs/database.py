@@ -141,8 +141,8 @@ class Database:
     ) -> "pl.DataFrame":
         """Return connections, a row each: both ends, the door, what became of it, the flows that tell of it.
 
-        Columns are those of the view `connections` in docs/reference/views.md; `connection` numbers the rows of an answer,
-        among which are those whose events are pruned.
+        Columns are those of the view `connections` in docs/reference/views.md; `connection` numbers the rows of an
+        answer, among which are those whose events are pruned.
 
         Args:
             since: as of `report`.
