@@ -72,7 +72,7 @@ def asked_once(store: Reader, window: Mapping[str, object]) -> Iterator["Stretch
             stack.enter_context(store.replace("last_second_ns(since, until)", f"({read}::bigint - 1 - seconds_ns(1))"))
         for macro in _ONCE:
             stack.enter_context(store.remember(f"{macro}(since, until)", f"from {macro}({since}, {until})"))
-        made = f"from connections_between({since}, {until})"
+        made = "from " + _connections(around, holes) + f"{since}, {until})"
         stack.enter_context(store.remember("connections_asked(since, until)", made))
         yield seen
 
@@ -90,6 +90,11 @@ def _attempts(window: Stretch, holes: Sequence[Stretch]) -> str:
         return f"from attempts where time >= {since} and time < {until}"
     moments = ", ".join(map(_moment, (inside[0][0], inside[-1][1], holes[0][0])))
     return f"from attempts_pieced({since}, {until}, {moments}, hours_to({until}))"
+
+
+def _connections(window: Stretch, holes: Sequence[Stretch]) -> str:
+    """Return the beginning of the SQL for connections that rest on the attempts of a window."""
+    return "connections_pieced(" if _cut(holes, window) else "connections_made('attempts_stored', "
 
 
 def _events(holes: Sequence[Stretch], kept: int) -> str:

@@ -6,49 +6,28 @@
 -- At the backend a call of a service and a call of the pod look alike; only the client's node tells them apart:
 --   the socket load balancer, by what a socket aimed at; the packet load balancer, by the ClusterIP in the answers.
 -- That a call was direct is proved by the absence of such signs only where they would have been seen.
-create or replace macro connections_between(since, until) as table
+-- `attempts` is the name of a relation of numbered attempts; it is read several times, wide rows only once.
+create or replace macro connections_made(attempts, since, until) as table
 with
-every_attempt as materialized (
-    select row_number() over (order by time, protocol, client_address, client_port, server_address, server_port, ends, arrival_uuid, departure_uuid) as attempt,
-        *, epoch_ns(time) as ns, epoch_ns(client_time) as client_ns
-    from attempts_asked(read_from(since), read_to(until))
+lone as materialized (
+    select attempt, ns, client_ns, ends, alone, protocol, client_node_cluster, client_address, client_port, seen_address, seen_port, owner_cluster, server_cluster, server_address, server_port
+    from query_table(attempts)
+    where alone and ends in ('server', 'client') and time >= read_from(since) and time < read_to(until)
 ),
-between_clusters as materialized (from translated_between('every_attempt')),
-pieced as materialized (from attempts_joined('every_attempt', 'between_clusters') where time >= since and time < until),
+between_clusters as materialized (from translated_between('lone')),
 -- Backends that give no arrival.
 blind_backends as materialized (from unseen_backends(since, until)),
 blind_addresses as materialized (from unseen_addresses('blind_backends')),
-left_alone as materialized (from pieced where ends = 'client'),
+left_alone as materialized (
+    select attempt, protocol, server_address, server_port, door_namespace, door_service, ingress_cluster
+    from attempts_joined(attempts, 'between_clusters', since, until)
+    where ends = 'client'
+),
 unseen as materialized (from attempts_unseen('left_alone', 'blind_backends', 'blind_addresses')),
 last_second as materialized (select last_second_ns(since, until) as ns),
--- What lacks an end and was for no pod, no door and no known backend is nobody's call of the mesh.
-attempts as materialized (
-    select
-        a.* replace (
-            coalesce(if(u.unseen <> 'proxy', u.backend_cluster, null), if(u.unseen is null or u.unseen = 'proxy', a.server_cluster, null), if(a.ends = 'drop', b.cluster, null)) as server_cluster,
-            if(u.unseen is not null and a.received, 'none', a.translation) as translation,
-            if(u.unseen is not null and a.received, a.packet_door, a.translated_by) as translated_by
-        ),
-        u.unseen,
-        case
-            when a.ends in ('both', 'server') then 'arrived'
-            when a.ends = 'socket' then if(a.protocol = 'TCP', 'arrived', 'one-sided') -- a UDP socket that is told of may have sent nothing
-            when a.arrival_uuid is not null then 'refused'
-            when u.unseen is not null and a.received then 'arrived'
-            when u.unseen in ('host', 'machine', 'proxy') then 'sent'
-            when a.ns > (select ns from last_second) then 'cut-off'
-            else 'one-sided'
-        end as outcome
-    from pieced a
-    left join unseen u using (attempt)
-    left join blind_addresses b on a.ends = 'drop' and b.address = a.server_address and b.port = a.server_port and b.protocol = a.protocol
-    where a.ends in ('both', 'server', 'socket')
-        or a.ends = 'client' and (a.server_cluster is not null or a.packet_door is not null or u.unseen is not null)
-        or a.ends = 'drop' and coalesce(a.server_cluster, b.cluster) is not null
-),
 -- Pods whose packets are load balanced: without a ClusterIP in the answer their call was direct.
 packet_balanced as materialized (
-    select distinct client_address from attempts where answered_by is not null
+    select distinct client_address from attempts_joined(attempts, 'between_clusters', since, until) where answered_by is not null
 ),
 addresses as materialized (
     select cluster, address, any_value(namespace) as namespace, any_value(service) as service
@@ -70,8 +49,7 @@ telling as materialized (
     group by s.cluster, s.node
 )
 select
-    row_number() over (order by a.ns, a.protocol, a.client_address, a.client_port, a.server_address, a.server_port, a.outcome) as attempt,
-    a.outcome, a.time, a.ns, a.client_ns, a.protocol, a.client_kind, a.client_cluster, a.client_namespace, a.client_pod,
+    a.attempt, a.outcome, a.time, a.ns, a.client_ns, a.protocol, a.client_kind, a.client_cluster, a.client_namespace, a.client_pod,
     a.client_node_cluster, a.client_node, a.client_address, a.client_port, a.aim_address, a.aim_port, a.ingress_cluster,
     a.seen_address, a.seen_port, a.seen_identity, a.server_cluster, a.server_node, a.server_namespace, a.server_pod, a.server_address, a.server_port,
     a.drop_reason, a.arrival_uuid, a.arrival_time, a.arrival_seen_by, a.departure_uuid, a.departure_time, a.departure_seen_by, a.unseen,
@@ -96,10 +74,52 @@ select
     -- The cluster whose NodePort or balancer the socket aimed at; the socket load balancer then answers by itself.
     if(a.call_door in ('nodeport', 'loadbalancer'), a.call_cluster, null) as aimed_cluster,
     a.call_uuid, a.call_time, a.call_seen_by
-from attempts a
+-- What lacks an end and was for no pod, no door and no known backend is nobody's call of the mesh.
+from (
+    select
+        a.* replace (
+            coalesce(if(u.unseen <> 'proxy', u.backend_cluster, null), if(u.unseen is null or u.unseen = 'proxy', a.server_cluster, null), if(a.ends = 'drop', b.cluster, null)) as server_cluster,
+            if(u.unseen is not null and a.received, 'none', a.translation) as translation,
+            if(u.unseen is not null and a.received, a.packet_door, a.translated_by) as translated_by
+        ),
+        u.unseen,
+        case
+            when a.ends in ('both', 'server') then 'arrived'
+            when a.ends = 'socket' then if(a.protocol = 'TCP', 'arrived', 'one-sided') -- a UDP socket that is told of may have sent nothing
+            when a.arrival_uuid is not null then 'refused'
+            when u.unseen is not null and a.received then 'arrived'
+            when u.unseen in ('host', 'machine', 'proxy') then 'sent'
+            when a.ns > (select ns from last_second) then 'cut-off'
+            else 'one-sided'
+        end as outcome
+    from attempts_joined(attempts, 'between_clusters', since, until) a
+    left join unseen u using (attempt)
+    left join blind_addresses b on a.ends = 'drop' and b.address = a.server_address and b.port = a.server_port and b.protocol = a.protocol
+    where a.ends in ('both', 'server', 'socket')
+        or a.ends = 'client' and (a.server_cluster is not null or a.packet_door is not null or u.unseen is not null)
+        or a.ends = 'drop' and coalesce(a.server_cluster, b.cluster) is not null
+) a
 left join packet_balanced p on p.client_address = a.client_address
 left join addresses d on d.cluster = a.client_cluster and d.address = a.answered_by
 left join telling t on t.cluster = a.client_node_cluster and t.node = a.client_node;
+
+-- Attempts as they are numbered: by the first flow that tells of each, which tells of no other.
+create or replace macro attempts_of(attempts) as table
+select coalesce(departure_uuid, arrival_uuid, call_uuid) as attempt, *, epoch_ns(time) as ns, epoch_ns(client_time) as client_ns
+from query_table(attempts);
+
+create or replace view attempts_stored as from attempts_of('attempts');
+
+-- The connections of a window some of whose attempts have to be made.
+create or replace macro connections_pieced(since, until) as table
+with
+asked as materialized (from attempts_asked(read_from(since), read_to(until))),
+every_attempt as (from attempts_of('asked'))
+from connections_made('every_attempt', since, until);
+
+-- The connections of a window: here of what is stored, as while nothing is left to make; as soon as flows come in,
+-- connections_pieced stands in its place (sql/read_all.sql).
+create or replace macro connections_between(since, until) as table from connections_made('attempts_stored', since, until);
 
 -- The same, for reports: one that asks for it several times puts what it has made once in its place.
 create or replace macro connections_asked(since, until) as table from connections_between(since, until);
@@ -108,7 +128,6 @@ create or replace macro connections_asked(since, until) as table from connection
 create or replace view connections as
 from kept_connections
 union all by name
-select attempt + (select coalesce(max(attempt), 0) from kept_connections) as attempt, * exclude (attempt)
 from connections_between(make_timestamp_ns(0), timestamp_ns '2262-01-01')
 where time >= events_kept_since();
 
@@ -120,7 +139,6 @@ with every as (
     from kept_connections
     where time >= window_asked(since, whole) and time < window_until(since, until, whole)
     union all by name
-    select attempt + (select coalesce(max(attempt), 0) from kept_connections) as attempt, * exclude (attempt)
     from connections_asked(window_since(since, whole), window_until(since, until, whole))
 )
 select attempt as connection, * exclude (attempt, ns, client_ns)

@@ -290,11 +290,11 @@ create or replace macro evidence_affinity(
     since := null::timestamp_ns, until := null::timestamp_ns, whole := false, only_namespace := null::varchar, only_service := null::varchar
 ) as table
 select
-    client_cluster, namespace, service, coalesce(port, '') as port, coalesce(setting, 'unknown') as setting, class, proved, attempt as connection,
+    client_cluster, namespace, service, coalesce(port, '') as port, coalesce(setting, 'unknown') as setting, class, proved, connection,
     end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
     flow.*
 from (
-    select c.*, unnest(flows_behind(c)) as flow
+    select c.*, dense_rank() over (order by c.time, c.attempt) as connection, unnest(flows_behind(c)) as flow
     from service_calls_between(window_since(since, whole), window_until(since, until, whole)) c
     where (only_namespace is null or namespace = only_namespace) and (only_service is null or service = only_service)
 )

@@ -191,11 +191,11 @@ create or replace macro evidence_hops(
     since := null::timestamp_ns, until := null::timestamp_ns, whole := false, only_namespace := null::varchar, only_service := null::varchar
 ) as table
 select
-    source_cluster, destination_cluster, namespace, service, door, class, attempt as connection,
+    source_cluster, destination_cluster, namespace, service, door, class, connection,
     end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
     flow.*
 from (
-    select h.*, unnest(flows_behind(h)) as flow
+    select h.*, dense_rank() over (order by h.time, h.attempt) as connection, unnest(flows_behind(h)) as flow
     from hops_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service) h
 )
 order by class in ('trombone', 'hairpin', 'avoidable') desc, source_cluster, destination_cluster, namespace, service, door, connection, flow.time;

@@ -190,11 +190,11 @@ from (values
 create or replace macro evidence_nat(
     since := null::timestamp_ns, until := null::timestamp_ns, whole := false, only_namespace := null::varchar, only_service := null::varchar
 ) as table
-select source_cluster, destination_cluster, protocol, class, attempt as connection,
+select source_cluster, destination_cluster, protocol, class, connection,
     end_name(client_namespace, client_pod, client_address) as client, end_name(server_namespace, server_pod, server_address) as server,
     flow.*
 from (
-    select c.*, unnest(flows_behind(c)) as flow
+    select c.*, dense_rank() over (order by c.time, c.attempt) as connection, unnest(flows_behind(c)) as flow
     from nat_crossings_between(window_since(since, whole), window_until(since, until, whole), only_namespace, only_service) c
 )
 order by class in ('masquerade', 'between', 'ambiguous', 'one-sided') desc, source_cluster, destination_cluster, protocol, connection, flow.time;

@@ -6,7 +6,7 @@ create table kept (
 
 -- Connections whose events are pruned, as view `connections` had them; it still does.
 create table kept_connections (
-    attempt bigint not null,
+    attempt ubigint not null,
     outcome varchar not null,
     time timestamp_ns not null,
     ns bigint not null,

@@ -89,11 +89,12 @@ select arrival, departure
 from pairs
 join proved using (client_cluster, server_cluster);
 
--- Attempts with the two ends of each that was translated in between as one. Parameters are names of relations: numbered
--- attempts, translated_between.
-create or replace macro attempts_joined(attempts, pairs) as table
+-- The attempts of a window, with the two ends of each that was translated in between as one. Parameters are names of relations:
+-- numbered attempts, translated_between.
+create or replace macro attempts_joined(attempts, pairs, since, until) as table
 from query_table(attempts) a
 anti join (select unnest([arrival, departure]) as attempt from query_table(pairs)) p using (attempt)
+where a.time >= since and a.time < until
 union all by name
 select
     w.* replace (
@@ -103,5 +104,5 @@ select
         a.arrival_uuid as arrival_uuid, a.arrival_time as arrival_time, a.arrival_seen_by as arrival_seen_by, null as ingress_cluster
     )
 from query_table(pairs) p
-join query_table(attempts) a on a.attempt = p.arrival
-join query_table(attempts) w on w.attempt = p.departure;
+join query_table(attempts) a on a.attempt = p.arrival and a.time >= since and a.time < until
+join query_table(attempts) w on w.attempt = p.departure and w.time >= read_from(since) and w.time < read_to(until);
