@@ -14,8 +14,9 @@ from meshobs.retention import Retention
 from meshobs.store import Reader, Store
 from meshobs.text import size_text
 
-# Share of a file that is worth a copy; how much more room than that the copy may need.
-_MUCH_FREE = 0.25
+# Share of a file, and bytes, that are worth a copy; how much more room than it seems the copy may need.
+MUCH_FREE = 0.25
+LEAST_FREE = 16_000_000
 _COPY_MARGIN = 1.2
 
 
@@ -46,7 +47,7 @@ def prune(
         done = forget(store, retention, time.time_ns(), progress=lambda so_far: show(f"pruning: {so_far}"))
         store.run("checkpoint")
         free, size = store.free_bytes()
-    if compact and free >= size * _MUCH_FREE:
+    if compact and free >= max(size * MUCH_FREE, LEAST_FREE):
         _compact(path, size - free, say, show)
     return done
 

@@ -21,6 +21,7 @@ bounds as materialized (
         union all
         select min(time), max(time) from events -- where flows are pruned
     )
+    having min(first_time) is not null
 ),
 covered as materialized (
     from settled where end_time > since and first_time < until
