@@ -71,7 +71,7 @@ def test_connections_are_those_of_the_view(recorded: Callable[[str], Path]) -> N
             check_row_order=False,
         )
         assert pieces.read_all().num_rows == frame.height
-        middle = frame["time"].median()
+        middle = frame["time"].sort()[frame.height // 2]
         since = db.connections(since=middle, service="webpod")
         assert since.height == frame.filter(pl.col("time") >= middle, pl.col("door_service") == "webpod").height > 0
         assert db.connections(namespace="default").height > since.height
