@@ -294,6 +294,8 @@ class Collection:
         self._watches.end()
         self._drain()
         self._writer.commit()
+        if note := self._writer.left_out():
+            self._say(note)
         self._enter(Phase.HISTORY)
         self._watches.refresh()
 

@@ -135,6 +135,8 @@ class _Import:
         finally:
             self._writer.rollback()  # what an error or a Ctrl-C left half-done
             self._ledger.save(state)
+        if note := self._writer.left_out():
+            self._notes.append(note)
         total = self._ledger.total
         found = bool(total.received - total.undecodable or objects_found or self._facts)
         return Result(self._ledger, objects_found, tuple(self._notes), found)

@@ -25,6 +25,7 @@ from meshobs.collector.write import settle
 from meshobs.collector.write.counts import PROBLEMS_KEPT, Counts
 from meshobs.collector.write.ledger import Ledger, LedgerEntry
 from meshobs.store import ROW_GROUP, Store, integer
+from meshobs.times import rfc3339
 
 _JSON_FIELDS = ("flow", "node_status", "lost_events")
 _KIND = "case " + " ".join(f"when {name} is not null then '{name}'" for name in _JSON_FIELDS) + " else 'other' end"
@@ -81,6 +82,8 @@ class FlowWriter:
         self._before_commit = before_commit
         self._fallback_cluster = fallback_cluster
         self._open: _Transaction | None = None
+        # Older than those that are kept, and so not taken in.
+        self._too_old = 0
         self.settled = settle.SettledUntil()
         # When the last transaction ended, by the monotonic clock; rows, also staged ones, since the last checkpoint.
         self.committed = time.monotonic()
@@ -104,6 +107,13 @@ class FlowWriter:
         settle.unsettle(self._store)
         self.settled.until = settle.find_end(self._store)
         return self
+
+    def left_out(self) -> str:
+        """Return in words what was not taken in because flows of its time are pruned; empty for nothing."""
+        if not self._too_old:
+            return ""
+        since = rfc3339(self.settled.kept_since)
+        return f"{self._too_old} flows are from before {since} and left out: flows of that time are pruned"
 
     def nodes_known(self) -> frozenset[str]:
         """Return the nodes of which flows are stored, as `cluster/node`."""
@@ -259,6 +269,7 @@ class FlowWriter:
             pruned = integer(self._store.value(_sql("leave_out_pruned"), [self.settled.kept_since]))
             piece.counts.received += pruned
             piece.counts.filtered += pruned
+            self._too_old += pruned
         first, last, good, unnamed, broken, imperfect = map(integer, self._store.rows(_sql("staged"))[0])
         self._imperfect |= bool(imperfect)
         if imperfect:

@@ -161,6 +161,7 @@ def test_flows_older_than_those_that_are_kept_are_left_out(
     with Store.open(db) as store:
         ((stored, filtered),) = store.rows("select stored, filtered from collections order by collection desc limit 1")
     assert again.code == 0
+    assert "and left out: flows of that time are pruned" in again.err
     assert (stored, int(str(filtered)) > 0) == (0, True)
     assert connections(db) == before
 
