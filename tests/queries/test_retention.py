@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from support.command_line import Outcome
-from support.recordings import RECORDINGS
+from support.recordings import NAMES, RECORDINGS
+from support.size import WHOLE
 
 from meshobs.analyzer import Question, run
 from meshobs.collector.write.retention import Pruned, prune
@@ -61,7 +62,7 @@ def make_anew(db: Path) -> None:
     assert maintenance.settle(db).stretches
 
 
-@pytest.mark.parametrize("name", ["node-down", "nodeport-global", "snat", "v19-perpacket-lb"])
+@pytest.mark.parametrize("name", NAMES if WHOLE else ["node-down", "v19-perpacket-lb"])
 def test_verdicts_do_not_change_without_flows(recorded: Callable[[str], Path], name: str, db: Path) -> None:
     """Some of the flows are pruned, then all, then what was made of them is made anew: every answer is the same."""
     shutil.copy(recorded(name), db)
@@ -90,7 +91,7 @@ def test_verdicts_do_not_change_without_flows(recorded: Callable[[str], Path], n
     assert connections(db) == connections_before
 
 
-@pytest.mark.parametrize("name", OF_TWO_MINUTES)
+@pytest.mark.parametrize("name", OF_TWO_MINUTES if WHOLE else OF_TWO_MINUTES[:3])
 def test_reports_begin_where_events_do(recorded: Callable[[str], Path], name: str, db: Path) -> None:
     """They say of the rest what they said of it before, also made anew; connections of before are as they were."""
     shutil.copy(recorded(name), db)
