@@ -170,6 +170,12 @@ def _why_nothing(store: Reader, question: Question) -> str:
 def _empty(store: Reader, question: Question) -> str:
     ((first, last),) = store.rows("from window_seen(whole := true)")
     if not isinstance(first, int) or not isinstance(last, int):
+        ((since,),) = store.rows("select epoch_ns(events_kept_since())")
+        if since:
+            return (
+                f"{store.path} holds nothing since {rfc3339(int(str(since)))}, and what came before is pruned:"
+                " reports rest on events, which are gone; `from connections` has the connections that are kept"
+            )
         return f"{store.path} holds no flows yet: `meshobs import` or `meshobs collect` brings some"
     asked = f"since {question.since or 'the start'} until {question.until or 'the end'}"
     return f"no flow {asked}: {store.path} holds {rfc3339(first)} to {rfc3339(last)}"

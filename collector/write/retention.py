@@ -65,7 +65,8 @@ def prune(
     """
     shared = shared or SettledUntil()
     settled = integer(store.value(_sql("settled")))
-    flows, events, connections = (_minute(min(one, settled)) for one in _marks(retention, now))
+    asked = tuple(_marks(retention, now))
+    flows, events, connections = (_minute(min(one, settled)) for one in asked)
     done = Pruned()
     kept = {layer: integer(store.value(_sql("kept", layer=layer))) for layer in LAYERS}
     if flows > kept["flows"]:
@@ -80,7 +81,8 @@ def prune(
             if since < until:
                 bounds = {"since": moment(since), "until": moment(until)}
                 done.connections_made += _run(store, "keep_connections", **bounds)
-            before = until - _MARGIN_NS
+            # Where nothing came for long, nothing is near.
+            before = min(until, _minute(asked[1]) - _MARGIN_NS) if until == events else until - _MARGIN_NS
             done.events += _run(store, "forget_events", before=moment(before), mark=moment(until))
         since = until
         progress(done)

@@ -1,7 +1,10 @@
 -- The nodes, what came from each and what it lost.
 create or replace view status_nodes as
 with seen as (
-    select cluster, node, count(*) as flows, min(time) as first_flow, max(time) as last_flow from flows where node <> '' group by all
+    select cluster, node, sum(flows)::bigint as flows, min(first_time) as first_flow, max(last_time) as last_flow
+    from counts_asked(make_timestamp_ns(0), timestamp_ns '2262-01-01')
+    where node <> ''
+    group by all
 ),
 known as (
     select cluster, node from seen

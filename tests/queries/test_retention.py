@@ -15,6 +15,7 @@ from support.size import WHOLE
 from meshobs.analyzer import Question, run
 from meshobs.collector.write.retention import Pruned, prune
 from meshobs.collector.write.settle import settle, unsettle
+from meshobs.errors import InputError
 from meshobs.jobs import maintenance
 from meshobs.retention import LAYERS, Retention
 from meshobs.store import Store
@@ -124,6 +125,24 @@ def test_reports_begin_where_events_do(recorded: Callable[[str], Path], name: st
     assert forget(db, mark, "connections").connections == len(earlier)
     assert answers(db, whole=True) == before
     assert connections(db) == later
+
+    forget(db, mark + 5 * MINUTE, "events")
+    with Store.open(db) as store, pytest.raises(InputError, match="what came before is pruned"):
+        run(store, "nat", Question(whole=True))
+
+
+def test_what_comes_after_all_that_was_pruned_is_taken_in(
+    recorded: Callable[[str], Path], meshobs: Callable[..., Outcome], db: Path
+) -> None:
+    """However old it is: nothing of its time was forgotten."""
+    shutil.copy(recorded("local"), db)
+    assert meshobs("--db", db, "prune", "--older-than", "1s").code == 0
+    assert bounds(recorded("v20-plain"))[0] > bounds(recorded("local"))[1] + MINUTE
+
+    assert meshobs("--db", db, "import", RECORDINGS / "v20-plain").code == 0
+
+    with Store.open(db) as store:
+        assert store.rows("select flows > 0, nodes, first_flow < last_flow from status_summary") == [(True, 4, True)]
 
 
 def test_all_is_gone(recorded: Callable[[str], Path], db: Path) -> None:
