@@ -10,7 +10,7 @@ from meshobs.analyzer.once import asked_once
 from meshobs.analyzer.spec import Judgement, spec_of
 from meshobs.analyzer.values import frame_of, values
 from meshobs.errors import InputError
-from meshobs.store import Reader
+from meshobs.store import Reader, integer
 from meshobs.times import Moment, instant, rfc3339
 from meshobs.verdict import Verdict
 
@@ -170,10 +170,10 @@ def _why_nothing(store: Reader, question: Question) -> str:
 def _empty(store: Reader, question: Question) -> str:
     ((first, last),) = store.rows("from window_seen(whole := true)")
     if not isinstance(first, int) or not isinstance(last, int):
-        ((since,),) = store.rows("select epoch_ns(events_kept_since())")
+        ((since,),) = store.rows("select epoch_ns(kept_since('events'))")
         if since:
             return (
-                f"{store.path} holds nothing since {rfc3339(int(str(since)))}, and what came before is pruned:"
+                f"{store.path} holds nothing since {rfc3339(integer(since))}, and what came before is pruned:"
                 " reports rest on events, which are gone; `from connections` has the connections that are kept"
             )
         return f"{store.path} holds no flows yet: `meshobs import` or `meshobs collect` brings some"

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
 
 from meshobs import sqlfiles
-from meshobs.store import Parameters, Reader, Value
+from meshobs.store import Parameters, Reader, Value, integer
 
 # Each after those that it asks itself.
 _ONCE = ("gaps_between", "watched_nodes", "unseen_backends")
@@ -45,7 +45,7 @@ def asked_once(store: Reader, window: Mapping[str, object]) -> Iterator["Stretch
     """
     (within,) = _stretches(store, _WITHIN, window)
     (around,) = _stretches(store, _AROUND, _bounds(within))
-    kept = int(str(store.value(sqlfiles.FLOWS_SINCE)))
+    kept = integer(store.value(sqlfiles.FLOWS_SINCE))
     holes = _stretches(store, _HOLES, _bounds(around))
     since, until = map(_moment, within)
     with ExitStack() as stack:
@@ -72,7 +72,7 @@ def asked_once(store: Reader, window: Mapping[str, object]) -> Iterator["Stretch
             stack.enter_context(store.replace("last_second_ns(since, until)", f"({read}::bigint - 1 - seconds_ns(1))"))
         for macro in _ONCE:
             stack.enter_context(store.remember(f"{macro}(since, until)", f"from {macro}({since}, {until})"))
-        made = "from " + _connections(around, holes) + f"{since}, {until})"
+        made = _connections(within, _cut(holes, around))
         stack.enter_context(store.remember("connections_asked(since, until)", made))
         yield seen
 
@@ -93,8 +93,14 @@ def _attempts(window: Stretch, holes: Sequence[Stretch]) -> str:
 
 
 def _connections(window: Stretch, holes: Sequence[Stretch]) -> str:
-    """Return the beginning of the SQL for connections that rest on the attempts of a window."""
-    return "connections_pieced(" if _cut(holes, window) else "connections_made('attempts_stored', "
+    """Return the SQL for the connections of a window.
+
+    Args:
+        window: which.
+        holes: stretches that are not settled, in what is read for it.
+    """
+    bounds = ", ".join(map(_moment, window))
+    return f"from connections_pieced({bounds})" if holes else f"from connections_made('attempts_stored', {bounds})"
 
 
 def _events(holes: Sequence[Stretch], kept: int) -> str:
@@ -141,7 +147,7 @@ def _merge(stretches: Sequence[Stretch]) -> list[Stretch]:
 
 
 def _stretches(store: Reader, sql: str, parameters: Parameters) -> list[Stretch]:
-    return [(int(str(first)), int(str(end))) for first, end in store.rows(sql, parameters)]
+    return [(integer(first), integer(end)) for first, end in store.rows(sql, parameters)]
 
 
 def _bounds(window: Stretch) -> dict[str, Value]:

@@ -53,7 +53,7 @@ __all__ = ["COMMIT_SECONDS", "CONNECTED", "CollectOptions", "Collection", "Selec
 # A transaction lasts at most so long: what others see is never older.
 COMMIT_SECONDS = 2.0
 # How often is looked for what is older than it is kept.
-PRUNE_SECONDS = 600.0
+_PRUNE_SECONDS = 600.0
 # How long the end waits for the streams, and then for the tails.
 _TAIL_SECONDS = 30.0
 
@@ -182,7 +182,7 @@ class Collection:
 
     def _prune(self, store: Store) -> None:
         """Forget now and then what is older than it is kept; settling's thread calls it."""
-        if not self._options.retention or time.monotonic() - self._pruned < PRUNE_SECONDS:
+        if not self._options.retention or time.monotonic() - self._pruned < _PRUNE_SECONDS:
             return
         self._pruned = time.monotonic()
         try:

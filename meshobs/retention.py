@@ -34,8 +34,7 @@ class Retention:
         Raises:
             InputError: a layer is to be kept longer than what is made of it.
         """
-        given = [(layer, age) for layer in LAYERS if (age := getattr(self, layer)) is not None]
-        for (layer, age), (made, longer) in pairwise(given):
+        for (layer, age), (made, longer) in pairwise(self._given()):
             if age > longer:
                 raise InputError(f"{layer} kept for longer than {made} serve nothing: keep them for as long at most")
 
@@ -58,7 +57,7 @@ class Retention:
 
     def __bool__(self) -> bool:
         """Tell whether anything is ever forgotten."""
-        return any(getattr(self, layer) is not None for layer in LAYERS)
+        return bool(self._given())
 
     def check_for_collecting(self) -> None:
         """Refuse ages that flows which are still on their way may have.
@@ -66,7 +65,11 @@ class Retention:
         Raises:
             InputError: one is too short.
         """
-        for layer in LAYERS:
-            age = getattr(self, layer)
-            if age is not None and age < _SHORTEST:
+        for layer, age in self._given():
+            if age < _SHORTEST:
                 raise InputError(f"{layer} are kept for {_SHORTEST.seconds // 60}m at least while flows come in")
+
+    def _given(self) -> list[tuple[str, timedelta]]:
+        """Return the layers that have an age, with it, as each is made of the one before."""
+        ages = zip(LAYERS, (self.flows, self.events, self.connections), strict=True)
+        return [(layer, age) for layer, age in ages if age is not None]

@@ -14,7 +14,7 @@ ROOT = files("meshobs")
 # What is installed in each database, as views and macros.
 INSTALLED = ("queries/model", "queries/reports", "queries/status")
 # From when on flows are kept, in nanoseconds; 0 where none were pruned.
-FLOWS_SINCE = "select coalesce(epoch_ns(max(first_time)), 0) from kept where layer = 'flows'"
+FLOWS_SINCE = "select epoch_ns(kept_since('flows'))"
 _CREATED = re.compile(r"^create or replace (?:macro|view) (\w+)", re.MULTILINE)
 _COMMENT = re.compile(r"--.*")
 # What a statement calls, or reads as a table.

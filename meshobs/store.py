@@ -40,8 +40,6 @@ _KEPT = "24MB"
 # DuckDB would keep most of the machine's memory full of what was written; a writer reads little of it again.
 _WRITER_LIMIT = "512MB"
 _WRITER_CONFIG = {**_CONFIG, "memory_limit": _WRITER_LIMIT, "threads": 1}
-# Rows of a piece of what is read piece by piece.
-_BATCH_ROWS = 61_440
 # Under which name a writer attaches the file.
 _ATTACHED = "meshobs"
 _TABLES = """
@@ -194,10 +192,10 @@ class OpenDatabase:
         cursor = self._connection.cursor()
         self._cursors.append(cursor)
         with self.translate_errors():
-            found = cursor.execute(sql, parameters).to_arrow_reader(_BATCH_ROWS)
-        return pa.RecordBatchReader.from_batches(found.schema, self._told(found))
+            found = cursor.execute(sql, parameters).to_arrow_reader(ROW_GROUP)
+        return pa.RecordBatchReader.from_batches(found.schema, self._read_on(found))
 
-    def _told(self, batches: "pa.RecordBatchReader") -> "Iterator[pa.RecordBatch]":
+    def _read_on(self, batches: "pa.RecordBatchReader") -> "Iterator[pa.RecordBatch]":
         with self.translate_errors():
             yield from batches
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from meshobs import sqlfiles
-from meshobs.collector.write.settle import SettledUntil, moment
+from meshobs.collector.write.settle import SettledUntil, is_settled, moment, unsettle
 from meshobs.retention import LAYERS, Retention
 from meshobs.store import Store, integer
 from meshobs.times import SECOND
@@ -63,17 +63,19 @@ def prune(
         shared: with who writes flows meanwhile.
         progress: called now and then with what was done so far.
     """
+    open_ends = shared is not None or not is_settled(store)
     shared = shared or SettledUntil()
     settled = integer(store.value(_sql("settled")))
     asked = tuple(_marks(retention, now))
     flows, events, connections = (_minute(min(one, settled)) for one in asked)
     done = Pruned()
-    kept = {layer: integer(store.value(_sql("kept", layer=layer))) for layer in LAYERS}
+    kept = {layer: integer(store.value("select epoch_ns(kept_since($layer))", {"layer": layer})) for layer in LAYERS}
     if flows > kept["flows"]:
         shared.keep_from(flows)
         with store.transaction():
             done.flows += _run(store, "forget_flows", before=moment(flows))
-            store.run(sqlfiles.reading_all(flows))
+            if open_ends:
+                unsettle(store)
         progress(done)
     since = max(kept["events"], connections)
     for until in _cut(store, since, events) if events > kept["events"] else ():

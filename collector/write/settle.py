@@ -112,6 +112,11 @@ def unsettle(store: Writer) -> None:
     store.run(sqlfiles.reading_all(store.value(sqlfiles.FLOWS_SINCE)))
 
 
+def is_settled(store: Store) -> bool:
+    """Tell whether all that is stored is settled."""
+    return not store.rows("from unsettled_between(make_timestamp_ns(0), timestamp_ns '2262-01-01') limit 1")
+
+
 def forget_changed(store: Writer) -> None:
     """Forget what no longer holds, because flows or objects came later; the caller opens the transaction."""
     store.run(_sql("forget_changed"))

@@ -66,7 +66,7 @@ def collect(
     denylist: Sequence[str] = (),
     cluster: str = "",
     stock_grpc: bool = False,
-    retention: Mapping[str, str] | Retention = MappingProxyType({}),
+    retention: Mapping[str, str] = MappingProxyType({}),
     arguments: Sequence[str] = (),
     say: Callable[[str], None] = lambda _text: None,
     show: Callable[[Progress], None] = lambda _progress: None,
@@ -129,7 +129,7 @@ def collect(
         redundant=redundant,
         cluster=cluster,
         stock=stock_grpc,
-        retention=retention if isinstance(retention, Retention) else Retention.of(retention),
+        retention=Retention.of(retention),
         arguments=arguments,
     )
     with OpenClusters() as opened:

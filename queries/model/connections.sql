@@ -129,7 +129,7 @@ create or replace view connections as
 from kept_connections
 union all by name
 from connections_between(make_timestamp_ns(0), timestamp_ns '2262-01-01')
-where time >= events_kept_since();
+where time >= kept_since('events');
 
 -- Those of a window, taken as reports take one, whose client, server or service is of a namespace, or that called a service.
 create or replace macro connections_of(

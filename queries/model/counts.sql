@@ -47,8 +47,8 @@ create or replace macro whole_counts(since, until) as table
 select whole_from, greatest(whole_from, if(cut_behind, minute_start(until), until)) as whole_to
 from (
     select
-        if(since > flows_kept_since() and exists (from flow_counts where first_time < since and last_time >= since), least(until, minute_start(moved(since, 60))), since) as whole_from,
-        until > flows_kept_since() and exists (from flow_counts where first_time < until and last_time >= until) as cut_behind
+        if(since > kept_since('flows') and exists (from flow_counts where first_time < since and last_time >= since), least(until, minute_start(moved(since, 60))), since) as whole_from,
+        until > kept_since('flows') and exists (from flow_counts where first_time < until and last_time >= until) as cut_behind
 );
 
 -- The same as flows_counted, of stored counts as far as they go.

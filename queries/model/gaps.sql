@@ -41,7 +41,7 @@ ended as (
     select
         s.cluster, s.node, s.ns, max(t.ns) filter (t.ns <= s.ns) as last_ns,
         coalesce(min(t.ns) filter (t.ns > s.ns), (select max(epoch_ns(time)) from flows where time >= since and time < until)) as end_ns
-    from (from starts where ns >= epoch_ns(flows_kept_since())) s
+    from (from starts where ns >= epoch_ns(kept_since('flows'))) s
     left join times t on t.cluster = s.cluster and t.node = s.node
     group by s.cluster, s.node, s.ns
 )

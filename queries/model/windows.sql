@@ -23,18 +23,15 @@ from collections
 where first_flow is not null
 qualify row_number() over (order by collection desc) = 1;
 
--- From when on flows are kept.
-create or replace macro flows_kept_since() as (select coalesce(max(k.first_time), make_timestamp_ns(0)) from kept k where k.layer = 'flows');
-
--- From when on the events are kept that reports rest on; before that there are at most connections.
-create or replace macro events_kept_since() as (select coalesce(max(k.first_time), make_timestamp_ns(0)) from kept k where k.layer = 'events');
+-- From when on a layer is kept: flows, the events that reports rest on, connections.
+create or replace macro kept_since(of_layer) as (select coalesce(max(k.first_time), make_timestamp_ns(0)) from kept k where k.layer = of_layer);
 
 -- What was asked for, else the last run, else (whole) everything.
 create or replace macro window_asked(since, whole) as
     coalesce(since::timestamp_ns, if(whole, null, (select first_time from last_run)), make_timestamp_ns(0));
 
 -- The window of a report: of what was asked for that of which events are kept.
-create or replace macro window_since(since, whole) as greatest(window_asked(since, whole), events_kept_since());
+create or replace macro window_since(since, whole) as greatest(window_asked(since, whole), kept_since('events'));
 
 create or replace macro window_until(since, until, whole) as
     coalesce(until::timestamp_ns, if(whole or since is not null, null, (select end_time from last_run)), timestamp_ns '2262-01-01');

@@ -144,9 +144,9 @@ from watched_nodes(window_since(since, whole), window_until(since, until, whole)
 where not agent
 having count(*) > 0
 union all
-select format('begins at {}: events before it are pruned; `from connections` has what they made', strftime(events_kept_since(), '%Y-%m-%d %H:%M:%SZ'))
-where window_asked(since, whole) < events_kept_since()
+select format('begins at {}: events before it are pruned; `from connections` has what they made', strftime(kept_since('events'), '%Y-%m-%d %H:%M:%SZ'))
+where window_asked(since, whole) < kept_since('events')
 union all
-select format('flows before {} are pruned: evidence names them by uuid, time and node', strftime(flows_kept_since(), '%Y-%m-%d %H:%M:%SZ'))
-where window_since(since, whole) < flows_kept_since()
+select format('flows before {} are pruned: evidence names them by uuid, time and node', strftime(kept_since('flows'), '%Y-%m-%d %H:%M:%SZ'))
+where window_since(since, whole) < kept_since('flows')
 order by all;

@@ -267,12 +267,14 @@ def test_prune(db: Path, meshobs: Call) -> None:
     with Store.open(db, write=True) as store:
         store.run("update flows set time = now()::timestamp::timestamp_ns where node = 'west-worker'")
         kept = store.value("select count(*) from flows where node = 'west-worker'")
+        old = store.value("select count(*) from flows where node <> 'west-worker'")
 
     result = meshobs("--db", db, "prune", "--older-than", "1h")
 
     with Store.open(db) as store:
         assert store.value("select count(*) from flows") == kept
         assert store.value("select count(*) from services where service = 'webpod'") == 2
+    assert f"{old} flows, " in result.err
     assert "connections deleted" in result.err
     assert meshobs("--db", db, "prune", "--older-than", "soon").code == 2
 

@@ -131,6 +131,21 @@ def test_reports_begin_where_events_do(recorded: Callable[[str], Path], name: st
         run(store, "nat", Question(whole=True))
 
 
+def test_what_is_left_after_pruning_is_counted(recorded: Callable[[str], Path], db: Path) -> None:
+    """By nodes as flows count it; and events are kept a little longer than reports begin."""
+    shutil.copy(recorded("snat"), db)
+    mark = bounds(db)[1] // MINUTE * MINUTE
+
+    forget(db, mark, *LAYERS)
+
+    with Store.open(db) as store:
+        of = f"make_timestamp_ns({mark}), timestamp_ns '2262-01-01'"
+        counted = f"select cluster, node, sum(flows), min(first_time) from {{}}({of}) group by all order by all"
+        assert store.rows(counted.format("counts_between")) == store.rows(counted.format("flows_counted")) != []
+        assert store.value("select epoch_ns(min(time)) from flows") >= mark  # type: ignore[operator]
+        assert store.value("select epoch_ns(min(time)) from events") >= mark - 2 * MINUTE  # type: ignore[operator]
+
+
 def test_what_comes_after_all_that_was_pruned_is_taken_in(
     recorded: Callable[[str], Path], meshobs: Callable[..., Outcome], db: Path
 ) -> None:
@@ -175,6 +190,10 @@ def test_flows_older_than_those_that_are_kept_are_left_out(
     shutil.copy(recorded("local"), db)
     assert meshobs("--db", db, "prune", "--flows", "1s").code == 0
     before = connections(db)
+    with Store.open(db) as store:
+        # All is settled: a shell still reads what is stored alone.
+        sql = "select macro_definition from duckdb_functions() where function_name = 'connections_between'"
+        assert "connections_made" in str(store.value(sql))
 
     again = meshobs("--db", db, "import", RECORDINGS / "local")
 

@@ -1,5 +1,5 @@
--- Forget the events before a moment, and what else tells of that time; reports rest on those from the mark on. Gives how many
--- there were.
+-- Forget the events before a moment, and what else tells of that time; reports rest on those from the mark on. Table rows_done
+-- says how many there were.
 create or replace temp table rows_done as select count(*) as events from events where time < {before};
 delete from events where time < {before};
 delete from attempts where time < {before};

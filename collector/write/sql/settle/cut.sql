@@ -6,7 +6,7 @@ with counted as (
         select time, 1 as flows from flows where time >= {first} and time < {end}
         union all
         -- Where flows are pruned, about one of eight decided.
-        select time, 8 from events where time >= {first} and time < least({end}, flows_kept_since())
+        select time, 8 from events where time >= {first} and time < least({end}, kept_since('flows'))
     )
     group by slice
 ),
