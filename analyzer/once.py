@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from meshobs import sqlfiles
 from meshobs.store import Parameters, Reader, Value, integer
+from meshobs.times import END_OF_MOMENTS, SECOND
 
 # Each after those that it asks itself.
 _ONCE = ("gaps_between", "watched_nodes", "unseen_backends")
@@ -28,6 +29,8 @@ _SEEN = (
     "select epoch_ns(min(first_time)), epoch_ns(max(last_time)) + 1"
     " from counts_asked(make_timestamp_ns($since), make_timestamp_ns($until))"
 )
+# So far from an attempt an event may still count (reach_seconds in queries/model/settled.sql).
+_REACH_NS = 100 * SECOND
 # First moment and end, in nanoseconds.
 Stretch: TypeAlias = "tuple[int, int]"
 
@@ -48,12 +51,17 @@ def asked_once(store: Reader, window: Mapping[str, object]) -> Iterator["Stretch
     kept = integer(store.value(sqlfiles.FLOWS_SINCE))
     holes = _stretches(store, _HOLES, _bounds(around))
     since, until = map(_moment, within)
+    unsettled = _cut([(holes[0][0], holes[-1][1])], (kept, END_OF_MOMENTS)) if holes else []
+    near = _cut(unsettled, (around[0] - _REACH_NS, around[1] + _REACH_NS))
     with ExitStack() as stack:
+        for stretch in near:
+            found = f"from deciding_flows({', '.join(map(_moment, stretch))})"
+            stack.enter_context(store.remember("events_found(since, until)", found))
         for macro, body in (
             ("window_since(since, whole)", since),
             ("window_until(since, until, whole)", until),
             ("attempts_asked(since, until)", f"table {_attempts(around, holes)}"),
-            ("events_asked(since, until)", f"table {_events(holes, kept)}"),
+            ("events_asked(since, until)", f"table {_events(unsettled, near)}"),
         ):
             stack.enter_context(store.replace(macro, body))
         with store.replace("counts_asked(since, until)", f"table {_counts(store, around, holes, kept)}"):
@@ -103,16 +111,29 @@ def _connections(window: Stretch, holes: Sequence[Stretch]) -> str:
     return f"from connections_pieced({bounds})" if holes else f"from connections_made('attempts_stored', {bounds})"
 
 
-def _events(holes: Sequence[Stretch], kept: int) -> str:
-    """Return the SQL for the events between any two moments around which only these stretches are not settled.
+def _events(unsettled: Sequence[Stretch], found: Sequence[Stretch]) -> str:
+    """Return the SQL for the events between any two moments.
 
     Args:
-        holes: which.
-        kept: from when on flows are.
+        unsettled: the stretch, if there is one, of which flows tell; what is stored tells of all else.
+        found: the part of it in which flows are not read anew (events_found).
     """
-    if not holes or holes[-1][1] <= kept:
-        return "from events where time >= since and time < until"
-    return f"from events_pieced(since, until, {_moment(max(holes[0][0], kept))}, {_moment(holes[-1][1])})"
+    asked = "time >= since and time < until"
+    stored = f"from events where {asked}"
+    if not unsettled:
+        return stored
+    ((first, end),) = unsettled
+    parts = [f"{stored} and (time < {_moment(first)} or time >= {_moment(end)})"]
+    beside = [(first, end)]
+    if found:
+        parts.append(f"from events_found(since, until) where {asked}")
+        beside = [(first, found[0][0]), (found[0][1], end)]
+    parts += [f"from flows where {asked} and {_between(*bounds)}" for bounds in beside if bounds[0] < bounds[1]]
+    return " union all by name ".join(parts)
+
+
+def _between(first: int, end: int) -> str:
+    return f"time >= {_moment(first)} and time < {_moment(end)}"
 
 
 def _counts(store: Reader, window: Stretch, holes: Sequence[Stretch], kept: int) -> str:

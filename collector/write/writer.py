@@ -106,6 +106,8 @@ class FlowWriter:
         self.settled.keep_from(integer(self._store.value(sqlfiles.FLOWS_SINCE)))
         settle.unsettle(self._store)
         self.settled.until = settle.find_end(self._store)
+        # Last: after any change of the catalog DuckDB plans it anew each time, which takes longer than the rows.
+        self._store.run(f"prepare append_flows as {_sql('append_flows')}")
         return self
 
     def left_out(self) -> str:
@@ -229,7 +231,6 @@ class FlowWriter:
         store.run(self._messages["project"])
         store.run(self._lines["project"])
         store.run(_sql("tables"))
-        store.run(f"prepare append_flows as {_sql('append_flows')}")
 
     @contextmanager
     def _piece(self, entry: LedgerEntry, unit: str) -> Iterator[_BatchResult]:

@@ -3,36 +3,38 @@
 -- Sources of the rules: measurements on real meshes, docs/internals.md "What a flow means".
 
 -- Where they are read from: all flows here, as while none are stored as events; else sql/read_stored.sql stands in its place, and
--- while a report is made what it needs of both (events_pieced).
+-- while a report is made, or a stretch settled, what is found of both once (analyzer/once.py, collector/write/settle.py).
 create or replace macro events_asked(since, until) as table from flows where time >= since and time < until;
 
--- The flows that any of these macros takes, but of what repeats with every packet only the first and the last of each slice: all
--- that those macros tell of it. Wider than they are where they depend on objects, which may come later.
-create or replace macro deciding_flows(since, until) as table
-with wanted as (
-    select
-        time, uuid, cluster, node, verdict, drop_reason, event_type, event_subtype, observation_point, trace_reason, is_reply, traffic_direction,
-        protocol, source, source_port, source_xlated, destination, destination_port, tcp_flags, icmp_type,
-        source_id, source_identity, source_cluster, source_namespace, source_pod,
-        destination_id, destination_identity, destination_cluster, destination_namespace, destination_pod, destination_service,
-        socket_cookie, ingress_flow_count,
-        not coalesce(is_trace(event_type) and trace_reason = 'NEW' or is_socket_event(event_type) or is_drop(event_type, verdict), false) as repeats
-    from flows
-    where time >= since and time < until and (
-        is_trace(event_type) and (
-            trace_reason = 'NEW'
-            or observation_point = 'TO_ENDPOINT' and destination_id is not null and (is_reply or is_reply is null and trace_reason = 'REPLY' or protocol = 'TCP' and is_syn_ack(tcp_flags))
-            or may_open(protocol, tcp_flags, icmp_type) and (
-                observation_point = 'FROM_ENDPOINT' and source_id is not null
-                or enters_node(observation_point) and destination_id is null
-                or leaves_node(observation_point) and is_reply is not true and (source_id is null or source_xlated is not null)
-            )
-            or leaves_node(observation_point) and trace_reason = 'REPLY' and source_id is null and protocol in ('TCP', 'UDP', 'SCTP')
+-- The flows that any of these macros takes, and whether such a one comes with every packet. Wider than they are where they
+-- depend on objects, which may come later.
+create or replace macro flows_deciding(since, until) as table
+select
+    time, uuid, cluster, node, verdict, drop_reason, event_type, event_subtype, observation_point, trace_reason, is_reply, traffic_direction,
+    protocol, source, source_port, source_xlated, destination, destination_port, tcp_flags, icmp_type,
+    source_id, source_identity, source_cluster, source_namespace, source_pod,
+    destination_id, destination_identity, destination_cluster, destination_namespace, destination_pod, destination_service,
+    socket_cookie, ingress_flow_count,
+    not coalesce(is_trace(event_type) and trace_reason = 'NEW' or is_socket_event(event_type) or is_drop(event_type, verdict), false) as repeats
+from flows
+where time >= since and time < until and (
+    is_trace(event_type) and (
+        trace_reason = 'NEW'
+        or observation_point = 'TO_ENDPOINT' and destination_id is not null and (is_reply or is_reply is null and trace_reason = 'REPLY' or protocol = 'TCP' and is_syn_ack(tcp_flags))
+        or may_open(protocol, tcp_flags, icmp_type) and (
+            observation_point = 'FROM_ENDPOINT' and source_id is not null
+            or enters_node(observation_point) and destination_id is null
+            or leaves_node(observation_point) and is_reply is not true and (source_id is null or source_xlated is not null)
         )
-        or is_socket_event(event_type) and (before_translation(event_subtype) or after_translation(event_subtype))
-        or is_drop(event_type, verdict)
+        or leaves_node(observation_point) and trace_reason = 'REPLY' and source_id is null and protocol in ('TCP', 'UDP', 'SCTP')
     )
-)
+    or is_socket_event(event_type) and (before_translation(event_subtype) or after_translation(event_subtype))
+    or is_drop(event_type, verdict)
+);
+
+-- Those flows, but of what comes with every packet only the first and the last of each slice: all that these macros tell of it.
+create or replace macro deciding_flows(since, until) as table
+with wanted as (from flows_deciding(since, until))
 select * exclude (repeats) from wanted where not repeats
 union all
 select * exclude (repeats) from wanted where repeats

@@ -57,12 +57,6 @@ select m.*
 from attempts_made(open_since, open_until, told_since, told_until) m
 where m.time >= since and m.time < until and exists (from open o where m.time >= o.first_time and m.time < o.end_time);
 
--- The events of a window: those that are stored, and between the other two times, where they are kept, all flows.
-create or replace macro events_pieced(since, until, open_since, open_until) as table
-from events where time >= since and time < until and (time < open_since or time >= open_until)
-union all by name
-from flows where time >= greatest(since, open_since) and time < least(until, open_until);
-
 -- The attempts of a window.
 create or replace macro attempts_between(since, until) as table
 with span as materialized (

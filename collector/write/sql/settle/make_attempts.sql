@@ -22,7 +22,7 @@ insert into attempts by name
 from attempts_made({first}, {end}, null::timestamp_ns, null::timestamp_ns);
 delete from events where time >= {kept} and time < {end};
 insert into events by name
-from deciding_flows({kept}, {end});
+from events_found where time >= {kept} and time < {end};
 delete from flow_counts where first_time >= {kept} and first_time < {end};
 insert into flow_counts by name
 from flows_counted({kept}, {end});
