@@ -36,7 +36,7 @@ from meshobs.collector.kube.cluster import ClusterInfo, KubeCluster
 from meshobs.collector.node_name import full_name
 from meshobs.collector.options import CollectOptions
 from meshobs.collector.progress import Phase, Progress
-from meshobs.collector.recordings.framing import BATCH_ITEMS, Batch
+from meshobs.collector.recordings.framing import Batch
 from meshobs.collector.write import facts, positions
 from meshobs.collector.write.gap import Gap
 from meshobs.collector.write.ledger import Ledger, RunState
@@ -92,7 +92,7 @@ class Collection:
         self._clock = clock
         self._started = clock()
         self._asked = filters.text(options.allow) + (f" not {filters.text(options.deny)}" if options.deny else "")
-        self._ledger = Ledger(store, "collect", options.arguments).begin()
+        self._ledger = Ledger(store, "collect", options.arguments, options.keep).begin()
         self._ledger.asked, self._ledger.excluded = self._asked, filters.text(options.excluded)
         if options.follow and not options.since and not options.last:
             self._ledger.window_from = self._started
@@ -182,11 +182,12 @@ class Collection:
 
     def _prune(self, store: Store) -> None:
         """Forget now and then what is older than it is kept; settling's thread calls it."""
-        if not self._options.retention or time.monotonic() - self._pruned < _PRUNE_SECONDS:
+        retention = self._options.retention.keeping(self._options.keep)
+        if not retention or time.monotonic() - self._pruned < _PRUNE_SECONDS:
             return
         self._pruned = time.monotonic()
         try:
-            done = prune(store, self._options.retention, self._clock(), self._writer.settled)
+            done = prune(store, retention, self._clock(), self._writer.settled)
         except DatabaseError as error:
             self._say(f"old flows are kept for now: {error}")
             return
@@ -224,9 +225,9 @@ class Collection:
         else:
             pending = self._pending.setdefault(item.call, [])
             pending += item.messages
-            while len(pending) >= BATCH_ITEMS:
-                self._write(item.call, pending[:BATCH_ITEMS])
-                del pending[:BATCH_ITEMS]
+            while len(pending) >= self._writer.batch_items:
+                self._write(item.call, pending[: self._writer.batch_items])
+                del pending[: self._writer.batch_items]
 
     def _commit_sometimes(self) -> None:
         if time.monotonic() - self._writer.committed >= COMMIT_SECONDS or self._watches.due:

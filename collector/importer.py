@@ -18,6 +18,7 @@ from meshobs.collector.write import facts, settle
 from meshobs.collector.write.ledger import Ledger, LedgerEntry, RunState
 from meshobs.collector.write.writer import FlowWriter
 from meshobs.errors import InputError
+from meshobs.retention import Keep
 from meshobs.store import Store
 
 # So many files that are not read are named with a line of their own.
@@ -34,11 +35,13 @@ class ImportOptions:
         cluster: cluster of nodes and objects that name none themselves.
         strict: stop at the first message that cannot be read.
         arguments: the command line, for the record.
+        keep: which flows are stored.
     """
 
     cluster: str = ""
     strict: bool = False
     arguments: Sequence[str] = ()
+    keep: Keep = Keep.FLOWS
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class _Import:
         self._store = store
         self._options = options
         self._progress = progress
-        self._ledger = Ledger(store, "import", options.arguments)
+        self._ledger = Ledger(store, "import", options.arguments, options.keep)
         self._writer = FlowWriter(store, self._ledger, options.cluster)
         self._notes: list[str] = []
         self._facts = 0

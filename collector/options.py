@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from meshobs.errors import InputError
 from meshobs.pb.flow.flow_pb2 import FlowFilter
-from meshobs.retention import Retention
+from meshobs.retention import Keep, Retention
 
 # The request's field has 64 bits.
 _MOST = 2**64 - 1
@@ -28,6 +28,7 @@ class CollectOptions:
         cluster: cluster of nodes whose names carry none.
         stock: read by grpcio.
         retention: how long what is kept, while flows come in.
+        keep: which flows are stored.
         arguments: the command line, for the record.
     """
 
@@ -44,6 +45,7 @@ class CollectOptions:
     stock: bool = False
     arguments: Sequence[str] = ()
     retention: Retention = field(default_factory=Retention)
+    keep: Keep = Keep.FLOWS
 
     def __post_init__(self) -> None:
         """Refuse what no Relay can be asked.

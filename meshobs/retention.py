@@ -1,8 +1,9 @@
 """How long what layer of a database is kept."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import Enum
 from itertools import pairwise
 from typing import Self
 
@@ -10,8 +11,17 @@ from meshobs.errors import InputError
 from meshobs.times import duration
 
 LAYERS: tuple[str, ...] = ("flows", "events", "connections")
+# How long flows that decide are kept beside the events made of them: so late they may come, or come twice.
+_BESIDE_EVENTS = timedelta(hours=1)
 # What a minute may still change of what came before it has to be there.
 _SHORTEST = timedelta(minutes=5)
+
+
+class Keep(Enum):
+    """Which flows a collection stores: all, or those that decide; of others, how many there were."""
+
+    FLOWS = "flows"
+    EVENTS = "events"
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,12 @@ class Retention:
     def __bool__(self) -> bool:
         """Tell whether anything is ever forgotten."""
         return bool(self._given())
+
+    def keeping(self, keep: Keep) -> "Retention":
+        """Return the same for a collection that stores these flows."""
+        if keep is Keep.FLOWS:
+            return self
+        return replace(self, flows=min(self.flows or _BESIDE_EVENTS, _BESIDE_EVENTS))
 
     def check_for_collecting(self) -> None:
         """Refuse ages that flows which are still on their way may have.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from meshobs.errors import InputError, MeshobsError
-from meshobs.retention import Retention
+from meshobs.retention import Keep, Retention
 
 FILE = "meshobs.toml"
 # Keys of a table [clusters.NAME]; all optional, but relay or context must be there.
@@ -31,6 +31,7 @@ class Settings:
         db: the database file; relative to where the command runs.
         cluster: the cluster of nodes and objects that name none themselves.
         max_unproved: share of lost or one-sided events above which a report says insufficient, 0 to 1.
+        keep: which flows `collect` stores: "flows" for all, or "events" for those that decide; others are counted.
         retention: how long a running collection keeps flows, events and connections, and `meshobs prune` where it is
             told nothing else: {flows = "2d", events = "30d", connections = "365d"}; what is not named is kept.
         clusters: what a bare `meshobs collect` reads, a table for each cluster.
@@ -39,6 +40,7 @@ class Settings:
     db: str = "meshobs.duckdb"
     cluster: str = ""
     max_unproved: float = 0.01
+    keep: str = "flows"
     retention: Mapping[str, str] = field(default_factory=dict)
     clusters: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
@@ -90,6 +92,9 @@ def _mistake(key: str, value: object) -> str:
         return "" if good else f"max_unproved must be a number from 0 to 1, not {value!r}"
     if key == "clusters":
         return mistakes_of_clusters(value)
+    if key == "keep":
+        known = [one.value for one in Keep]
+        return "" if value in known else f"keep must be one of {', '.join(known)}, not {value!r}"
     if key == "retention":
         return _mistake_of_retention(value)
     return "" if isinstance(value, str) else f"{key} must be a text, not {value!r}"

@@ -15,6 +15,7 @@ from meshobs.collector.decode import fields, plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from google.protobuf.descriptor import Descriptor
     from ptars._lib import MessageHandler
 
 
@@ -47,6 +48,14 @@ def schema() -> pa.Schema:
     return _handler().list_to_record_batch([]).schema
 
 
+def decode_seen(messages: list[bytes]) -> pa.RecordBatch | None:
+    """Decode what tells whether flows decide (fields.SEEN), in half the time; None where a message is broken."""
+    try:
+        return _seen_handler().list_to_record_batch(messages)
+    except ValueError:
+        return None
+
+
 def _one_by_one(messages: list[bytes]) -> Decoded:
     broken = [(index, reason) for index, message in enumerate(messages) if (reason := plain.fault(message))]
     bad = {index for index, _ in broken}
@@ -65,7 +74,15 @@ pa.set_memory_pool(pa.system_memory_pool())
 
 @cache
 def _handler() -> "MessageHandler":
-    descriptor = fields.message_type()
+    return _handler_of(fields.message_type())
+
+
+@cache
+def _seen_handler() -> "MessageHandler":
+    return _handler_of(fields.seen_type())
+
+
+def _handler_of(descriptor: "Descriptor") -> "MessageHandler":
     # With a time zone DuckDB would take the times as microseconds.
     config = ptars.PtarsConfig(timestamp_tz=None)
     return ptars.HandlerPool([descriptor.file], config).get_for_message(descriptor)

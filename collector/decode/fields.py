@@ -4,6 +4,7 @@ Decoding only these halves the cost of a message; everything else is skipped on 
 `meshobs.pb`. To store one more field: name it here, in a migration and in `sql/ingest/project.sql`.
 """
 
+from collections.abc import Mapping
 from functools import cache
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
@@ -57,11 +58,29 @@ ENUMS = (
 )
 
 
+# What tells whether a flow decides, and what is counted of one that does not (sql/ingest/seen_columns.sql).
+SEEN: dict[str, str] = FIELDS | {
+    "flow.Flow": "time verdict IP l4 source destination node_name event_type trace_observation_point is_reply"
+    " socket_cookie uuid trace_reason emitter aggregate",
+    "flow.Endpoint": "ID identity pod_name workloads",
+}
+
+
 @cache
 def message_type() -> Descriptor:
     """Return GetFlowsResponse with the wanted fields only, in a descriptor pool of its own."""
+    return _message_type(FIELDS)
+
+
+@cache
+def seen_type() -> Descriptor:
+    """Return the same with the fields of SEEN."""
+    return _message_type(SEEN)
+
+
+def _message_type(fields: Mapping[str, str]) -> Descriptor:
     pool = DescriptorPool()
-    _add(pool, observer_pb2.DESCRIPTOR, set())
+    _add(pool, observer_pb2.DESCRIPTOR, fields, set())
     return pool.FindMessageTypeByName("observer.GetFlowsResponse")
 
 
@@ -76,16 +95,16 @@ def is_repeated(field: FieldDescriptor) -> bool:
     return bool(field.is_repeated)
 
 
-def _add(pool: DescriptorPool, file: FileDescriptor, done: set[str]) -> None:
+def _add(pool: DescriptorPool, file: FileDescriptor, fields: Mapping[str, str], done: set[str]) -> None:
     if file.name in done:
         return
     done.add(file.name)
     for dependency in file.dependencies:
-        _add(pool, dependency, done)
+        _add(pool, dependency, fields, done)
     proto = FileDescriptorProto()
     file.CopyToProto(proto)
     for message in proto.message_type:
-        _prune(message, FIELDS.get(f"{proto.package}.{message.name}"))
+        _prune(message, fields.get(f"{proto.package}.{message.name}"))
     pool.Add(proto)
 
 

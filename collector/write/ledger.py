@@ -12,6 +12,7 @@ from typing import Self
 from meshobs import sqlfiles
 from meshobs.collector.span import Span
 from meshobs.collector.write.counts import Counts
+from meshobs.retention import Keep
 from meshobs.store import Writer
 from meshobs.text import storable
 from meshobs.version import __version__
@@ -51,9 +52,10 @@ class Ledger:
         store: open for writing.
         kind: `import` or `collect`.
         arguments: the command line.
+        keeps: which flows are stored.
     """
 
-    def __init__(self, store: Writer, kind: str, arguments: Sequence[str]) -> None:
+    def __init__(self, store: Writer, kind: str, arguments: Sequence[str], keeps: Keep = Keep.FLOWS) -> None:
         self._store = store
         self.entries: list[LedgerEntry] = []
         self.number = 0
@@ -62,7 +64,13 @@ class Ledger:
         self.asked = ""
         self.excluded = ""
         self._batch = 0
-        self._parameters = {"kind": kind, "version": __version__, "arguments": [*map(storable, arguments)]}
+        self.keeps = keeps
+        self._parameters = {
+            "kind": kind,
+            "version": __version__,
+            "arguments": [*map(storable, arguments)],
+            "keeps": keeps.value,
+        }
 
     def begin(self) -> Self:
         """Write the run's row, and close those of runs that were killed."""

@@ -19,11 +19,12 @@ from meshobs import sqlfiles
 from meshobs.collector.decode import arrow, enums, jsonlines
 from meshobs.collector.decode.digest import Digest, IdentityKey, losses_unasked, pc
 from meshobs.collector.node_name import full_name
-from meshobs.collector.recordings.framing import Batch
+from meshobs.collector.recordings.framing import BATCH_ITEMS, Batch
 from meshobs.collector.span import Span
 from meshobs.collector.write import settle
 from meshobs.collector.write.counts import PROBLEMS_KEPT, Counts
 from meshobs.collector.write.ledger import Ledger, LedgerEntry
+from meshobs.retention import Keep
 from meshobs.store import ROW_GROUP, Store, integer
 from meshobs.times import rfc3339
 
@@ -34,6 +35,8 @@ _OF_FORM = (
     "project", "stage", "stage_lost_events", "stage_node_status", "kinds", "unreadable",
     "insert_identities", "insert_versions", "messages_from_json",
 )  # fmt: skip
+# What is written of flows that are not stored.
+_LEFT_OUT = ("seen", "counts")
 _Form: TypeAlias = Mapping[str, str]
 # The same event from elsewhere may have a time that is rounded to seconds.
 _ROUNDED_NS = 10**9
@@ -59,6 +62,7 @@ class _Transaction:
     """What is not committed yet."""
 
     rows: int = 0
+    stored: int = 0
     span: Span | None = None
     batches: dict[str, int] = field(default_factory=dict)
     saved: dict[str, tuple[Counts, Span | None]] = field(default_factory=dict)
@@ -84,6 +88,10 @@ class FlowWriter:
         self._open: _Transaction | None = None
         # Older than those that are kept, and so not taken in.
         self._too_old = 0
+        self._keeps_all = ledger.keeps is Keep.FLOWS
+        # How many messages to write at once. Of most only little is decoded: more of them need no more memory, and each
+        # statement takes ten milliseconds, however few rows it is for.
+        self.batch_items = BATCH_ITEMS if self._keeps_all else 4 * BATCH_ITEMS
         self.settled = settle.SettledUntil()
         # When the last transaction ended, by the monotonic clock; rows, also staged ones, since the last checkpoint.
         self.committed = time.monotonic()
@@ -106,8 +114,13 @@ class FlowWriter:
         self.settled.keep_from(integer(self._store.value(sqlfiles.FLOWS_SINCE)))
         settle.unsettle(self._store)
         self.settled.until = settle.find_end(self._store)
-        # Last: after any change of the catalog DuckDB plans it anew each time, which takes longer than the rows.
-        self._store.run(f"prepare append_flows as {_sql('append_flows')}")
+        # Last: after any change of the catalog DuckDB plans them anew each time, which takes longer than the rows.
+        self._store.run(f"prepare append_flows as {_appending('flows', 'projected_messages')}")
+        if not self._keeps_all:
+            deciding = _sql("deciding")
+            self._store.run(f"prepare find_deciding as select position from projected_seen where {deciding}")  # noqa: S608 - ours
+            for name in _LEFT_OUT:
+                self._store.run(f"prepare append_{name} as {_appending(name, 'projected_seen')}")
         return self
 
     def left_out(self) -> str:
@@ -135,6 +148,8 @@ class FlowWriter:
             entry: its account.
             covers: whether flows of a node, as `cluster/node`, were asked for; what others lose in their rings is none.
         """
+        if not self._keeps_all and (digest := self._append_deciding(batch, entry)):
+            return digest
         decoded = arrow.decode(batch.items)
         broken = batch.broken + [(batch.numbers[index], reason) for index, reason in decoded.broken]
         numbers = pa.array([batch.numbers[position] for position in decoded.positions], pa.int64())
@@ -157,10 +172,10 @@ class FlowWriter:
             if not digest.flows:
                 pass
             elif digest.regular and self._all_new(digest.spans):
-                self._append(digest, entry, piece.counts)
+                self._append(digest, entry, piece.counts, digest.flows)
             else:
                 self._look_closer(self._messages, entry, piece)
-            self._note(digest, table)
+            self._note(digest, lambda: table)
         return digest
 
     def write_lines(self, batch: Batch, entry: LedgerEntry) -> None:
@@ -196,7 +211,8 @@ class FlowWriter:
         except BaseException:
             self.rollback()
             raise
-        self._unwritten += self._open.rows
+        # A checkpoint for flows that are only counted would write the same half-full row groups again and again.
+        self._unwritten += self._open.rows if self._keeps_all else self._open.stored
         self._open = None
         self.committed = time.monotonic()
         if self._unwritten >= ROW_GROUP:
@@ -231,6 +247,9 @@ class FlowWriter:
         store.run(self._messages["project"])
         store.run(self._lines["project"])
         store.run(_sql("tables"))
+        if not self._keeps_all:
+            self._seen = store.feed("incoming_seen", _numbered(arrow.decode_seen([])))
+            store.run(_sql("project_seen", {"seen": _sql("seen_columns")}))
 
     @contextmanager
     def _piece(self, entry: LedgerEntry, unit: str) -> Iterator[_BatchResult]:
@@ -254,13 +273,37 @@ class FlowWriter:
         if self._open.rows >= ROW_GROUP:
             self.commit()
 
-    def _append(self, digest: Digest, entry: LedgerEntry, counts: Counts) -> None:
+    def _append_deciding(self, batch: Batch, entry: LedgerEntry) -> Digest | None:
+        """Append what decides of a batch of new flows, and count the others; None where it needs a closer look.
+
+        Most flows are decoded as far as they are counted, and only those that decide as a whole.
+        """
+        seen = None if batch.broken else arrow.decode_seen(batch.items)
+        if seen is None:
+            return None
+        digest = Digest(seen)
+        if digest.others is not None or not digest.flows or not digest.regular or not self._all_new(digest.spans):
+            return None
+        with self._piece(entry, f"{entry.name} message") as piece:
+            self._seen.data = table = _numbered(seen)
+            deciding = self._store.table("execute find_deciding").column("position")
+            self._seen.data = table.filter(pc.invert(pc.is_in(table.column("position"), value_set=deciding)))
+            for name in _LEFT_OUT:
+                self._store.run(f"execute append_{name}({self._batch(entry)}::uinteger)")
+            stored = [batch.items[position] for position in deciding.to_pylist()]
+            self._incoming.data = _decode_whole(stored)
+            self._append(digest, entry, piece.counts, len(stored))
+            self._note(digest, lambda: _decode_whole(batch.items))
+        return digest
+
+    def _append(self, digest: Digest, entry: LedgerEntry, counts: Counts, stored: int) -> None:
         self._store.run(f"execute append_flows({self._batch(entry)}::uinteger)")
         counts.received += digest.flows
-        counts.stored += digest.flows
+        counts.stored += stored
+        counts.filtered += digest.flows - stored
         first = min(first for first, _ in digest.spans.values())
         last = max(last for _, last in digest.spans.values())
-        self._count_stored(entry, digest.flows, Span(first, last))
+        self._count_rows(entry, digest.flows, stored, Span(first, last))
         for node, (_, last) in digest.spans.items():
             self._known[self._stored_name(node)] = last
 
@@ -287,15 +330,24 @@ class FlowWriter:
         window = {"first": first, "last": last, "batch": batch}
         self._store.run(_sql("insert_replays"), {**window, "collection": self._ledger.number})
         around = {"first": first - _ROUNDED_NS, "last": last + _ROUNDED_NS}
-        stored = integer(self._store.value(_sql("insert_flows"), {**around, "batch": batch}))
-        if self._imperfect and stored < good:
-            self._store.run(_sql("fill_in"), around)
-        piece.counts.received += good
-        piece.counts.stored += stored
-        piece.counts.duplicate += good - stored
-        self._count_stored(entry, stored, Span(first, last))
         for node, until in self._store.rows(_sql("staged_until")):
             self._known[str(node)] = max(integer(until), self._known.get(str(node), integer(until)))
+        if self._keeps_all:
+            new = stored = integer(self._store.value(_sql("insert_flows"), {**around, "batch": batch}))
+            if self._imperfect and stored < good:
+                self._store.run(_sql("fill_in"), around)
+        else:
+            self._store.run(_sql("leave_out_known"), around)
+            new = integer(self._store.value("select count(*) from staged"))
+            deciding = _sql("deciding")
+            stored = integer(self._store.value(_appending("flows", "staged", deciding, ", copy"), [batch]))
+            for name in _LEFT_OUT:
+                self._store.run(_appending(name, "staged", f"not ({deciding})"), [batch])
+        piece.counts.received += good
+        piece.counts.stored += stored
+        piece.counts.filtered += new - stored
+        piece.counts.duplicate += good - new
+        self._count_rows(entry, new, stored, Span(first, last))
 
     def _write_others(self, form: _Form, entry: LedgerEntry, piece: _BatchResult) -> None:
         """Store and count what is no flow."""
@@ -319,10 +371,11 @@ class FlowWriter:
                 counts.stored += stored
                 counts.duplicate += received - stored
 
-    def _note(self, digest: Digest, table: pa.Table) -> None:
+    def _note(self, digest: Digest, decode: Callable[[], pa.Table]) -> None:
         """Keep identities and versions that were not seen before."""
         fresh = digest.identities - self._identities if digest.flows else frozenset()
         if fresh:
+            table = decode()
             numbers = pa.array([seen.identity for seen in fresh], pa.uint32())
             flow = table.column("flow")
             sides = (pc.is_in(pc.struct_field(flow, [side, "identity"]), numbers) for side in ("source", "destination"))
@@ -330,14 +383,15 @@ class FlowWriter:
             self._store.run(self._messages["insert_identities"])
             self._identities |= fresh
         if digest.flows and digest.versions - self._versions:
-            self._incoming.data = table
+            self._incoming.data = decode()
             self._store.run(self._messages["insert_versions"])
             self._versions |= digest.versions
 
-    def _count_stored(self, entry: LedgerEntry, rows: int, span: Span) -> None:
+    def _count_rows(self, entry: LedgerEntry, rows: int, stored: int, span: Span) -> None:
         if self._open is None:
             raise RuntimeError("rows outside a transaction")
         self._open.rows += rows
+        self._open.stored += stored
         if rows or self._imperfect:
             self._open.span = Span.around([self._open.span, span])
         entry.span = Span.around([entry.span, span])
@@ -368,8 +422,21 @@ class FlowWriter:
 
 def _form(messages: str, projected: str, kind: str) -> _Form:
     fields = {name: jsonlines.expression(name, name) for name in _JSON_FIELDS}
-    parts = {"messages": messages, "projected": projected, "kind": kind, **fields}
+    parts = {"messages": messages, "projected": projected, "kind": kind, "seen": _sql("seen_columns"), **fields}
     return {name: _sql(name, parts) for name in _OF_FORM}
+
+
+def _appending(name: str, source: str, wanted: str = "true", more: str = "") -> str:
+    return _sql(f"append_{name}", {"source": source, "wanted": wanted, "more": more})
+
+
+def _decode_whole(messages: list[bytes]) -> pa.Table:
+    return _numbered(arrow.decode(messages).batch)
+
+
+def _numbered(batch: pa.RecordBatch) -> pa.Table:
+    """Return the rows with their positions."""
+    return pa.Table.from_batches([batch]).add_column(0, "position", pa.array(range(len(batch)), pa.int64()))
 
 
 def _sql(name: str, parts: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -157,6 +157,11 @@ def _tls(**given: object) -> "Tls | None":
 @click.option("--until", type=Moment(), help="End there instead of following.")
 @click.option("--last", type=click.IntRange(1), help="Also so many flows that each node already has.")
 @click.option("--follow/--no-follow", default=True, help="Go on with new flows, or take only what the nodes hold.")
+@click.option(
+    "--keep",
+    type=click.Choice(["flows", "events"]),
+    help="Which flows to store: all, or those that decide (others are counted).  [default: flows]",
+)
 @click.option("--redundant", is_flag=True, help="Ask every Relay for all nodes: what one's ring lost another may have.")
 @click.option(
     "--watch-own-traffic",
@@ -176,6 +181,7 @@ def command(
     /,
     filters: Filters,
     last: int | None,
+    keep: str | None,
     **given: Any,  # noqa: ANN401 - options with the names of `collect`'s arguments
 ) -> None:
     """Collect live flows of any number of Relays, each once, every one tagged with its cluster.
@@ -199,6 +205,7 @@ def command(
             clusters=session.settings.clusters,
             cluster=session.settings.cluster,
             retention=session.settings.retention,
+            keep=keep or session.settings.keep,
             arguments=sys.argv[1:],
             say=remark,
             show=show,

@@ -20,7 +20,7 @@ from meshobs.collector.progress import Progress
 from meshobs.collector.write.ledger import Ledger
 from meshobs.errors import InputError
 from meshobs.jobs.sources import Sources
-from meshobs.retention import Retention
+from meshobs.retention import Keep, Retention
 from meshobs.store import Store
 from meshobs.times import Length, Moment, instant, seconds
 
@@ -67,6 +67,7 @@ def collect(
     cluster: str = "",
     stock_grpc: bool = False,
     retention: Mapping[str, str] = MappingProxyType({}),
+    keep: str = "flows",
     arguments: Sequence[str] = (),
     say: Callable[[str], None] = lambda _text: None,
     show: Callable[[Progress], None] = lambda _progress: None,
@@ -102,6 +103,8 @@ def collect(
         stock_grpc: read flows by grpcio: the reference, at four times the price.
         retention: how long flows, events and connections are kept, as `[retention]` of the configuration has it;
             what is older is deleted meanwhile.
+        keep: flows, or events: only flows that decide are stored, for an hour, then what is made of them; others are
+            counted.
         arguments: the call, for the record.
         say: told what the user should know, a line each.
         show: called about four times a second with the state.
@@ -129,6 +132,7 @@ def collect(
         redundant=redundant,
         cluster=cluster,
         stock=stock_grpc,
+        keep=_keep(keep),
         retention=Retention.of(retention),
         arguments=arguments,
     )
@@ -153,6 +157,13 @@ def _advise(opened: OpenClusters, nodes: Mapping[str, Sequence[RelayNode]], say:
     by_name = {node.node_name: node for known in nodes.values() for node in known}
     for line in advice.of_nodes(by_name.values()):
         say(line)
+
+
+def _keep(text: str) -> Keep:
+    try:
+        return Keep(text)
+    except ValueError:
+        raise InputError(f"`keep` {text!r}: one of {', '.join(one.value for one in Keep)}") from None
 
 
 def _refuse_texts(**lists: Sequence[str]) -> None:

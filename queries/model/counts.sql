@@ -1,7 +1,7 @@
 -- How many flows there were, so that nobody has to read them for that.
 
--- How many flows of each node came by which batch, and how many had what, minute by minute.
-create or replace macro flows_counted(since, until) as table
+-- How many flows of each node came by which batch, and how many had what, minute by minute; `flows` is the name of a relation.
+create or replace macro counts_of(flows) as table
 select
     batch, cluster, node, min(time) as first_time, max(time) as last_time, count(*) as flows,
     count(*) filter (is_sum(ingress_flow_count)) as sums,
@@ -33,9 +33,15 @@ select
     count(*) filter (is_socket_event(event_type) and socket_cookie is not null) as with_cookie,
     count(*) filter (is_socket_event(event_type) and event_subtype > 0) as with_socket_point,
     count(*) filter (is_socket_event(event_type) and event_subtype > 0 and socket_cookie is not null) as telling
-from flows
-where time >= since and time < until
+from query_table(flows)
 group by batch, cluster, node, minute_of(epoch_ns(time));
+
+-- The same of a window, with those that were counted and not stored (collect --keep events).
+create or replace macro flows_counted(since, until) as table
+with stored as (from flows where time >= since and time < until)
+from counts_of('stored')
+union all by name
+from left_out_counts where first_time >= since and first_time < until;
 
 -- What is asked for: made of flows here, as while nothing is stored; else sql/read_stored.sql stands in its place, and while a report
 -- is made what it needs of both.

@@ -6,18 +6,10 @@
 -- while a report is made, or a stretch settled, what is found of both once (analyzer/once.py, collector/write/settle.py).
 create or replace macro events_asked(since, until) as table from flows where time >= since and time < until;
 
--- The flows that any of these macros takes, and whether such a one comes with every packet. Wider than they are where they
--- depend on objects, which may come later.
-create or replace macro flows_deciding(since, until) as table
-select
-    time, uuid, cluster, node, verdict, drop_reason, event_type, event_subtype, observation_point, trace_reason, is_reply, traffic_direction,
-    protocol, source, source_port, source_xlated, destination, destination_port, tcp_flags, icmp_type,
-    source_id, source_identity, source_cluster, source_namespace, source_pod,
-    destination_id, destination_identity, destination_cluster, destination_namespace, destination_pod, destination_service,
-    socket_cookie, ingress_flow_count,
-    not coalesce(is_trace(event_type) and trace_reason = 'NEW' or is_socket_event(event_type) or is_drop(event_type, verdict), false) as repeats
-from flows
-where time >= since and time < until and (
+-- Whether any of these macros takes a flow. Wider than they are where they depend on objects, which may come later.
+create or replace macro decides(
+    event_type, event_subtype, observation_point, trace_reason, is_reply, verdict, protocol, tcp_flags, icmp_type, source_xlated, source_id, destination_id
+) as coalesce(
     is_trace(event_type) and (
         trace_reason = 'NEW'
         or observation_point = 'TO_ENDPOINT' and destination_id is not null and (is_reply or is_reply is null and trace_reason = 'REPLY' or protocol = 'TCP' and is_syn_ack(tcp_flags))
@@ -29,8 +21,27 @@ where time >= since and time < until and (
         or leaves_node(observation_point) and trace_reason = 'REPLY' and source_id is null and protocol in ('TCP', 'UDP', 'SCTP')
     )
     or is_socket_event(event_type) and (before_translation(event_subtype) or after_translation(event_subtype))
-    or is_drop(event_type, verdict)
+    or is_drop(event_type, verdict),
+    false
 );
+
+-- All flows that came, also those that were only counted (collect --keep events).
+create or replace view flows_seen as
+select time, uuid, batch, cluster, node from flows
+union all by name
+from seen_flows;
+
+-- The flows that decide, and whether such a one comes with every packet.
+create or replace macro flows_deciding(since, until) as table
+select
+    time, uuid, cluster, node, verdict, drop_reason, event_type, event_subtype, observation_point, trace_reason, is_reply, traffic_direction,
+    protocol, source, source_port, source_xlated, destination, destination_port, tcp_flags, icmp_type,
+    source_id, source_identity, source_cluster, source_namespace, source_pod,
+    destination_id, destination_identity, destination_cluster, destination_namespace, destination_pod, destination_service,
+    socket_cookie, ingress_flow_count,
+    not coalesce(is_trace(event_type) and trace_reason = 'NEW' or is_socket_event(event_type) or is_drop(event_type, verdict), false) as repeats
+from flows
+where time >= since and time < until and decides(event_type, event_subtype, observation_point, trace_reason, is_reply, verdict, protocol, tcp_flags, icmp_type, source_xlated, source_id, destination_id);
 
 -- Those flows, but of what comes with every packet only the first and the last of each slice: all that these macros tell of it.
 create or replace macro deciding_flows(since, until) as table

@@ -28,19 +28,19 @@ starts as materialized (
     union
     select r.cluster, r.node, max(epoch_ns(f.time))
     from restarts r
-    join flows f on f.cluster = r.cluster and f.node = r.node
+    join flows_seen f on f.cluster = r.cluster and f.node = r.node
     where f.time >= since and f.time < until and epoch_ns(f.time) < r.ns
     group by r.cluster, r.node, r.ns
 ),
 times as materialized (
     select f.cluster, f.node, epoch_ns(f.time) as ns
-    from flows f
+    from flows_seen f
     where f.time >= moved(since, -120) and f.time < until and (f.cluster, f.node) in (select (cluster, node) from starts)
 ),
 ended as (
     select
         s.cluster, s.node, s.ns, max(t.ns) filter (t.ns <= s.ns) as last_ns,
-        coalesce(min(t.ns) filter (t.ns > s.ns), (select max(epoch_ns(time)) from flows where time >= since and time < until)) as end_ns
+        coalesce(min(t.ns) filter (t.ns > s.ns), (select max(epoch_ns(time)) from flows_seen where time >= since and time < until)) as end_ns
     from (from starts where ns >= epoch_ns(kept_since('flows'))) s
     left join times t on t.cluster = s.cluster and t.node = s.node
     group by s.cluster, s.node, s.ns

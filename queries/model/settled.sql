@@ -20,6 +20,8 @@ bounds as materialized (
         select min(time) as first_time, max(time) as last_time from flows
         union all
         select min(time), max(time) from events -- where flows are pruned
+        union all
+        select min(time), max(time) from seen_flows
     )
     having min(first_time) is not null
 ),

@@ -137,6 +137,8 @@ with runs as (
 )
 select distinct 'only some flows were asked for, so that a missing one says nothing: ' || asked as "limit" from runs where asked <> ''
 union all
+select distinct 'flows that decide nothing were counted and not stored (collect --keep events)' from runs where keeps = 'events'
+union all
 select distinct 'left out: traffic of Hubble (ports 4244 and 4245), of the Relays and API servers in use, and of kubelets that carry a port-forward (--watch-own-traffic takes it in)' from runs where excluded <> ''
 union all
 select format('{} no Cilium agent: {}. What their pods do shows only where it reaches other nodes', if(count(*) = 1, '1 node runs', count(*) || ' nodes run'), array_to_string(list_sort(list(cluster || '/' || node))[:5], ', ') || if(count(*) > 5, ', ...', ''))

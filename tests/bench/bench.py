@@ -72,6 +72,8 @@ GOALS = {
     "flows_per_s": Goal(100_000, least=True),
     "rss_mb": Goal(300),
     "bytes_per_flow": Goal(45),
+    "keep_events_cpu_us_per_flow": Goal(6),
+    "keep_events_bytes_per_flow_later": Goal(6),
     "bare_flows_nat_s": Goal(6),
     "bare_flows_nat_rss_mb": Goal(1000),
     "settle_cpu_us_per_flow": Goal(2),
@@ -86,6 +88,16 @@ def collected(frames: Path, db: Path) -> dict[str, Figure]:
     with live.source(frames, FLOWS) as stream:
         idle = [live.collect(stream, db, live.AFTER) for _ in range(RUNS)]
         return {**live.figures([live.collect(stream, db) for _ in range(RUNS)], idle)}
+
+
+def collected_events(frames: Path, db: Path) -> dict[str, Figure]:
+    """Measure `meshobs collect --keep events`: the file right after it, and an hour later, when flows that decide go, too."""
+    with live.source(frames, FLOWS) as stream:
+        idle = [live.collect(stream, db, live.AFTER, keep="events") for _ in range(RUNS)]
+        found = live.figures([live.collect(stream, db, keep="events") for _ in range(RUNS)], idle)
+    measured(*MESHOBS, "--db", db, "prune", "--flows", "1h")
+    found["bytes_per_flow_later"] = round(db.stat().st_size / FLOWS, 1)
+    return {f"keep_events_{name}": figure for name, figure in found.items()}
 
 
 def peer(frames: Path, lines: Path) -> dict[str, Figure]:
@@ -158,6 +170,7 @@ def main() -> None:
         folder = Path(name)
         frames, db = folder / "frames", folder / "live.duckdb"
         source.write(frames, messages(FLOWS))
+        result |= collected_events(frames, db)
         result |= collected(frames, db)
         result |= peer(frames, folder / "lines")
         result["peer_cpu_ratio"] = ratio(result)

@@ -105,17 +105,18 @@ def source(frames: Path, count: int) -> Iterator[Source]:
         process.wait()
 
 
-def collect(source: Source, db: Path, since: str = BEFORE) -> Run:
-    """Let meshobs collect once what the source holds, into a new file; every flow must be stored once."""
+def collect(source: Source, db: Path, since: str = BEFORE, *, keep: str = "flows") -> Run:
+    """Let meshobs collect once what the source holds, into a new file; every flow must be stored, or counted, once."""
     db.unlink(missing_ok=True)
     relay = f"bench={source.address}"
-    options = ("--no-follow", "--since", since, "--watch-own-traffic")
+    options = ("--no-follow", "--since", since, "--watch-own-traffic", "--keep", keep)
     usage = measured(sys.executable, "-m", "meshobs", "--db", db, "collect", "--relay", relay, *options)
     sent = source.sent()
     with Store.open(db) as store:
-        rows = store.value("select count(*) from flows")
-        counts = store.rows("select received, stored, duplicate, filtered, undecodable from collections")
-    if rows != sent.flows or counts != [(sent.flows, sent.flows, 0, 0, 0)]:
+        rows = store.value("select count(*) from flows_seen")
+        left_out = store.value("select count(*) from seen_flows")
+        counts = store.rows("select received, stored + filtered, duplicate, filtered, undecodable from collections")
+    if rows != sent.flows or counts != [(sent.flows, sent.flows, 0, left_out, 0)]:
         raise WrongError(f"{sent.flows} flows were sent, {rows} are stored; the account says {counts}")
     return Run(usage, sent, db.stat().st_size)
 

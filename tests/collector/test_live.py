@@ -39,6 +39,7 @@ from meshobs.collector.collect import Collection, CollectOptions
 from meshobs.collector.hubble.relay import Relay
 from meshobs.collector.hubble.target import parse
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
+from meshobs.retention import Keep
 from meshobs.store import Store
 
 RECORDING = RECORDINGS / "global-none" / "west.bin.gz"
@@ -143,19 +144,22 @@ def test_two_relays_that_see_all_nodes_count_nothing_twice(
     assert ledger.total.received - ledger.total.stored == ledger.total.duplicate
 
 
+@pytest.mark.parametrize("keep", Keep)
 def test_redundant_relays_recover_flows_from_each_other(
-    program: Callable[[str], Path], flows: Flows, db: Path, tmp_path: Path
+    keep: Keep, program: Callable[[str], Path], flows: Flows, db: Path, tmp_path: Path
 ) -> None:
-    """--redundant asks both for all; the same uuid is stored once and counted as a duplicate the second time."""
+    """--redundant asks both for all; the same uuid is stored, or seen, once and counted as a duplicate the second time."""
     with ExitStack() as stack:
         nodes, relays = two_relays(stack, program, flows, tmp_path)
-        run = Run(db, relays, CollectOptions(redundant=True))
+        run = Run(db, relays, CollectOptions(redundant=True, keep=keep))
         wait_until(lambda: all(len(node.asked) >= 2 for node in nodes))
         playing(nodes, flows).join()
         ledger = run.end()
 
     assert stored(db) == expected(flows)
     assert ledger.total.duplicate >= len(expected(flows))
+    ((kept,),) = query(db, "select count(*) from flows")
+    assert (kept < len(expected(flows))) == (keep is Keep.EVENTS)
 
 
 def test_a_relay_that_is_killed_in_mid_stream(

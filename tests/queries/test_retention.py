@@ -9,15 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 from support.command_line import Outcome
-from support.recordings import NAMES, RECORDINGS
+from support.recordings import NAMES, RECORDINGS, import_into
 from support.size import WHOLE
 
 from meshobs.analyzer import Question, run
+from meshobs.collector.importer import ImportOptions
 from meshobs.collector.write.retention import Pruned, prune
 from meshobs.collector.write.settle import settle, unsettle
 from meshobs.errors import InputError
 from meshobs.jobs import maintenance
-from meshobs.retention import LAYERS, Retention
+from meshobs.retention import LAYERS, Keep, Retention
 from meshobs.store import Store
 from meshobs.times import SECOND, rfc3339
 
@@ -25,6 +26,8 @@ MINUTE = 60 * SECOND
 DAY = timedelta(days=1)
 REPORTS = ("nat", "affinity", "hops", "coverage", "services")
 # In which a minute begins, with two clusters, lost nodes, doors, rivals and IPv6.
+# A recording of each kind.
+OF_KINDS = ("dual17-mix6", "icmp", "node-down", "vxd17-hosts")
 OF_TWO_MINUTES = ("snat", "node-down", "v20m-two-ports", "local-scaled0", "dual17-families")
 
 
@@ -158,6 +161,34 @@ def test_what_comes_after_all_that_was_pruned_is_taken_in(
 
     with Store.open(db) as store:
         assert store.rows("select flows > 0, nodes, first_flow < last_flow from status_summary") == [(True, 4, True)]
+
+
+@pytest.mark.parametrize("name", NAMES if WHOLE else OF_KINDS)
+def test_flows_that_decide_nothing_need_not_be_stored(recorded: Callable[[str], Path], name: str, db: Path) -> None:
+    """Every answer is the same, of what is settled, of what is not, and after flows are pruned; all that came is counted."""
+    result = import_into(db, RECORDINGS / name, options=ImportOptions(keep=Keep.EVENTS))
+    shutil.copy(recorded(name), whole := db.with_name("whole.duckdb"))
+    expected, rows = answers(whole, whole=True), connections(whole)
+    total = result.ledger.total
+
+    assert total.filtered > total.stored > 0
+    assert answers(db, whole=True) == expected
+    maintenance.settle(db)
+    assert answers(db, whole=True) == expected
+    assert connections(db) == rows
+    with Store.open(db) as store, Store.open(whole) as other:
+        nodes = "select cluster, node, flows, first_flow, last_flow from status_nodes"
+        assert store.rows(nodes) == other.rows(nodes)
+        assert store.value("select count(*) from flows") < other.value("select count(*) from flows")  # type: ignore[operator]
+        limits = run(store, "nat", Question(whole=True)).limits
+    assert any("decide nothing were counted" in limit for limit in limits)
+    again = import_into(db, RECORDINGS / name, options=ImportOptions(keep=Keep.EVENTS)).ledger.total
+    with Store.open(db) as store:
+        assert (again.stored, store.value("select count(*) <= ? from flows_seen", [again.duplicate])) == (0, True)
+    assert answers(db, whole=True) == expected
+    forget(db, bounds(db)[1] + 2 * MINUTE, "flows")
+    assert answers(db, whole=True) == expected
+    assert connections(db) == rows
 
 
 def test_all_is_gone(recorded: Callable[[str], Path], db: Path) -> None:

@@ -322,9 +322,9 @@ def collecting(db: Path, process: RelayProcess, *flags: str) -> Iterator["subpro
 
 
 def stored(db: Path) -> list[tuple[Any, ...]]:
-    """Return the stored flows as they can be told apart."""
+    """Return the flows that came as they can be told apart."""
     with Store.open(db) as store:
-        return store.rows("select cluster || '/' || node, epoch_ns(time), uuid_text(uuid) from flows order by all")
+        return store.rows("select cluster || '/' || node, epoch_ns(time), uuid_text(uuid) from flows_seen order by all")
 
 
 def expected(flows: dict[str, list[Event]]) -> list[tuple[Any, ...]]:

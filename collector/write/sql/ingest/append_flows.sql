@@ -1,5 +1,6 @@
--- A batch in which every flow is new: nothing is looked up. Prepared once.
+-- A batch in which every flow is new, as far as its flows are stored: nothing is looked up. Prepared once.
 insert into flows by name
-select * exclude (position, full_node_name, emitter_version, source_labels, source_workload, destination_labels, destination_workload, problem),
+select * exclude (position, full_node_name, emitter_version, source_labels, source_workload, destination_labels, destination_workload, problem{more}),
     $1::uinteger as batch
-from projected_messages;
+from {source}
+where {wanted};

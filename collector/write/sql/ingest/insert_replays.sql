@@ -3,7 +3,7 @@
 insert into replays
 with known as (
     select distinct f.time, f.uuid, f.cluster, f.node
-    from flows f
+    from flows_seen f
     join batches b using (batch)
     where f.time between make_timestamp_ns($first) and make_timestamp_ns($last)
         and b.collection = $collection and b.reader = getvariable('reader')

@@ -3,7 +3,7 @@
 select name, epoch_ns(max(time))
 from (
     select unnest([cluster || '/' || node, 'default/' || node]) as name, max(time) as time
-    from flows
+    from flows_seen
     group by cluster, node
 )
 group by name;

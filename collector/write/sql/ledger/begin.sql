@@ -1,3 +1,3 @@
-insert into collections (kind, started, state, meshobs_version, arguments)
-values ($kind, now()::timestamp, 'running', $version, $arguments)
+insert into collections (kind, started, state, meshobs_version, arguments, keeps)
+values ($kind, now()::timestamp, 'running', $version, $arguments, $keeps)
 returning collection;
