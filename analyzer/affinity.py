@@ -38,5 +38,12 @@ SPEC = ReportSpec(
     ),
     row_name=lambda row: f"{row['client_cluster']}, {_frontend(row)}, {row['setting']}",
     nothing="no connection through a service was seen in the window",
+    reads=(
+        "attempt, outcome, time, ns, client_ns, protocol, client_kind, client_cluster, client_namespace, "
+        "client_pod, client_node_cluster, client_node, client_address, client_port, seen_identity, "
+        "server_cluster, server_node, server_namespace, server_pod, server_address, server_port, drop_reason, "
+        "arrival_uuid, arrival_time, arrival_seen_by, departure_uuid, departure_time, departure_seen_by, unseen, "
+        "door, door_namespace, door_service, door_port, translation, call_uuid, call_time, call_seen_by"
+    ),
     counting=_keep_global,
 )

@@ -106,7 +106,7 @@ def run(store: Reader, name: str, question: Question) -> Report:
         InputError: there is no such report or service, or no flow in the window.
     """
     _check(name, store, question)
-    with asked_once(store, _window(question)) as seen:
+    with asked_once(store, _window(question), spec_of(name).reads) as seen:
         if seen:
             table = store.table(f"from report_{name}({_ALL})", _parameters(question))
             (coverage,) = store.table(f"from coverage_summary({_WINDOW})", _window(question)).to_pylist()
@@ -144,7 +144,7 @@ def connection_batches(store: Reader, question: Question) -> "pa.RecordBatchRead
 def texts(store: Reader, name: str, question: Question) -> "pa.Table":
     """Return a report's rows as the texts that DuckDB makes of them."""
     _check(name, store, question)
-    with asked_once(store, _window(question)):
+    with asked_once(store, _window(question), spec_of(name).reads):
         return store.texts(f"from report_{name}({_ALL})", _parameters(question))
 
 

@@ -17,4 +17,5 @@ SPEC = ReportSpec(
     ),
     row_name=lambda row: f"{row['cluster']}/{row['node']}",
     nothing="no node was seen in the window",
+    reads="outcome, client_kind, door",
 )

@@ -26,5 +26,10 @@ SPEC = ReportSpec(
     ),
     row_name=_row_name,
     nothing="no connection was seen in the window",
+    reads=(
+        "attempt, outcome, time, client_ns, protocol, client_kind, client_cluster, client_address, "
+        "ingress_cluster, server_cluster, server_address, server_port, departure_uuid, unseen, door, "
+        "door_namespace, door_service, door_port, aimed_cluster"
+    ),
     summary=crossings.summary,
 )

@@ -19,5 +19,9 @@ SPEC = ReportSpec(
     ),
     row_name=lambda row: f"{pair(row)} {row['protocol']}",
     nothing="no connection crossed clusters in the window",
+    reads=(
+        "outcome, protocol, client_kind, client_cluster, client_namespace, client_pod, client_address, "
+        "seen_address, server_cluster, server_address, server_port, door, translation, translated_by"
+    ),
     counting=lambda rows: [row for row in rows if row["source_cluster"] != ""],
 )

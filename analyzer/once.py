@@ -29,6 +29,9 @@ _SEEN = (
     "select epoch_ns(min(first_time)), epoch_ns(max(last_time)) + 1"
     " from counts_asked(make_timestamp_ns($since), make_timestamp_ns($until))"
 )
+# Rows of connections are wide: of many, columns that nobody reads take as long as the rest. Few are made whole, for
+# what is asked of the same window next.
+_MANY = "select coalesce(sum(attempts), 0) > 50000 from stretches"
 # So far from an attempt an event may still count (reach_seconds in queries/model/settled.sql).
 _REACH_NS = 100 * SECOND
 # First moment and end, in nanoseconds.
@@ -36,12 +39,13 @@ Stretch: TypeAlias = "tuple[int, int]"
 
 
 @contextmanager
-def asked_once(store: Reader, window: Mapping[str, object]) -> Iterator["Stretch | None"]:
+def asked_once(store: Reader, window: Mapping[str, object], reads: str = "*") -> Iterator["Stretch | None"]:
     """Let what is asked of a window several times be made once, as long as the context lasts.
 
     Args:
         store: what is asked.
         window: since, until and whole, as reports take them.
+        reads: the columns of connections that are enough, as SQL.
 
     Yields:
         The first and last moment in which there are flows, the last not part of it; None where there are none.
@@ -81,6 +85,8 @@ def asked_once(store: Reader, window: Mapping[str, object]) -> Iterator["Stretch
         for macro in _ONCE:
             stack.enter_context(store.remember(f"{macro}(since, until)", f"from {macro}({since}, {until})"))
         made = _connections(within, _cut(holes, around))
+        if store.value(_MANY):
+            made = f"select {reads} from ({made})"  # noqa: S608 - ours
         stack.enter_context(store.remember("connections_asked(since, until)", made))
         yield seen
 

@@ -68,11 +68,13 @@ class ReportSpec:
         nothing: the reason where no row counts.
         counting: picks the rows that count.
         summary: what all rows say together, beside the verdict; empty for nothing.
+        reads: the columns of `connections` that it and what is told beside it read, as SQL.
     """
 
     columns: Sequence[Column]
     row_name: Callable[[Row], str]
     nothing: str
+    reads: str
     counting: Callable[[Sequence[Row]], Sequence[Row]] = list
     summary: Callable[[Sequence[Row]], str] = lambda _rows: ""
 
