@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 FUZZ := $(VENV)/.fuzz
+# Others than meshobs, in an environment of their own.
+PEERS := build/peers
 # How long `make fuzz` takes, half of it guided by coverage; and where it keeps the inputs that reached something new.
 FUZZ_SECONDS ?= 600
 CORPUS := build/fuzz
@@ -83,7 +85,12 @@ format: $(READY) ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## measure speed, memory and size -> build/bench.json
+$(PEERS)/.ready: requirements-peers.lock
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-peers.lock
+	@touch $@
+
+bench: $(READY) $(PEERS)/.ready ## measure speed, memory and size -> build/bench.json
 	$(BIN)/python tests/bench/bench.py
 
 proto: $(READY) ## generate meshobs/pb from proto/
@@ -96,6 +103,7 @@ lock: ## choose the newest versions anew
 	$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
 	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --all-extras --group dev --upgrade pyproject.toml --output-file requirements.lock
 	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group fuzz --upgrade --output-file requirements-fuzz.lock
+	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group peers --upgrade --output-file requirements-peers.lock
 	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --group build $(UNUSED:%=--no-emit-package %) -c requirements.lock pyproject.toml --output-file requirements-run.lock
 
 clean: ## remove .venv and everything generated that is not committed

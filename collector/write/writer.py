@@ -171,7 +171,7 @@ class FlowWriter:
             self._incoming.data = table
             if not digest.flows:
                 pass
-            elif digest.regular and self._all_new(digest.spans):
+            elif self._keeps_all and digest.regular and self._all_new(digest.spans):
                 self._append(digest, entry, piece.counts, digest.flows)
             else:
                 self._look_closer(self._messages, entry, piece)

@@ -5,7 +5,8 @@ and into the hubble CLI; medians are told, of memory the most. What is not live 
 with a million at most. CPU per flow is that of the reading process alone, without its start and end, which are measured
 by runs without flows; the figure with them stands beside it. Flows per second count from the first flow sent until the
 reader has stored the last and is gone; the source takes part of the machine meanwhile (`source_cpu_us_per_flow`).
-Then the database is grown to BENCH_GROWN (ten times as many) flows: what settling them costs, and reports before and after.
+Then the database is grown to 10, 50 and 200 times as many flows (BENCH_TIMES: no more than that): what settling them costs, and
+reports before and after, beside what other engines take for a part of one on the same flows (`make bench` installs them).
 """
 
 import json
@@ -33,8 +34,8 @@ ROOT = Path(__file__).parent.parent.parent
 RESULT = ROOT / "build" / "bench.json"
 FLOWS = int(os.environ.get("BENCH_FLOWS", "1000000"))
 RUNS = int(os.environ.get("BENCH_RUNS", "3"))
-# Of reports on much: "10m" in the names of figures is what it is where nobody asks for more.
-GROWN = int(os.environ.get("BENCH_GROWN", 10 * FLOWS))
+TIMES = int(os.environ.get("BENCH_TIMES", grown.TIMES[-1]))
+PEERS = ROOT / "build" / "peers" / "bin" / "python"
 # Of what is not live collection: as many flows as give a steady figure.
 ENOUGH = min(FLOWS, 1_000_000)
 MESHOBS = (sys.executable, "-m", "meshobs")
@@ -77,9 +78,11 @@ GOALS = {
     "bare_flows_nat_s": Goal(6),
     "bare_flows_nat_rss_mb": Goal(1000),
     "settle_cpu_us_per_flow": Goal(2),
-    **{f"report_{name}_10m_s": Goal(0.8) for name in ("nat", "affinity", "hops", "coverage")},
+    **{f"report_{name}_10m_s": Goal(0.8) for name in grown.REPORTS},
     "report_rss_mb": Goal(300),
-    "report_10min_s": Goal(0.5),
+    "report_10min_of_50m_s": Goal(0.5),
+    **{f"report_{name}_200m_s": Goal(3) for name in grown.REPORTS},
+    "report_rss_200m_mb": Goal(1000),
 }
 
 
@@ -128,14 +131,6 @@ def imported(capture: Path, db: Path) -> dict[str, Figure]:
     }
 
 
-def reported(db: Path) -> dict[str, Figure]:
-    """Measure each report on a database."""
-    return {
-        f"report_{report}_s": round(measured(*MESHOBS, "--db", db, "report", report).seconds, 2)
-        for report in ("nat", "affinity", "hops", "coverage")
-    }
-
-
 def start_ms(*command: object) -> int:
     """Return the median time of a short command."""
     return round(statistics.median(measured(*command).seconds for _ in range(11)) * 1000)
@@ -176,8 +171,7 @@ def main() -> None:
         result["peer_cpu_ratio"] = ratio(result)
         frames.unlink()
         result |= imported(folder / "flows.bin", folder / "imported.duckdb")
-        result |= reported(db)
-        result |= grown.figures(db, GROWN, MESHOBS)
+        result |= grown.figures(db, FLOWS, MESHOBS, PEERS if PEERS.exists() else None, TIMES)
     result["help_ms"] = start_ms(*MESHOBS, "--help")
     result["python_ms"] = start_ms(sys.executable, "-c", "pass")
     result["machine"] = machine()
