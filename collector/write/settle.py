@@ -13,16 +13,23 @@ from meshobs.errors import DatabaseError
 from meshobs.store import Store, Writer, integer
 from meshobs.times import SECOND
 
-# Flows of a piece: more take more memory, fewer more time for each (queries are planned anew, margins read again). Ten
-# million, of each: with 400,000 4.7 us of CPU and 405 MB at the peak, with 1,000,000 3.7 us and 401 MB, with 2,000,000
-# 3.0 us and 578 MB.
-PIECE_FLOWS = 1_000_000
+# Flows of a piece: more take more memory, fewer more time for each (queries are planned anew, which takes 0.4 s, and
+# margins read again). Two million, of each: with 400,000 4.6 us of CPU and 438 MB at the peak, with 600,000 4.5 us and
+# 403 MB, with 1,000,000 4.2 us and 466 MB.
+PIECE_FLOWS = 600_000
 # An event may count for attempts that are so far from it (reach_seconds in queries/model/settled.sql).
 REACH_NS = 100 * SECOND
 # How often a collection settles what has come, and by how much flows of some node may trail others and not be late.
 _PAUSE_SECONDS = 60.0
 _LAG_NS = 30 * SECOND
-_EVENTS_FOUND = "table from events_found where time >= since and time < until"
+# Those of a stretch and of all that is settled around it, and those found beside it.
+_EVENTS = """table
+    from events
+    where time >= since and time < until
+        and (time < {open_first} or time >= {open_end} or time >= {kept} and time < {end})
+    union all by name
+    from events_beside where time >= since and time < until
+"""
 
 
 @dataclass
@@ -221,9 +228,9 @@ def _make(store: Store, first: int, end: int, flows: int) -> int:
     since = integer(store.value(sqlfiles.FLOWS_SINCE))
     stretch = {"first": moment(first), "end": moment(end), "kept": moment(min(max(first, since), end))}
     ((open_first, open_end),) = store.rows(_sql("open_around", **stretch))
-    opened = {"open_first": moment(max(integer(open_first), since)), "open_end": moment(open_end)}
-    store.run(_sql("find_events", **stretch, **opened))
-    with store.replace("events_asked(since, until)", _EVENTS_FOUND):
+    stretch |= {"open_first": moment(max(integer(open_first), since)), "open_end": moment(open_end)}
+    store.run(_sql("find_events", **stretch))
+    with store.replace("events_asked(since, until)", _EVENTS.format(**stretch)):
         store.run(_sql("tell_addresses", **stretch))
         store.run(_sql("make_attempts", **stretch, flows=str(flows)))
     return integer(store.value(_sql("made", first=moment(first))))

@@ -31,10 +31,10 @@ select time, uuid, batch, cluster, node from flows
 union all by name
 from seen_flows;
 
--- The flows that decide, and whether such a one comes with every packet.
+-- The flows that decide, by row of the table, and whether such a one comes with every packet.
 create or replace macro flows_deciding(since, until) as table
 select
-    time, uuid, cluster, node, verdict, drop_reason, event_type, event_subtype, observation_point, trace_reason, is_reply, traffic_direction,
+    rowid as flow, time, uuid, cluster, node, verdict, drop_reason, event_type, event_subtype, observation_point, trace_reason, is_reply, traffic_direction,
     protocol, source, source_port, source_xlated, destination, destination_port, tcp_flags, icmp_type,
     source_id, source_identity, source_cluster, source_namespace, source_pod,
     destination_id, destination_identity, destination_cluster, destination_namespace, destination_pod, destination_service,
@@ -45,19 +45,19 @@ where time >= since and time < until and decides(event_type, event_subtype, obse
 
 -- Those flows, but of what comes with every packet only the first and the last of each slice: all that these macros tell of it.
 create or replace macro deciding_flows(since, until) as table
-with wanted as (from flows_deciding(since, until))
-select * exclude (repeats) from wanted where not repeats
-union all
-select * exclude (repeats) from wanted where repeats
--- All that the macros tell flows apart by, but for their times.
-window alike as (
-    partition by slice_of(epoch_ns(time)), cluster, node, hash(
+with ends as materialized (
+    select unnest([arg_min(flow, (time, uuid)), arg_max(flow, (time, uuid))]) as flow
+    from flows_deciding(since, until)
+    where repeats
+    -- All that the macros tell flows apart by, but for their times.
+    group by slice_of(epoch_ns(time)), cluster, node, hash(
         observation_point, trace_reason, is_reply, traffic_direction, protocol, source, source_port, source_xlated, destination, destination_port,
         may_open(protocol, tcp_flags, icmp_type), is_syn_ack(tcp_flags), source_id is null, source_identity, destination_id is null, ingress_flow_count is null
     )
-    order by time, uuid
 )
-qualify lag(time) over alike is null or lead(time) over alike is null;
+select * exclude (flow, repeats)
+from flows_deciding(since, until)
+where not repeats or flow in (from ends);
 
 -- Answers that nothing marks as such: connection tracking called them new, or they were dropped, which shows no direction,
 -- and they are datagrams or TCP without flags. Between two ends the first packet calls, by the clock of one node; of what

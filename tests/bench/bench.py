@@ -98,7 +98,7 @@ def collected_events(frames: Path, db: Path) -> dict[str, Figure]:
     with live.source(frames, FLOWS) as stream:
         idle = [live.collect(stream, db, live.AFTER, keep="events") for _ in range(RUNS)]
         found = live.figures([live.collect(stream, db, keep="events") for _ in range(RUNS)], idle)
-    measured(*MESHOBS, "--db", db, "prune", "--flows", "1h")
+    measured(*MESHOBS, "--db", db, "prune", "--flows", "1h", "--compact")
     found["bytes_per_flow_later"] = round(db.stat().st_size / FLOWS, 1)
     return {f"keep_events_{name}": figure for name, figure in found.items()}
 

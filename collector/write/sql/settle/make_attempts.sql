@@ -20,9 +20,6 @@ insert into known_addresses from addresses_new;
 delete from attempts where time >= {first} and time < {end};
 insert into attempts by name
 from attempts_made({first}, {end}, null::timestamp_ns, null::timestamp_ns);
-delete from events where time >= {kept} and time < {end};
-insert into events by name
-from events_found where time >= {kept} and time < {end};
 delete from flow_counts where first_time >= {kept} and first_time < {end};
 insert into flow_counts by name
 from flows_counted({kept}, {end});
