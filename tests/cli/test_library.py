@@ -234,7 +234,7 @@ def test_a_collection_takes_what_the_command_takes() -> None:
 
     options = {one.name for one in collecting.command.params} - gathered
 
-    assert len(options) == 15
+    assert len(options) == 16
     assert options - inspect.signature(meshobs.collect).parameters.keys() == set()
 
 
