@@ -287,13 +287,15 @@ class FlowWriter:
         with self._piece(entry, f"{entry.name} message") as piece:
             self._seen.data = table = _numbered(seen)
             deciding = self._store.table("execute find_deciding").column("position")
+            decoded = arrow.decode([batch.items[position] for position in deciding.to_pylist()])
+            if decoded.broken:  # in what is not read at first
+                return None
             self._seen.data = table.filter(pc.invert(pc.is_in(table.column("position"), value_set=deciding)))
             for name in _LEFT_OUT:
                 self._store.run(f"execute append_{name}({self._batch(entry)}::uinteger)")
-            stored = [batch.items[position] for position in deciding.to_pylist()]
-            self._incoming.data = _decode_whole(stored)
-            self._append(digest, entry, piece.counts, len(stored))
-            self._note(digest, lambda: _decode_whole(batch.items))
+            self._incoming.data = _numbered(decoded.batch)
+            self._append(digest, entry, piece.counts, len(deciding))
+            self._note(digest, lambda: _numbered(arrow.decode(batch.items).batch))
         return digest
 
     def _append(self, digest: Digest, entry: LedgerEntry, counts: Counts, stored: int) -> None:
@@ -428,10 +430,6 @@ def _form(messages: str, projected: str, kind: str) -> _Form:
 
 def _appending(name: str, source: str, wanted: str = "true", more: str = "") -> str:
     return _sql(f"append_{name}", {"source": source, "wanted": wanted, "more": more})
-
-
-def _decode_whole(messages: list[bytes]) -> pa.Table:
-    return _numbered(arrow.decode(messages).batch)
 
 
 def _numbered(batch: pa.RecordBatch) -> pa.Table:
