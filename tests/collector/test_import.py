@@ -18,7 +18,9 @@ from meshobs.cli.main import cli
 from meshobs.collector.importer import ImportOptions
 from meshobs.collector.write.ledger import LedgerEntry
 from meshobs.errors import InputError
+from meshobs.pb.flow.flow_pb2 import TraceReason
 from meshobs.pb.observer.observer_pb2 import GetFlowsResponse
+from meshobs.retention import Keep
 from meshobs.store import Store
 
 if sys.version_info >= (3, 14):
@@ -341,6 +343,23 @@ def test_truncated_capture(cut: int, db: Path, tmp_path: Path) -> None:
 
     assert (counts.stored, counts.undecodable, counts.received) == (4, 1, 5)
     assert "ends in the middle" in counts.problems[0]
+
+
+def test_a_flow_that_decides_is_broken_in_what_is_read_last(db: Path, tmp_path: Path) -> None:
+    """Where only flows that decide are stored, others are read as far as they are counted; such a one costs itself only."""
+    messages = _messages(60)
+    deciding = next(
+        n for n, one in enumerate(messages) if GetFlowsResponse.FromString(one).flow.trace_reason == TraceReason.NEW
+    )
+    # flow { source { labels: "\xff" } }: no UTF-8.
+    messages[deciding] += b"\x0a\x05\x42\x03\x22\x01\xff"
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"".join(len(one).to_bytes(4, "big") + one for one in messages))
+
+    counts = import_into(db, path, options=ImportOptions(keep=Keep.EVENTS)).ledger.total
+
+    assert (counts.received, counts.undecodable, counts.stored + counts.filtered) == (60, 1, 59)
+    assert rows(db, "select count(*) from flows_seen") == [(59,)]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
