@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.recordings import RECORDINGS, TESTS, import_into
+from support.size import WHOLE
 
 from meshobs.collector.decode import arrow, plain
 from meshobs.collector.decode import fields as hubble_fields
@@ -81,7 +82,7 @@ def any_response(draw: st.DrawFn) -> bytes:
     return bytes(message.SerializeToString() + unknown)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 if WHOLE else 100, deadline=None)
 @given(messages=st.lists(any_response(), max_size=5))
 def test_fast_decoder_equals_plain_protobuf(messages: list[bytes]) -> None:
     """Ptars and protobuf agree on arbitrary messages: unknown numbers and fields, absent wrappers, empty ones."""
@@ -185,7 +186,7 @@ def of_node(node: str, cluster: str, **endpoint: Any) -> bytes:
     return response(flow={"node_name": node, "source": {"ID": 7, "labels": labels}, **endpoint})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25 if WHOLE else 10, deadline=None)
 @given(messages=st.lists(any_response(), min_size=1, max_size=4))
 @example(messages=[of_node("n", "west"), of_node("n", "east"), of_node("n", "")])
 @example(messages=[of_node("n", "west", destination={"ID": 8}), of_node("n", ""), of_node("m", "")])
