@@ -9,7 +9,8 @@ from support.recordings import make_bare
 from support.size import WHOLE
 
 from meshobs import catalog
-from meshobs.analyzer import Question, run
+from meshobs.analyzer import Question, once, run
+from meshobs.analyzer.spec import spec_of
 from meshobs.analyzer.values import frame_of
 from meshobs.store import Store
 
@@ -44,3 +45,19 @@ def test_reports_are_those_of_a_plain_shell(
             summary = frame_of(store.table(f"from coverage_summary({asked})")).row(0, named=True)
             limits = [limit for (limit,) in store.rows(f"from window_limits({asked})")]
             assert all((answer.coverage, answer.limits) == (summary, limits) for answer in answers.values())
+
+
+@pytest.mark.parametrize("report", catalog.names())
+def test_of_many_connections_only_what_a_report_reads_is_made(
+    recorded: Callable[[str], Path], report: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says the same of them."""
+    with Store.open(recorded("v19-perpacket-lb")) as store:
+        whole = run(store, report, Question(whole=True))
+    monkeypatch.setattr(once, "_MANY", "select true")
+    with Store.open(recorded("v19-perpacket-lb")) as store:
+        narrow = run(store, report, Question(whole=True))
+        made = {name for (name,) in store.rows("select column_name from (describe connections_asked_once)")}
+
+    assert narrow == whole
+    assert made == {name.strip() for name in spec_of(report).reads.split(",")}
