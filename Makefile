@@ -7,7 +7,7 @@ RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 FUZZ := $(VENV)/.fuzz
 # Others than meshobs, in an environment of their own.
-PEERS := build/peers
+PEERS := $(VENV)/peers
 # How long `make fuzz` takes, half of it guided by coverage; and where it keeps the inputs that reached something new.
 FUZZ_SECONDS ?= 600
 CORPUS := build/fuzz

@@ -10,11 +10,15 @@ from typing import TypeAlias
 
 from meshobs import sqlfiles
 from meshobs.store import Parameters, Reader, Value, integer
-from meshobs.times import END_OF_MOMENTS, SECOND
+from meshobs.times import END_OF_MOMENTS
 
 # Each after those that it asks itself.
 _ONCE = ("gaps_between", "watched_nodes", "unseen_backends")
 _WITHIN = "select epoch_ns(window_since($since, $whole)), epoch_ns(window_until($since, $until, $whole))"
+_NEAR = (
+    "select epoch_ns(moved(make_timestamp_ns($since), -reach_seconds())),"
+    " epoch_ns(moved(make_timestamp_ns($until), reach_seconds()))"
+)
 _AROUND = "select epoch_ns(read_from(make_timestamp_ns($since))), epoch_ns(read_to(make_timestamp_ns($until)))"
 # What flows tell of addresses counts for hours.
 _HOLES = (
@@ -32,8 +36,6 @@ _SEEN = (
 # Rows of connections are wide: of many, columns that nobody reads take as long as the rest. Few are made whole, for
 # what is asked of the same window next.
 _MANY = "select coalesce(sum(attempts), 0) > 50000 from stretches"
-# So far from an attempt an event may still count (reach_seconds in queries/model/settled.sql).
-_REACH_NS = 100 * SECOND
 # First moment and end, in nanoseconds.
 Stretch: TypeAlias = "tuple[int, int]"
 
@@ -56,7 +58,7 @@ def asked_once(store: Reader, window: Mapping[str, object], reads: str = "*") ->
     holes = _stretches(store, _HOLES, _bounds(around))
     since, until = map(_moment, within)
     unsettled = _cut([(holes[0][0], holes[-1][1])], (kept, END_OF_MOMENTS)) if holes else []
-    near = _cut(unsettled, (around[0] - _REACH_NS, around[1] + _REACH_NS))
+    near = _cut(unsettled, _stretches(store, _NEAR, _bounds(around))[0]) if unsettled else []
     with ExitStack() as stack:
         for stretch in near:
             found = f"from deciding_flows({', '.join(map(_moment, stretch))})"
@@ -101,7 +103,7 @@ def _attempts(window: Stretch, holes: Sequence[Stretch]) -> str:
     since, until = map(_moment, window)
     inside = _cut(holes, window)
     if not inside:
-        return f"from attempts where time >= {since} and time < {until}"
+        return f"from attempts where {_between(*window)}"
     moments = ", ".join(map(_moment, (inside[0][0], inside[-1][1], holes[0][0])))
     return f"from attempts_pieced({since}, {until}, {moments}, hours_to({until}))"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from meshobs.analyzer import hops
 from meshobs.analyzer.cells import clock, service
 from meshobs.analyzer.spec import VERDICT, ReportSpec, Row, number, text
 
@@ -42,9 +43,5 @@ SPEC = ReportSpec(
     ),
     row_name=lambda row: f"{service(row)} in {row['cluster']}",
     nothing="no global service is known, and no service was seen called across clusters",
-    reads=(
-        "attempt, outcome, time, client_ns, protocol, client_kind, client_cluster, client_address, "
-        "ingress_cluster, server_cluster, server_address, server_port, departure_uuid, unseen, door, "
-        "door_namespace, door_service, door_port, aimed_cluster"
-    ),
+    reads=hops.SPEC.reads,
 )

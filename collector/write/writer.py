@@ -36,7 +36,7 @@ _OF_FORM = (
     "insert_identities", "insert_versions", "messages_from_json",
 )  # fmt: skip
 # What is written of flows that are not stored.
-_LEFT_OUT = ("seen", "counts")
+_LEFT_OUT = ("left_out_flows", "left_out_counts")
 _Form: TypeAlias = Mapping[str, str]
 # The same event from elsewhere may have a time that is rounded to seconds.
 _ROUNDED_NS = 10**9
@@ -157,7 +157,7 @@ class FlowWriter:
         if unasked is not None:
             kept, numbers = (one.filter(pc.invert(unasked)) for one in (kept, numbers))
         digest = Digest(kept)
-        table = pa.Table.from_batches([kept]).add_column(0, "position", numbers)
+        table = _numbered(kept, numbers)
         is_flow = pc.is_valid(kept.column("flow"))
         with self._piece(entry, f"{entry.name} message") as piece:
             piece.undecodable(len(broken), broken)
@@ -212,7 +212,7 @@ class FlowWriter:
             self.rollback()
             raise
         # A checkpoint for flows that are only counted would write the same half-full row groups again and again.
-        self._unwritten += self._open.rows if self._keeps_all else self._open.stored
+        self._unwritten += self._open.stored
         self._open = None
         self.committed = time.monotonic()
         if self._unwritten >= ROW_GROUP:
@@ -432,9 +432,10 @@ def _appending(name: str, source: str, wanted: str = "true", more: str = "") -> 
     return _sql(f"append_{name}", {"source": source, "wanted": wanted, "more": more})
 
 
-def _numbered(batch: pa.RecordBatch) -> pa.Table:
-    """Return the rows with their positions."""
-    return pa.Table.from_batches([batch]).add_column(0, "position", pa.array(range(len(batch)), pa.int64()))
+def _numbered(batch: pa.RecordBatch, numbers: pa.Array | None = None) -> pa.Table:
+    """Return the rows with these numbers as their positions, else counted."""
+    numbers = pa.array(range(len(batch)), pa.int64()) if numbers is None else numbers
+    return pa.Table.from_batches([batch]).add_column(0, "position", numbers)
 
 
 def _sql(name: str, parts: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -3,7 +3,7 @@
 -- listed were never committed.
 delete from flows
 where batch not in (select batch from batches) and exists (from collections where state = 'running');
-delete from seen_flows
+delete from left_out_flows
 where batch not in (select batch from batches) and exists (from collections where state = 'running');
 delete from left_out_counts
 where batch not in (select batch from batches) and exists (from collections where state = 'running');

@@ -29,10 +29,10 @@ create or replace macro decides(
 create or replace view flows_seen as
 select time, uuid, batch, cluster, node from flows
 union all by name
-from seen_flows;
+from left_out_flows;
 
 -- The flows that decide, by row of the table, and whether such a one comes with every packet.
-create or replace macro flows_deciding(since, until) as table
+create or replace macro every_deciding_flow(since, until) as table
 select
     rowid as flow, time, uuid, cluster, node, verdict, drop_reason, event_type, event_subtype, observation_point, trace_reason, is_reply, traffic_direction,
     protocol, source, source_port, source_xlated, destination, destination_port, tcp_flags, icmp_type,
@@ -47,7 +47,7 @@ where time >= since and time < until and decides(event_type, event_subtype, obse
 create or replace macro deciding_flows(since, until) as table
 with ends as materialized (
     select unnest([arg_min(flow, (time, uuid)), arg_max(flow, (time, uuid))]) as flow
-    from flows_deciding(since, until)
+    from every_deciding_flow(since, until)
     where repeats
     -- All that the macros tell flows apart by, but for their times.
     group by slice_of(epoch_ns(time)), cluster, node, hash(
@@ -56,7 +56,7 @@ with ends as materialized (
     )
 )
 select * exclude (flow, repeats)
-from flows_deciding(since, until)
+from every_deciding_flow(since, until)
 where not repeats or flow in (from ends);
 
 -- Answers that nothing marks as such: connection tracking called them new, or they were dropped, which shows no direction,

@@ -21,7 +21,7 @@ bounds as materialized (
         union all
         select min(time), max(time) from events -- where flows are pruned
         union all
-        select min(time), max(time) from seen_flows
+        select min(time), max(time) from left_out_flows
     )
     having min(first_time) is not null
 ),

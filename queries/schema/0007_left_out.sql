@@ -1,7 +1,7 @@
 -- `collect --keep events` does not store flows that decide nothing.
 
 -- That they came, so that none is counted twice; until flows of their time are pruned.
-create table seen_flows (
+create table left_out_flows (
     time timestamp_ns not null,
     uuid ubigint not null,
     batch uinteger not null,

@@ -35,7 +35,7 @@ RESULT = ROOT / "build" / "bench.json"
 FLOWS = int(os.environ.get("BENCH_FLOWS", "1000000"))
 RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 TIMES = int(os.environ.get("BENCH_TIMES", grown.TIMES[-1]))
-PEERS = ROOT / "build" / "peers" / "bin" / "python"
+PEERS = ROOT / ".venv" / "peers" / "bin" / "python"
 # Of what is not live collection: as many flows as give a steady figure.
 ENOUGH = min(FLOWS, 1_000_000)
 MESHOBS = (sys.executable, "-m", "meshobs")

@@ -18,7 +18,7 @@ from pathlib import Path
 from live import Usage, WrongError, measured
 
 from meshobs.collector.write.settle import unsettle
-from meshobs.store import Store
+from meshobs.store import Store, integer
 from meshobs.times import SECOND, rfc3339
 
 # Times as many flows; "10m" in the name of a figure is ten times as many, whatever is grown.
@@ -42,9 +42,9 @@ def grow(db: Path, flows: int) -> None:
     with Store.open(db, write=True) as store:
         unsettle(store)
         store.run("insert into late_flows select max(time), max(time) from flows")
-        while (have := int(str(store.value("select count(*) from flows")))) < flows:
+        while (have := integer(store.value("select count(*) from flows"))) < flows:
             first, last = (
-                int(str(ns)) for ns in store.rows("select epoch_ns(min(time)), epoch_ns(max(time)) from flows")[0]
+                integer(ns) for ns in store.rows("select epoch_ns(min(time)), epoch_ns(max(time)) from flows")[0]
             )
             # A part from the beginning, behind all the others.
             end = first + (last - first) * _PIECE // have if have > _PIECE else last
@@ -52,7 +52,7 @@ def grow(db: Path, flows: int) -> None:
             store.run(_AGAIN, {**parameters, "missing": flows - have})
         store.run("update collections set last_flow = (select max(time) from flows)")
         store.run("checkpoint")
-        middle = int(str(store.value("select epoch_ns(min(time)) // 2 + epoch_ns(max(time)) // 2 from flows")))
+        middle = integer(store.value("select epoch_ns(min(time)) // 2 + epoch_ns(max(time)) // 2 from flows"))
     print(rfc3339(middle - 300 * SECOND), rfc3339(middle + 300 * SECOND))
 
 

@@ -114,7 +114,7 @@ def collect(source: Source, db: Path, since: str = BEFORE, *, keep: str = "flows
     sent = source.sent()
     with Store.open(db) as store:
         rows = store.value("select count(*) from flows_seen")
-        left_out = store.value("select count(*) from seen_flows")
+        left_out = store.value("select count(*) from left_out_flows")
         counts = store.rows("select received, stored + filtered, duplicate, filtered, undecodable from collections")
     if rows != sent.flows or counts != [(sent.flows, sent.flows, 0, left_out, 0)]:
         raise WrongError(f"{sent.flows} flows were sent, {rows} are stored; the account says {counts}")

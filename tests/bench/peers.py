@@ -1,6 +1,6 @@
 """What others take for the core of `report nat` on the same flows: who came from which cluster, and under whose address.
 
-    build/peers/bin/python tests/bench/peers.py duckdb|polars|chdb FLOWS.parquet
+    .venv/peers/bin/python tests/bench/peers.py duckdb|polars|chdb FLOWS.parquet
 
 It prints, for each pair of clusters, how many arrivals have a departure within five seconds, and how many of them kept
 their address. Nothing is proved by that: no statistics, no doors, no losses, no settings. Each engine is loaded in a process of

@@ -26,6 +26,7 @@ from meshobs.times import SECOND, rfc3339
 MINUTE = 60 * SECOND
 DAY = timedelta(days=1)
 REPORTS = ("nat", "affinity", "hops", "coverage", "services")
+# A node that is lost, and a tunnel with calls of hosts.
 OF_KINDS = ("node-down", "vxd17-hosts")
 # In which a minute begins, with two clusters, lost nodes, doors, rivals and IPv6.
 OF_TWO_MINUTES = ("snat", "node-down", "v20m-two-ports", "local-scaled0", "dual17-families")

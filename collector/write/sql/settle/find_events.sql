@@ -9,5 +9,5 @@ union all by name
 from deciding_flows({end}, least({open_end}, slices_to({end})))
 union all by name
 select * exclude (flow, repeats)
-from flows_deciding({open_first}, {open_end})
+from every_deciding_flow({open_first}, {open_end})
 where not repeats and (time < slices_from({first}) or time >= slices_to({end}));
